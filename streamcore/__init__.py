@@ -1,0 +1,1 @@
+"""streamcore: stream-first data pipelines."""

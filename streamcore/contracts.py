@@ -1,0 +1,326 @@
+"""The contracts between the parts: who calls what, when, and what each error makes the caller do.
+
+Each contract is a *description* (frozen, made by the user's module, no I/O) and, where something
+must be kept open, a *live* part that the description builds. The conformance suites in
+:mod:`streamcore.testing` hold one named test for each sentence here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from streamcore.batch import Batch, Chunk, Int64s, PartitionId, Range, RecordChunk, Rejects
+from streamcore.schema import StreamSchema
+
+# ---------------------------------------------------------------- formats
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """``frame``: exactly the schema's columns and then the hidden ones, in the records' order.
+
+    Each record of the chunk is in ``frame`` (one or more rows) or in ``rejects`` (stage "decode"),
+    never in both, never in neither.
+    """
+
+    frame: pl.DataFrame
+    rejects: Rejects
+
+
+class Decoder(Protocol):
+    """Bytes to columns for one stream; pure: the same chunk gives the same result, however it is cut."""
+
+    def decode(self, chunk: Chunk) -> Decoded:
+        """Called once a chunk. Never raises for what the bytes hold: bad records become rejects."""
+        ...
+
+
+class Format(Protocol):
+    """How a topic's values are written, e.g. JSON. Frozen."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decoder(self, schema: StreamSchema) -> Decoder:
+        """A decoder to *schema*; BadConfig when the format can't hold one of its types."""
+        ...
+
+    def encode(self, frame: pl.DataFrame) -> pa.BinaryArray:
+        """One value a row of *frame* (user columns only), shape (rows,)."""
+        ...
+
+
+# ---------------------------------------------------------------- steps
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """``frame``: the surviving rows, hidden columns kept. ``counts``: named counters to add up, e.g. per rule."""
+
+    frame: pl.DataFrame
+    rejects: Rejects = field(default_factory=Rejects)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Step(Protocol):
+    """One stateless step of a topology: a pure function of frames, deterministic, row by row.
+
+    The cut law holds: applying it to two halves and joining equals applying it to the whole. A step
+    knows no clock, no Kafka, no asyncio. Frozen.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the graph shows, e.g. ``filter age >= 18``."""
+        ...
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        """The user columns after this step. Called once at load with the columns before it.
+
+        BadConfig (without ``where``; the topology adds it) for unknown columns and type clashes.
+        """
+        ...
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        """Called for each batch with user and hidden columns; *stage* names this node in rejects.
+
+        A row's own failure is a reject; an exception is a bug of the step and stops the worker.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- logs
+
+
+Header = tuple[str, "bytes | pa.BinaryArray"]
+"""A header of all records of a :class:`Records`: the same bytes for each, or one value a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records to append to a topic, in columns of the same length.
+
+    ``values`` may hold nulls (tombstones). ``timestamps`` are milliseconds. ``partitions`` wins over
+    the keys; without both all records go to one partition, another one each time. Keys are spread by
+    murmur2 as Kafka's own clients do.
+    """
+
+    values: pa.BinaryArray
+    timestamps: Int64s
+    keys: pa.BinaryArray | None = None
+    partitions: npt.NDArray[np.int32] | None = None
+    headers: tuple[Header, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Log(Protocol):
+    """The topics of the broker that a worker runs on, Kafka or embedded, outside of consumer groups.
+
+    Sinks append to it, dead letters live in it, the command line reads it.
+    """
+
+    async def bounds(self, topic: str) -> Mapping[int, Range]:
+        """First and end offset of each partition; empty when the topic does not exist."""
+        ...
+
+    async def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
+        """Make the topic unless it exists; True when it was made. *config* is Kafka's topic configuration."""
+        ...
+
+    async def append(self, topic: str, records: Records) -> Awaitable[None]:
+        """Hand *records* over, in order per partition; waits while too many bytes are on their way.
+
+        The returned awaitable ends when all of them are durable. It raises Transient when the
+        outcome is unknown or failed: the caller must not let a position pass them; Permanent when
+        trying again cannot help (topic missing, record too large, not authorised).
+        """
+        ...
+
+    def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
+        """The records in ``[start, end)`` in order, chunk by chunk; ends at *end* or the log's end."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------- sinks
+
+
+class FlushReason(enum.Enum):
+    """Why a writer is asked to flush."""
+
+    IDLE = "idle"  # nothing more is waiting: confirm what is cheap to confirm, to keep the latency low
+    TIMER = "timer"  # about once a second: writers that roll by age look at the clock
+    PRESSURE = "pressure"  # too many unconfirmed bytes: confirm as much as possible
+    REVOKE = "revoke"  # partitions are about to leave
+    END = "end"  # the bounded stream is over, or the worker stops: confirm everything
+
+
+@dataclass(frozen=True, slots=True)
+class SinkAbilities:
+    """What a sink can do, as data."""
+
+    append: bool = True
+    upsert: bool = False
+    delete: bool = False
+    retract: bool = False
+    transactional: bool = False
+    stores_positions: bool = False
+    """False: positions are the group's commit and the sink is at-least-once (Kafka without transactions, agents)."""
+
+
+Refuse = Callable[[Batch, Rejects], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a live writer is given.
+
+    ``refuse(batch, rejects)`` makes rows of *batch* dead letters of this sink; it returns when they
+    are durable, and must be awaited before a position that passes them is confirmed. ``clock``
+    gives seconds since the epoch. ``owner`` names this process in fences. ``memory_limit`` (bytes) is
+    how much a writer may hold unconfirmed. ``crash_point(name)`` marks a place where tests kill.
+    """
+
+    topology: str
+    sink: str
+    columns: pl.Schema
+    key: tuple[str, ...]
+    event_time: str | None
+    clock: Callable[[], float]
+    owner: str
+    refuse: Refuse
+    memory_limit: int
+    crash_point: Callable[[str], None]
+    log: Log
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where rows go: a frozen description in the user's module."""
+
+    @property
+    def name(self) -> str:
+        """Stable and unique in the topology: positions are stored under it. From ``name=`` or the target."""
+        ...
+
+    @property
+    def abilities(self) -> SinkAbilities: ...
+
+    def check(self, columns: pl.Schema) -> None:
+        """Called at load. BadConfig when *columns* can't be written (missing key column, type)."""
+        ...
+
+    def writer(self, context: SinkContext) -> SinkWriter:
+        """A live writer, one a worker process. No I/O here."""
+        ...
+
+
+class SinkWriter(Protocol):
+    """The live part of a sink.
+
+    All methods are called from one event loop and never two at a time. Any method may raise
+    Transient (the caller calls it again with back-off; a repeated ``write`` passes the same batch),
+    Fenced or Permanent (the worker stops). After an error nothing may be confirmed that is not durable.
+    """
+
+    async def start(self) -> None:
+        """Connect and check the target before any row is read: Permanent or BadConfig with the remedy."""
+        ...
+
+    async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        """Take *partitions* over and return where to go on, for each of them.
+
+        The value given is the position to begin at when this sink has none of its own (it is then
+        stored). From the moment this returns, a former owner can't write these partitions any more.
+        """
+        ...
+
+    async def write(self, batch: Batch) -> None:
+        """Take a batch of one source over. Batches of a partition come in order, each starting where
+        the last one ended, the first one where ``open`` said. May write, or hold it until ``flush``.
+        """
+        ...
+
+    async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
+        """Return, for every partition that has one, the position up to which everything is durable.
+
+        With REVOKE, END and PRESSURE everything written must be durable on return.
+        """
+        ...
+
+    async def release(self, partitions: Sequence[PartitionId]) -> None:
+        """Forget *partitions* and what is held for them (they were flushed if that was possible)."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections; called once, also after errors; does not flush."""
+        ...
+
+
+# ---------------------------------------------------------------- bounded sources
+
+
+class SplitReader(Protocol):
+    """An open split. Called from a worker thread, one call at a time."""
+
+    def read(self, max_bytes: int) -> Chunk | None:
+        """The next chunk of about *max_bytes* in memory (at least one record), or None at the end.
+
+        The same split read again from the same position gives the same records at the same
+        positions. Transient and Permanent as in errors.py; what can't be cut into a record is in the
+        chunk's ``rejects`` with stage "read".
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Split(Protocol):
+    """A part of a bounded source that is read on its own: one source partition. Frozen."""
+
+    @property
+    def name(self) -> str:
+        """For people and dead letters, e.g. the path and byte range."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Size of what is to be read, in the unit of positions (bytes of text, rows), for progress."""
+        ...
+
+    def open(self, source: PartitionId, position: int) -> SplitReader:
+        """Read from *position* (0, or an ``end`` of an earlier chunk) and label the chunks with *source*."""
+        ...
+
+
+class BoundedSource(Protocol):
+    """A file, table or collection that is replayed as a stream that ends. Frozen, made from a URI."""
+
+    @property
+    def uri(self) -> str:
+        """Without secrets."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes when what would be read changes (names, sizes, modification times)."""
+        ...
+
+    def columns(self) -> pl.Schema | None:
+        """Column names and types as the source knows them, or None (JSON). BadConfig when unreadable."""
+        ...
+
+    def splits(self, wanted: int) -> Sequence[Split]:
+        """At most about *wanted* splits; always the same ones for the same fingerprint and *wanted*."""
+        ...
