@@ -1,0 +1,185 @@
+"""What can be set: a pydantic model for each section, with a description for each key.
+
+docs/configuration.md is generated from these models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from streamcore.secrets import Secret
+
+Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _broker_url(url: str) -> str:
+    if url != "embedded" and not (url.startswith("kafka://") and len(url) > len("kafka://")):
+        raise ValueError("must be embedded or kafka://host:port")
+    return url
+
+
+def _topic_pattern(pattern: str) -> str:
+    rest = pattern.replace("{topology}", "t")
+    if not (rest.isascii() and rest.replace(".", "").replace("-", "").replace("_", "").isalnum()):
+        raise ValueError("must be letters, digits, '.', '_', '-' and {topology}")
+    return pattern
+
+
+BrokerUrl: TypeAlias = Annotated[str, AfterValidator(_broker_url)]
+TopicPattern: TypeAlias = Annotated[str, AfterValidator(_topic_pattern)]
+
+
+class Section(BaseModel):
+    """A group of settings; frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Broker(Section):
+    """Which broker the topology runs on, and as whom."""
+
+    url: BrokerUrl = Field(
+        "embedded",
+        description="`embedded` (this process, no server) or `kafka://host:port[,host:port]`.",
+    )
+    group: Text | None = Field(
+        None, description="Consumer group, which owns the stored positions. The topology's name when not set."
+    )
+    instance_id: Text | None = Field(
+        None,
+        description="Fixed name of this worker in the group, so that a restart needs no rebalance. "
+        "Must differ between workers that run at the same time.",
+    )
+
+
+class State(Section):
+    """What is kept on the local disk."""
+
+    dir: Path = Field(
+        Path(".streamcore"),
+        description="Folder of the embedded log, positions and dead letters. One process at a time uses it.",
+    )
+
+
+class Limits(Section):
+    """Bounds of memory, which press back on the source."""
+
+    memory_mb: int = Field(
+        256, ge=16, description="Bytes read but not yet confirmed by every sink, in MiB, a process."
+    )
+    fetch_max_bytes: int = Field(
+        1_048_576,
+        ge=1_024,
+        description="Bytes asked for at once, a partition. More is faster, needs memory.",
+    )
+
+
+class Runtime(Section):
+    """Commits and deadlines."""
+
+    commit_interval_s: Seconds = Field(
+        1.0, description="Seconds between two commits of what every sink confirmed."
+    )
+    stall_timeout_s: Seconds = Field(
+        60.0,
+        description="Seconds after which a partition with rows waiting that does not move ends the process.",
+    )
+    drain_timeout_s: Seconds = Field(
+        30.0, description="Seconds that SIGTERM and Ctrl-C give to flush, commit and leave the group."
+    )
+
+
+class Retry(Section):
+    """Back-off after transient errors of a sink or the broker."""
+
+    initial_s: Seconds = Field(
+        0.2, description="Seconds before the first retry; doubled each time, with jitter."
+    )
+    max_s: Seconds = Field(30.0, description="Longest wait between two tries, in seconds.")
+    give_up_after_s: Seconds = Field(
+        300.0, description="Seconds of nothing but failures after which the worker stops with exit code 1."
+    )
+
+
+class DeadLetters(Section):
+    """Where refused rows go."""
+
+    topic: TopicPattern = Field(
+        "{topology}.dead-letters",
+        description="Topic of the dead letters; `{topology}` stands for its name.",
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="How often a row may be redriven before `dlq redrive` leaves it where it is."
+    )
+
+
+class Http(Section):
+    """The endpoints /metrics, /healthz and /readyz of a worker."""
+
+    host: Text = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 turns the endpoints off.")
+
+
+class Log(Section):
+    """What is written to standard error while it runs."""
+
+    format: Literal["console", "json"] = Field(
+        "console", description="Lines for people, or one JSON object a line."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is written."
+    )
+
+
+class Kafka(Section):
+    """How to connect to Kafka, and what topics that we make are like."""
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="TLS and login. With SSL and SASL_SSL the server's certificate is checked."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="Login method for SASL_PLAINTEXT and SASL_SSL."
+    )
+    sasl_username: Text | None = Field(None, description="User name for SASL.")
+    sasl_password: Secret | None = Field(
+        None, description="Password for SASL, best as `${env:NAME}` or `${file:PATH}`."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates that are trusted (PEM); the system's own when not set."
+    )
+    cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
+    key_file: Path | None = Field(None, description="Key of the client certificate (PEM).")
+    key_password: Secret | None = Field(None, description="Password of the key file.")
+    session_timeout_s: Seconds = Field(
+        45.0,
+        description="Seconds without a heartbeat after which others get a worker's partitions.",
+    )
+    replication_factor: int = Field(
+        -1, ge=-1, description="Copies of topics that we make; -1 leaves it to the broker."
+    )
+
+
+class Settings(Section):
+    """All settings, by section."""
+
+    broker: Broker = Field(default_factory=Broker)
+    state: State = Field(default_factory=State)
+    limits: Limits = Field(default_factory=Limits)
+    runtime: Runtime = Field(default_factory=Runtime)
+    retry: Retry = Field(default_factory=Retry)
+    dead_letters: DeadLetters = Field(default_factory=DeadLetters)
+    http: Http = Field(default_factory=Http)
+    log: Log = Field(default_factory=Log)
+    kafka: Kafka = Field(default_factory=Kafka)
+
+    def dead_letter_topic(self, topology: str) -> str:
+        """The dead-letter topic of *topology*."""
+        return self.dead_letters.topic.replace("{topology}", topology)
+
+    def group(self, topology: str) -> str:
+        """The consumer group that runs *topology*."""
+        return self.broker.group or topology
