@@ -1,0 +1,329 @@
+"""Chunks through Faust: one Faust message is one fetched chunk of one partition.
+
+A topic opts in by its schema (:class:`ChunkSchema`); its agents then get a
+:class:`streamcore.batch.Chunk` as the event's value. :class:`ChunkOffsets` goes before a Faust
+Consumer (Kafka's or the embedded one) and keeps the offsets of chunked topics. Topics without the
+schema keep Faust's own bookkeeping, in the same app.
+
+In each rebalance::
+
+    partitions revoked   flow stops -> started work ends -> Positions.revoked -> last commit
+    partitions assigned  tables recover -> committed offsets -> Positions.assigned -> seek -> flow resumes
+
+Three faults of Faust are closed here. It resumes stream partitions *before* it seeks them, and then
+empties its queues, so that records fetched in between are lost: the resume waits for the seek. It
+does not seek partitions without a commit: all stream partitions are sought. It labels records with
+the generation that it sees *after* the fetch: :class:`Fetched` carries the one they were read under.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Protocol
+
+import faust
+from faust.transport.consumer import Consumer
+from faust.types import TP, AppT, ConsumerMessage, EventT, Message
+from faust.types.tuples import ack_lock
+from mode.utils.futures import notify
+
+from streamcore.batch import Chunk, PartitionId
+from streamcore.errors import BadConfig
+
+
+class ChunkSchema(faust.Schema):  # type: ignore[misc]
+    """Schema of a topic whose events are chunks: ``app.topic("t", schema=ChunkSchema())``."""
+
+    def __init__(self) -> None:
+        super().__init__(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    def compile(
+        self,
+        app: AppT,
+        *,
+        on_key_decode_error: object = None,
+        on_value_decode_error: object = None,
+        default_propagate: bool = False,
+    ) -> Callable[..., Awaitable[EventT]]:
+        """Faust's decode function for this schema: the chunk passes as it is and can't fail here."""
+
+        async def decode(message: Message, *, propagate: bool = default_propagate) -> EventT:
+            return app.create_event(None, message.value, message.headers, message)
+
+        return decode
+
+
+class Positions(Protocol):
+    """Who knows where the work stands; the runtime sets it as ``app.streamcore_positions``.
+
+    Without one, a chunked partition goes on from the group's commit and its agents' acks are
+    committed. All methods are called from the app's event loop.
+    """
+
+    async def assigned(self, starts: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        """Called in every rebalance, when the committed offsets are known and nothing is fetched yet.
+
+        *starts* has every chunked partition that this worker now owns: the group's commit, or where
+        the stream starts when there is none. The answer says for each where reading goes on. An
+        error stops the worker.
+        """
+        ...
+
+    def commit_position(self, tp: TP) -> int | None:
+        """What the group may commit now for *tp*, or None for nothing; also asked after ``revoked``."""
+        ...
+
+    async def revoked(self, tps: set[TP]) -> None:
+        """Called before partitions leave (rebalance or stop), when no agent works on a chunk any more
+        and before the last commit: make durable what is not.
+        """
+        ...
+
+
+class Fetched(dict[TP, list[object]]):
+    """The records of one fetch, and the group's generation that they were read under."""
+
+    def __init__(self, records: Mapping[TP, list[object]], generation: int) -> None:
+        super().__init__(records)
+        self.generation = generation
+
+
+class ChunkOffsets(Consumer):  # type: ignore[misc]
+    """Mixin before a Faust Consumer: reading, seeking and committing of chunked topics.
+
+    A transport's consumer gives :meth:`topic_ids`, and ``_getmany`` returning :class:`Fetched` (or a
+    plain mapping when fetching can't cross a rebalance) whose lists hold chunks for chunked topics
+    (:meth:`is_chunked`). It may refuse positions in :meth:`check_commits` and :meth:`check_positions`.
+    """
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self._chunked_topics: dict[str, bool] = {}
+        # Without Positions: end of each chunk that was handed out -> acked, in the order of reading.
+        self._handed_out: defaultdict[TP, dict[int, bool]] = defaultdict(dict)
+        self._acked_prefix: dict[TP, int] = {}
+        self._chunked_assigned: set[TP] = set()
+        self._held_by_positions: set[TP] = set()
+        self._resume_after_seek: set[TP] = set()
+        self._sought = False
+        self._partition_active = asyncio.Event()
+        super().__init__(*args, **kwargs)
+
+    # ------------------------------------------------------------ what a transport gives
+
+    async def topic_ids(self, topics: set[str]) -> Mapping[str, str]:
+        """The id (see :class:`PartitionId`) of each of *topics*."""
+        raise NotImplementedError
+
+    async def check_commits(self, sources: Mapping[TP, PartitionId]) -> None:
+        """Raise TopicChanged when a commit belongs to an earlier topic of the same name."""
+
+    async def check_positions(self, positions: Mapping[TP, int]) -> None:
+        """Raise TopicChanged when the log no longer holds one of *positions*."""
+
+    # ------------------------------------------------------------ which topics
+
+    @property
+    def positions(self) -> Positions | None:
+        """The runtime's position keeping, None in plain Faust apps."""
+        found: Positions | None = getattr(self.app, "streamcore_positions", None)
+        return found
+
+    def is_chunked(self, topic: str) -> bool:
+        """Whether *topic*'s messages are chunks. BadConfig when its channels disagree."""
+        known = self._chunked_topics.get(topic)
+        if known is None:
+            flags = {isinstance(c.schema, ChunkSchema) for c in list(self.app.topics) if topic in c.topics}
+            if len(flags) > 1:
+                raise BadConfig(
+                    f"topic {topic} is read both in chunks and record by record",
+                    fix="give all its agents the same schema, or read it under another consumer group",
+                )
+            if not flags:
+                return False
+            known = self._chunked_topics[topic] = flags.pop()
+        return known
+
+    # ------------------------------------------------------------ reading
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Messages of one fetch; none of an older assignment, none lost while the flow is stopped."""
+        if self.app.client_only:
+            async for item in super().getmany(timeout):
+                yield item
+            return
+        fetched = await self._next_fetch(timeout)
+        if not self.flow_active:
+            # What was read after the seek but before the flow resumed is good and must not be dropped.
+            await self.wait(self.can_resume_flow)
+        for tp, record in self.scheduler.iterate(fetched):
+            stale = fetched.generation != self.app.consumer_generation_id
+            if self.should_stop or not self.flow_active or stale:
+                return  # the seek of the rebalance comes back to these records
+            if self._is_changelog_tp(tp) and tp not in (
+                self._get_active_partitions() | self._buffered_partitions
+            ):
+                continue
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            yield tp, self._to_message(tp, record)
+
+    async def _next_fetch(self, timeout: float) -> Fetched:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        self._partition_active.clear()
+        # A copy: the set changes under the fetch, and an empty one means "all" to aiokafka.
+        active = frozenset(self._get_active_partitions())
+        generation = self.app.consumer_generation_id
+        if not active:
+            await self.wait(self._partition_active, timeout=timeout)
+            return Fetched({}, generation)
+        records = await self._getmany(active_partitions=active, timeout=timeout)
+        return records if isinstance(records, Fetched) else Fetched(records, generation)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """A stream's queue has room again."""
+        super().on_buffer_drop(tp)
+        self._partition_active.set()
+
+    def _to_message(self, tp: TP, record: object) -> ConsumerMessage:
+        if not isinstance(record, Chunk):
+            return super()._to_message(tp, record)
+        tp = TP(*tp)
+        if self.positions is None:
+            self._handed_out[tp][record.end] = False
+        return ConsumerMessage(
+            tp.topic, tp.partition, record.end - 1, None, 0, None, None, record, None, 0, 0, tp
+        )  # fmt: skip
+
+    def ack(self, message: Message) -> bool:
+        """Called by Faust when all streams are done with *message*."""
+        if not self.is_chunked(message.topic):
+            return bool(super().ack(message))
+        with ack_lock:
+            if message.acked:
+                return False
+            message.acked = True
+            self._unacked_messages.discard(message)
+            ends = self._handed_out.get(message.tp, {})
+            if message.generation_id == self.app.consumer_generation_id and message.offset + 1 in ends:
+                ends[message.offset + 1] = True
+            self._n_acked += 1
+            notify(self._waiting_for_ack)
+        return True
+
+    # ------------------------------------------------------------ committing
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if not self.is_chunked(tp.topic):
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        if self.positions is not None:
+            return self.positions.commit_position(tp)
+        with ack_lock:
+            ends = self._handed_out[tp]
+            for end in list(ends):
+                if not ends[end]:
+                    break
+                del ends[end]
+                self._acked_prefix[tp] = end
+        return self._acked_prefix.get(tp)
+
+    def _filter_tps_with_pending_acks(self, topics: Iterable[object] | None = None) -> list[TP]:
+        # Faust looks at the keys of _acked only, where chunked partitions never are.
+        wanted = None if topics is None else set(topics)
+        tps = {*self._acked, *self._chunked_assigned}
+        return [tp for tp in tps if wanted is None or tp in wanted or tp.topic in wanted]
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        # Faust moves its bookkeeping on even when the commit failed.
+        before = {tp: self._committed_offset[tp] for tp in offsets if self.is_chunked(tp.topic)}
+        done = bool(await super()._commit_offsets(offsets, start_new_transaction=start_new_transaction))
+        if not done:
+            self._committed_offset.update(before)
+        return done
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if not self.is_chunked(tp.topic):  # a chunk covers its holes itself
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    # ------------------------------------------------------------ rebalances
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Partitions leave; Faust ends the started work and commits inside of this."""
+        self._resume_after_seek, self._sought = set(), False
+        await super().on_partitions_revoked(revoked)
+        if self._held_by_positions:  # stream_wait_empty is off: Faust has not waited nor committed
+            await self.commit_and_end_transactions()
+        self._forget_offsets()
+
+    async def commit_and_end_transactions(self) -> None:
+        """The last commit before partitions leave; the runtime makes its work durable before it."""
+        held, self._held_by_positions = self._held_by_positions, set()
+        if held and self.positions is not None:
+            await self.positions.revoked(held)
+        await super().commit_and_end_transactions()
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume fetching of changelogs at once, of stream partitions in the resume_flow after the seek."""
+        streams = {tp for tp in tps if not self._is_changelog_tp(tp)}
+        changelogs = set(tps) - streams
+        if changelogs:
+            super().resume_partitions(changelogs)
+        self._resume_after_seek |= streams
+        self._partition_active.set()
+
+    def resume_flow(self) -> None:
+        """Let messages flow; called by Faust several times in a recovery, the last time after the seek."""
+        super().resume_flow()
+        if self._sought and self._resume_after_seek:
+            super().resume_partitions(self._resume_after_seek & self.assignment())
+            self._resume_after_seek, self._sought = set(), False
+        self._partition_active.set()
+
+    async def perform_seek(self) -> None:
+        """Put every stream partition where its reading goes on."""
+        self._forget_offsets()
+        await super().perform_seek()
+        streams = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
+        targets: dict[TP, int] = {tp: p for tp in streams if (p := self._read_offset[tp]) is not None}
+        targets |= await self._stream_starts(streams - set(targets))
+        chunked = {tp for tp in streams if self.is_chunked(tp.topic)}
+        targets |= await self._chunked_targets({tp: targets[tp] for tp in chunked})
+        if targets:
+            await self.seek_wait({self._new_topicpartition(*tp): offset for tp, offset in targets.items()})
+        self._read_offset.update({tp: targets[tp] or None for tp in chunked})
+        self._chunked_assigned = chunked
+        self._sought = True
+
+    async def _stream_starts(self, tps: set[TP]) -> dict[TP, int]:
+        if not tps:
+            return {}
+        partitions = [self._new_topicpartition(*tp) for tp in tps]
+        if self.app.conf.consumer_auto_offset_reset == "latest":
+            starts = await self.highwaters(*partitions)
+        else:
+            starts = await self.earliest_offsets(*partitions)
+        return {TP(*tp): offset for tp, offset in starts.items()}
+
+    async def _chunked_targets(self, starts: Mapping[TP, int]) -> dict[TP, int]:
+        if not starts:
+            return {}
+        ids = await self.topic_ids({tp.topic for tp in starts})
+        sources = {tp: PartitionId(tp.topic, tp.partition, ids[tp.topic]) for tp in sorted(starts)}
+        await self.check_commits(sources)
+        targets = dict(starts)
+        if self.positions is not None:
+            answer = await self.positions.assigned({source: starts[tp] for tp, source in sources.items()})
+            targets = {tp: answer[source] for tp, source in sources.items()}
+            self._held_by_positions = set(targets)
+        await self.check_positions(targets)
+        return targets
+
+    def _forget_offsets(self) -> None:
+        for tp in self._chunked_assigned:
+            self._committed_offset.pop(tp, None)
+            self._read_offset.pop(tp, None)
+        self._handed_out.clear()
+        self._acked_prefix.clear()
+        self._chunked_assigned = set()
