@@ -55,7 +55,7 @@ class Range(NamedTuple):
 
 
 class Original(NamedTuple):
-    """A record as it came: ``data`` (None is a tombstone) in ``encoding`` "bytes" or "arrow" (IPC stream, 1 row)."""
+    """A record as it came: ``data`` (None: tombstone), ``encoding`` "bytes" or "arrow" (IPC, 1 row)."""
 
     data: bytes | None
     encoding: str
@@ -82,7 +82,10 @@ class Rejects:
 
     @classmethod
     def of(cls, rows: pl.DataFrame, stage: str, code: str | pl.Expr, message: str | pl.Expr) -> Rejects:
-        """Rejects for all *rows* (any frame with ``_offset`` and ``_sub``); *code* and *message* are texts or expressions over it."""
+        """Rejects for all *rows* (any frame with ``_offset`` and ``_sub``).
+
+        *code* and *message* are texts, or expressions over the frame.
+        """
         return cls(
             rows.select(
                 pl.col(OFFSET),
@@ -156,8 +159,8 @@ class Chunk:
         """Places of *offsets* (each of which must be in the chunk) in the chunk's order."""
         own = self.offsets()
         if len(own) and own[-1] - own[0] == len(own) - 1:  # dense: the usual case on Kafka
-            return (offsets - own[0]).astype(np.intp)
-        return np.searchsorted(own, offsets)
+            return np.asarray(offsets - own[0], np.intp)
+        return np.asarray(np.searchsorted(own, offsets), np.intp)
 
     def original(self, offset: int) -> Original:
         """The record at *offset* as it came, for a dead letter."""
@@ -249,7 +252,7 @@ class FrameChunk(Chunk):
 class Batch:
     """Rows in columns, and the source positions that they cover.
 
-    ``frame`` has the user's columns and then :data:`HIDDEN`; rows are sorted by
+    ``frame`` has the user's columns and, anywhere among them, :data:`HIDDEN`; rows are sorted by
     ``(_offset, _sub)``. ``covered`` says which positions this batch settles, including those whose
     rows were filtered out or rejected: an empty frame with a range is a normal batch. ``chunk``
     holds the raw records until the outcome of every row is known.

@@ -63,7 +63,7 @@ class Format(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """``frame``: the surviving rows, hidden columns kept. ``counts``: named counters to add up, e.g. per rule."""
+    """``frame``: the surviving rows, hidden columns kept. ``counts``: named counters to add up."""
 
     frame: pl.DataFrame
     rejects: Rejects = field(default_factory=Rejects)
@@ -177,7 +177,7 @@ class SinkAbilities:
     retract: bool = False
     transactional: bool = False
     stores_positions: bool = False
-    """False: positions are the group's commit and the sink is at-least-once (Kafka without transactions, agents)."""
+    """False: the positions are the group's commit, and the sink is at-least-once (topics, agents)."""
 
 
 Refuse = Callable[[Batch, Rejects], Awaitable[None]]

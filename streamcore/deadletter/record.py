@@ -1,0 +1,184 @@
+"""The dead letter as a record of a topic.
+
+The value is the record as it came (bytes, or one row as an Arrow IPC stream), the key is the
+original key, and the headers say the rest, as text. The id is (topology, stage, position, sub-index);
+readers fold repeats of an id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamcore.batch import OFFSET, SUB, Chunk, PartitionId, RecordChunk, Rejects
+from streamcore.contracts import Header, Records
+
+ID, STREAM, STAGE, CODE, MESSAGE = "sc-id", "sc-stream", "sc-stage", "sc-code", "sc-message"
+TOPIC, TOPIC_ID, PARTITION, AT, SUB_INDEX = "sc-topic", "sc-topic-id", "sc-partition", "sc-at", "sc-sub"
+ENCODING, ATTEMPTS, TIME = "sc-encoding", "sc-attempts", "sc-time"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One refused row.
+
+    ``source`` and ``offset`` are where the record stood, ``sub`` the row's place in it; ``stage`` is
+    the node that refused it; ``time`` is in seconds since the epoch; ``attempts`` counts how often it
+    was tried; ``log_partition`` and ``log_offset`` are its own place in the dead-letter topic.
+    """
+
+    id: str
+    stream: str
+    source: PartitionId
+    offset: int
+    sub: int
+    stage: str
+    code: str
+    message: str
+    encoding: str
+    attempts: int
+    time: float
+    key: bytes | None
+    value: bytes | None
+    log_partition: int
+    log_offset: int
+
+
+class Origin(NamedTuple):
+    """What a dead letter says of a row beyond its chunk.
+
+    ``stream`` it belongs to, ``attempts`` including this one, and the ``encoding`` of its bytes where
+    the chunk doesn't know it (a redriven record).
+    """
+
+    stream: str
+    attempts: int = 1
+    encoding: str | None = None
+
+
+def letter_id(topology: str, stage: str, source: PartitionId, offset: int, sub: int) -> str:
+    """The identity of a refused row, stable over restarts."""
+    return f"{topology}:{stage}:{source.topic_id}:{source.partition}:{offset}:{sub}"
+
+
+def to_records(
+    topology: str,
+    chunk: Chunk,
+    rejects: Rejects,
+    origins: Sequence[Origin],
+    *,
+    now: float,
+    partitions: int,
+) -> Records:
+    """*rejects* of *chunk* as records for a dead-letter topic with *partitions* partitions.
+
+    *origins* has one entry a reject. *now* is in seconds since the epoch.
+    """
+    frame, source, count = rejects.frame, chunk.source, len(rejects)
+    offsets = frame[OFFSET].to_list()
+    originals = [chunk.original(o) for o in offsets]
+    keys = _keys(chunk, rejects)
+    ids = [
+        letter_id(topology, stage, source, offset, sub)
+        for stage, offset, sub in zip(frame["stage"], offsets, frame[SUB], strict=True)
+    ]
+    headers: tuple[Header, ...] = (
+        (ID, _texts(ids)),
+        (STREAM, _texts(o.stream for o in origins)),
+        (STAGE, _texts(frame["stage"])),
+        (CODE, _texts(frame["code"])),
+        (MESSAGE, _texts(frame["message"])),
+        (TOPIC, source.topic.encode()),
+        (TOPIC_ID, source.topic_id.encode()),
+        (PARTITION, str(source.partition).encode()),
+        (AT, _texts(offsets)),
+        (SUB_INDEX, _texts(frame[SUB])),
+        (ENCODING, _texts(o.encoding or r.encoding for o, r in zip(origins, originals, strict=True))),
+        (ATTEMPTS, _texts(o.attempts for o in origins)),
+        (TIME, f"{now:.3f}".encode()),
+    )
+    return Records(
+        values=pa.array([o.data for o in originals], pa.binary()),
+        timestamps=np.full(count, int(now * 1000), np.int64),
+        keys=pa.array(keys, pa.binary()),
+        partitions=np.full(count, source.partition % partitions, np.int32),
+        headers=headers,
+    )
+
+
+def to_records_again(letters: Sequence[DeadLetter], now: float) -> Records:
+    """*letters* as records of the redrive topic: the same headers, in partition 0."""
+    columns = {
+        ID: [x.id for x in letters],
+        STREAM: [x.stream for x in letters],
+        STAGE: [x.stage for x in letters],
+        CODE: [x.code for x in letters],
+        MESSAGE: [x.message for x in letters],
+        TOPIC: [x.source.topic for x in letters],
+        TOPIC_ID: [x.source.topic_id for x in letters],
+        PARTITION: [x.source.partition for x in letters],
+        AT: [x.offset for x in letters],
+        SUB_INDEX: [x.sub for x in letters],
+        ENCODING: [x.encoding for x in letters],
+        ATTEMPTS: [x.attempts for x in letters],
+        TIME: [f"{x.time:.3f}" for x in letters],
+    }
+    return Records(
+        values=pa.array([x.value for x in letters], pa.binary()),
+        timestamps=np.full(len(letters), int(now * 1000), np.int64),
+        keys=pa.array([x.key for x in letters], pa.binary()),
+        partitions=np.zeros(len(letters), np.int32),
+        headers=tuple((name, _texts(values)) for name, values in columns.items()),
+    )
+
+
+def from_chunk(chunk: RecordChunk) -> list[DeadLetter]:
+    """The dead letters in a chunk of the dead-letter (or redrive) topic; other records are left out."""
+    found = []
+    keys = chunk.keys()
+    for place, (offset, value) in enumerate(zip(chunk.offsets().tolist(), chunk.values(), strict=True)):
+        headers = {name: data.decode(errors="replace") for name, data in chunk.headers(offset)}
+        if ID in headers:
+            found.append(_letter(headers, keys[place], value, chunk.source.partition, offset))
+    return found
+
+
+def _letter(
+    headers: dict[str, str], key: bytes | None, value: bytes | None, partition: int, offset: int
+) -> DeadLetter:
+    return DeadLetter(
+        id=headers[ID],
+        stream=headers[STREAM],
+        source=PartitionId(headers[TOPIC], int(headers[PARTITION]), headers[TOPIC_ID]),
+        offset=int(headers[AT]),
+        sub=int(headers[SUB_INDEX]),
+        stage=headers[STAGE],
+        code=headers[CODE],
+        message=headers[MESSAGE],
+        encoding=headers[ENCODING],
+        attempts=int(headers[ATTEMPTS]),
+        time=float(headers[TIME]),
+        key=key,
+        value=value,
+        log_partition=partition,
+        log_offset=offset,
+    )
+
+
+def _keys(chunk: Chunk, rejects: Rejects) -> list[bytes | None]:
+    keys = chunk.keys()
+    if not keys:
+        return [None] * len(rejects)
+    readable = set(chunk.offsets().tolist())  # what the reader itself could not cut has no key
+    return [
+        keys[int(chunk.index(np.array([o], np.int64))[0])] if o in readable else None
+        for o in rejects.frame[OFFSET].to_list()
+    ]
+
+
+def _texts(values: Iterable[object]) -> pa.BinaryArray:
+    return pa.array([str(v).encode() for v in values], pa.binary())

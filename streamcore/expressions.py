@@ -1,0 +1,85 @@
+"""SQL text in conditions and expressions, compiled to polars; nothing is evaluated as Python.
+
+The dialect is that of :func:`polars.sql_expr`. An expression must give one value a row from that
+row alone, so aggregates, windows and the clock are refused: they would break the cut law. Names of
+hidden columns don't exist for it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from streamcore.batch import HIDDEN
+from streamcore.errors import BadConfig, did_you_mean
+
+_CLOCK = re.compile(
+    r"\b(current_date|current_time|current_timestamp|now|today|localtime|localtimestamp)\b", re.I
+)
+    r"\b(current_date|current_time|current_timestamp|now|today|localtime|localtimestamp)\b", re.I
+)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+
+
+def sql(text: str, columns: pl.Schema) -> pl.Expr:
+    """Compile *text* over *columns*.
+
+    BadConfig when it can't be parsed, names an unknown column (the message lists those that exist),
+    clashes in types, or is no function of the single row.
+    """
+    clock = _CLOCK.search(_QUOTED.sub("''", text))
+    if clock:
+        raise BadConfig(
+            f"{clock[0]!r} in {text!r} asks the clock, and a replay would give another result",
+            fix="use the event's own time column",
+        )
+    try:
+        expression = pl.sql_expr(text)
+    except PolarsError as error:
+        raise BadConfig(f"cannot parse the SQL expression {text!r}: {_first_line(error)}") from error
+    check_columns(expression.meta.root_names(), columns, f"in {text!r}")
+    if not expression.meta.is_row_separable():
+        raise BadConfig(
+            f"{text!r} looks at more than one row", fix="aggregates belong into a window or a table"
+        )
+    result_type(expression, columns, text)
+    return expression
+
+
+def condition(text: str, columns: pl.Schema) -> pl.Expr:
+    """Compile *text* as :func:`sql` does; BadConfig unless its type is boolean."""
+    expression = sql(text, columns)
+    got = result_type(expression, columns, text)
+    if got != pl.Boolean:
+        raise BadConfig(f"the condition {text!r} must be true or false", got=str(got), allowed=["Boolean"])
+    return expression
+
+
+def result_type(expression: pl.Expr, columns: pl.Schema, text: str) -> pl.DataType:
+    """The type that *expression* has over *columns*; BadConfig when its parts don't fit."""
+    try:
+        return pl.DataFrame(schema=columns).select(expression.alias("result")).schema["result"]
+    except PolarsError as error:
+        used = sorted(set(expression.meta.root_names()))
+        types = ", ".join(f"{name} {columns[name]}" for name in used)
+        raise BadConfig(
+            f"types clash in {text!r}: {_first_line(error)}", got=types or None, fix="cast one of them"
+        ) from error
+
+
+def check_columns(names: list[str], columns: pl.Schema, context: str) -> None:
+    """BadConfig, with what exists, unless all *names* are among *columns*."""
+    for name in names:
+        if name not in columns:
+            raise BadConfig(
+                f"unknown column {context}",
+                got=name,
+                allowed=[c for c in columns if c not in HIDDEN],
+                fix=did_you_mean(name, columns),
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,131 @@
+"""The graph of a topology: what the runtime, the test driver and the command line work on. Frozen."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+from streamcore.batch import Batch
+from streamcore.contracts import Format, Sink, Step
+from streamcore.schema import StreamSchema
+
+AgentFunction = Callable[[AsyncIterable[Batch]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stream as declared: where its events come from and what they look like.
+
+    ``topic`` is the topic that a worker reads. ``max_lateness`` is how far event times may lag behind
+    the newest seen. ``start`` is where a group without a position begins.
+    """
+
+    name: str
+    topic: str
+    schema: StreamSchema
+    format: Format
+    key: tuple[str, ...]
+    event_time: str | None
+    max_lateness: dt.timedelta
+    start: Literal["earliest", "latest"]
+
+
+@dataclass(frozen=True)
+class Union:
+    """The rows of several streams with the same columns."""
+
+    name = "union"
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A plain Faust agent over batches: it acks when its body asks for the next batch; at least once."""
+
+    name: str
+    function: AgentFunction
+
+
+Part = Source | Step | Union | Sink | Agent
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place in the graph. ``id`` is stable and unique; ``columns`` are the user columns after it."""
+
+    id: str
+    part: Part
+    inputs: tuple[str, ...]
+    columns: pl.Schema
+    where: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A checked topology: nodes in an order in which every node follows its inputs."""
+
+    name: str
+    nodes: Mapping[str, Node]
+    children: Mapping[str, tuple[str, ...]] = field(repr=False)
+
+    @property
+    def sources(self) -> dict[str, Node]:
+        """Stream name to its node."""
+        return {n.part.name: n for n in self.nodes.values() if isinstance(n.part, Source)}
+
+    @property
+    def sinks(self) -> dict[str, Node]:
+        """Sink and agent nodes by id."""
+        return {n.id: n for n in self.nodes.values() if isinstance(n.part, Sink | Agent)}
+
+    def below(self, node: str) -> frozenset[str]:
+        """Ids of *node* and all nodes that its rows can reach."""
+        found, todo = set(), [node]
+        while todo:
+            at = todo.pop()
+            if at not in found:
+                found.add(at)
+                todo += self.children[at]
+        return frozenset(found)
+
+    def text(self) -> str:
+        """The graph as an indented tree, one node a line."""
+        lines = [f"topology {self.name}"]
+
+        def walk(node: str, depth: int) -> None:
+            lines.append("  " * depth + label(self.nodes[node]))
+            for child in self.children[node]:
+                walk(child, depth + 1)
+
+        for node in self.sources.values():
+            walk(node.id, 1)
+        return "\n".join(lines)
+
+    def mermaid(self) -> str:
+        """The graph as a Mermaid flowchart."""
+        short = {node: f"n{i}" for i, node in enumerate(self.nodes)}
+        lines = ["flowchart LR"]
+        for node in self.nodes.values():
+            left, right = ("([", "])") if isinstance(node.part, Source) else ("[", "]")
+            if isinstance(node.part, Sink | Agent):
+                left, right = "[(", ")]"
+            text = label(node).replace('"', "#quot;")
+            lines.append(f'  {short[node.id]}{left}"{text}"{right}')
+        lines += [f"  {short[i]} --> {short[n.id]}" for n in self.nodes.values() for i in n.inputs]
+        return "\n".join(lines)
+
+
+def label(node: Node) -> str:
+    """What a node is, in one line."""
+    part = node.part
+    if isinstance(part, Source):
+        return f"stream {part.name} ({', '.join(node.columns)})"
+    if isinstance(part, Agent):
+        return f"agent {part.name}"
+    if isinstance(part, Sink):
+        return f"sink {node.id}: {type(part).__name__}"
+    return part.name

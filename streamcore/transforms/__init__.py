@@ -1,0 +1,1 @@
+"""Stateless steps: functions of frames that keep the cut law."""

@@ -1,0 +1,177 @@
+"""Steps over columns: filter, add_column, rename, select, drop, cast_type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from streamcore.batch import HIDDEN, Rejects
+from streamcore.contracts import StepResult
+from streamcore.errors import BadConfig
+from streamcore.expressions import check_columns, condition, result_type, sql
+from streamcore.transforms.bisect import apply_or_reject
+
+
+def _explain(error: Exception) -> str:
+    return f"the expression failed on this row: {type(error).__name__}"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Keep the rows for which *text* is true; false and null rows leave."""
+
+    text: str
+    columns: pl.Schema
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_expression", condition(self.text, self.columns))
+
+    @property
+    def name(self) -> str:
+        return f"filter {self.text}"
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        return columns
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        expression: pl.Expr = self._expression  # type: ignore[attr-defined]
+        kept, rejects = apply_or_reject(
+            frame, lambda f: f.filter(expression), stage, "expression", _explain, (PolarsError,)
+        )
+        return StepResult(kept, rejects)
+
+
+@dataclass(frozen=True)
+class AddColumn:
+    """Add (or replace) column *column* with the value of *text*."""
+
+    column: str
+    text: str
+    columns: pl.Schema
+
+    def __post_init__(self) -> None:
+        check_new_name(self.column)
+        object.__setattr__(self, "_expression", sql(self.text, self.columns).alias(self.column))
+
+    @property
+    def name(self) -> str:
+        return f"add_column {self.column}"
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        expression: pl.Expr = self._expression  # type: ignore[attr-defined]
+        return pl.Schema({**columns, self.column: result_type(expression, columns, self.text)})
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        expression: pl.Expr = self._expression  # type: ignore[attr-defined]
+        added, rejects = apply_or_reject(
+            frame, lambda f: f.with_columns(expression), stage, "expression", _explain, (PolarsError,)
+        )
+        return StepResult(added, rejects)
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Give columns other names: ``{old: new}``."""
+
+    mapping: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return "rename " + ", ".join(f"{old} to {new}" for old, new in self.mapping.items())
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        check_columns(list(self.mapping), columns, "in rename")
+        names = [self.mapping.get(name, name) for name in columns]
+        for new in self.mapping.values():
+            check_new_name(new)
+            if names.count(new) > 1:
+                raise BadConfig("rename gives two columns the same name", got=new, allowed=["a free name"])
+        return pl.Schema(zip(names, columns.values(), strict=True))
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        return StepResult(frame.rename(dict(self.mapping)))
+
+
+@dataclass(frozen=True)
+class Select:
+    """Keep these columns, in this order."""
+
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return "select " + ", ".join(self.names)
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        check_columns(list(self.names), columns, "in select")
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise BadConfig("select needs one or more different columns", got=list(self.names))
+        return pl.Schema({name: columns[name] for name in self.names})
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        return StepResult(frame.select(*self.names, *HIDDEN))
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Remove these columns."""
+
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return "drop " + ", ".join(self.names)
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        check_columns(list(self.names), columns, "in drop")
+        left = pl.Schema({name: dtype for name, dtype in columns.items() if name not in self.names})
+        if not left:
+            raise BadConfig("drop leaves no column", got=list(self.names))
+        return left
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        return StepResult(frame.drop(*self.names))
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Change the types of columns; a value that does not fit the new type makes its row a dead letter."""
+
+    types: Mapping[str, pl.DataType]
+
+    @property
+    def name(self) -> str:
+        return "cast_type " + ", ".join(f"{name} to {dtype}" for name, dtype in self.types.items())
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        check_columns(list(self.types), columns, "in cast_type")
+        empty = pl.DataFrame(schema=columns)
+        for name, dtype in self.types.items():
+            try:
+                empty.select(pl.col(name).cast(dtype))
+            except PolarsError as error:
+                raise BadConfig(f"column {name!r} of type {columns[name]} can't become {dtype}") from error
+        return pl.Schema({**columns, **self.types})
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        cast = frame.with_columns(pl.col(n).cast(t, strict=False) for n, t in self.types.items())
+        lost = [n for n in self.types if cast[n].null_count() > frame[n].null_count()]
+        if not lost:
+            return StepResult(cast)
+        failed = pl.Series([False]).new_from_index(0, frame.height)
+        message = pl.Series([""]).new_from_index(0, frame.height)
+        for n in lost:
+            here = cast[n].is_null() & frame[n].is_not_null() & ~failed
+            message = message.zip_with(~here, pl.Series([f"{n} can't become {self.types[n]}"]))
+            failed = failed | here
+        bad = frame.select("_offset", "_sub").with_columns(message.alias("message")).filter(failed)
+        return StepResult(cast.filter(~failed), Rejects.of(bad, stage, "cast", pl.col("message")))
+
+
+def check_new_name(name: str) -> None:
+    """BadConfig when *name* can't be a column's name: empty, or one of the hidden columns."""
+    if not name or name in HIDDEN:
+        raise BadConfig("this can't be a column's name", got=name, fix=f"{', '.join(HIDDEN)} are reserved")
