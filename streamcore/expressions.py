@@ -18,8 +18,6 @@ from streamcore.errors import BadConfig, did_you_mean
 _CLOCK = re.compile(
     r"\b(current_date|current_time|current_timestamp|now|today|localtime|localtimestamp)\b", re.I
 )
-    r"\b(current_date|current_time|current_timestamp|now|today|localtime|localtimestamp)\b", re.I
-)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 
 
