@@ -1,0 +1,1 @@
+"""How a worker shows what it does: metrics, health checks, their HTTP endpoints, and logs."""

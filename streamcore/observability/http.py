@@ -1,0 +1,106 @@
+"""The worker's HTTP endpoints: ``/metrics``, ``/healthz`` (also ``/livez``), ``/readyz``; nothing else.
+
+They are served by a thread with an event loop of its own: a batch that keeps the worker's loop busy does not
+delay a scrape, and a loop that hangs is reported instead of hanging the probe too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from streamcore.errors import BadConfig
+from streamcore.observability.health import CheckResult, Health
+from streamcore.observability.metrics import Metrics
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    metrics: Metrics, health: Health, *, host: str = "127.0.0.1", port: int = 8000
+) -> AsyncIterator[str]:
+    """Serve *metrics* and *health* while the context is open; gives the base URL.
+
+    Port 0 takes a free one. The caller's event loop beats for *health* meanwhile.
+    BadConfig when the address can't be listened on.
+    """
+    listener = _listen(host, port)
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    server = _Server(_application(metrics, health), listener)
+    beats = asyncio.create_task(health.keep_beating(), name="health beats")
+    server.start()
+    try:
+        yield address
+    finally:
+        beats.cancel()
+        await asyncio.to_thread(server.stop)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise BadConfig(
+            f"can't serve metrics: {error.strerror or error}",
+            where=f"{host}:{port}",
+            fix="set another http.port (another worker may have this one), or http.port 0 to turn it off",
+        ) from error
+
+
+def _application(metrics: Metrics, health: Health) -> web.Application:
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    async def show_live(request: web.Request) -> web.Response:
+        return _verdict(request, [health.live()])
+
+    async def show_ready(request: web.Request) -> web.Response:
+        return _verdict(request, health.ready())
+
+    application = web.Application()
+    application.router.add_get("/metrics", show_metrics)
+    application.router.add_get("/healthz", show_live)
+    application.router.add_get("/livez", show_live)
+    application.router.add_get("/readyz", show_ready)
+    return application
+
+
+def _verdict(request: web.Request, results: list[CheckResult]) -> web.Response:
+    """200 and "ok", or 503 and the failed checks; with ``?verbose`` all checks."""
+    failed = [result for result in results if result.reason is not None]
+    lines = [str(result) for result in (results if "verbose" in request.query else failed)]
+    return web.Response(status=503 if failed else 200, text="\n".join(lines or ["ok"]) + "\n")
+
+
+class _Server(threading.Thread):
+    """The thread that serves; a daemon, so that it can't keep a dying worker alive."""
+
+    def __init__(self, application: web.Application, listener: socket.socket) -> None:
+        super().__init__(name="streamcore-http", daemon=True)
+        self._application = application
+        self._listener = listener
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+
+    def run(self) -> None:
+        with contextlib.closing(self._loop):
+            self._loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        runner = web.AppRunner(self._application, access_log=None, handle_signals=False, shutdown_timeout=1)
+        await runner.setup()
+        await web.SockSite(runner, self._listener).start()
+        try:
+            await self._stopped.wait()
+        finally:
+            await runner.cleanup()
+
+    def stop(self) -> None:
+        """End the thread and wait for it; called from another thread."""
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self.join()

@@ -1,0 +1,77 @@
+"""The endpoints answer from a thread of their own, expose nothing else, and end with their context."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from streamcore.errors import BadConfig
+from streamcore.observability.health import Health
+from streamcore.observability.http import serving
+from streamcore.observability.metrics import Metrics
+
+
+def _get(url: str) -> tuple[int, str]:
+    """A blocking request: while it waits the test's event loop stands still."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def test_metrics_are_served_while_the_workers_loop_is_blocked() -> None:
+    metrics = Metrics()
+    metrics.rows_in.labels("flights", "flights").inc(3)
+    async with serving(metrics, Health(), port=0) as url:
+        status, body = _get(f"{url}/metrics")
+    assert status == 200
+    assert 'streamcore_rows_in_total{stream="flights",topology="flights"} 3.0' in body
+
+
+async def test_ready_names_what_is_not() -> None:
+    health = Health()
+    health.add("assigned", lambda: None)
+    health.add("recovered", lambda: "2 partitions to go")
+    async with serving(Metrics(), health, port=0) as url:
+        assert _get(f"{url}/readyz") == (503, "[-] recovered: 2 partitions to go\n")
+        assert _get(f"{url}/readyz?verbose")[1].splitlines()[1] == "[+] assigned ok"
+        health.remove("recovered")
+        assert _get(f"{url}/readyz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez"])
+async def test_live_is_told_under_both_names(path: str) -> None:
+    now = [0.0]
+    health = Health(clock=lambda: now[0], blocked_after=5)
+    async with serving(Metrics(), health, port=0) as url:
+        assert _get(url + path) == (200, "ok\n")
+        now[0] = 6
+        assert _get(url + path) == (503, "[-] event loop: blocked for 6 s\n")
+
+
+async def test_nothing_else_is_exposed() -> None:
+    async with serving(Metrics(), Health(), port=0) as url:
+        for path in ("/", "/table", "/metrics/", "/healthz/../metrics2"):
+            assert _get(url + path)[0] == 404
+
+
+async def test_a_busy_port_is_a_configuration_error_with_a_remedy() -> None:
+    async with serving(Metrics(), Health(), port=0) as url:
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(BadConfig, match=rf"127\.0\.0\.1:{port}: can't serve metrics.*http\.port"):
+            async with serving(Metrics(), Health(), port=port):
+                pass
+
+
+async def test_the_port_and_the_thread_are_given_back_also_after_an_error() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with serving(Metrics(), Health(), port=0) as url:
+            raise ZeroDivisionError
+    assert not [thread for thread in threading.enumerate() if thread.name == "streamcore-http"]
+    port = int(url.rpartition(":")[2])
+    async with serving(Metrics(), Health(), port=port) as again:
+        assert again == url
