@@ -14,7 +14,7 @@ Status: TypeAlias = Literal["finished", "already finished", "interrupted"]
 
 
 class Rejected(NamedTuple):
-    """Why rows were refused: ``stage`` ("read", "decode", a graph node or a sink), the dead letter's ``code``."""
+    """Why rows were refused: ``stage`` ("read", "decode", a node, a sink), the dead letter's ``code``."""
 
     stage: str
     code: str
@@ -70,7 +70,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """Share of all splits that is done, each weighing the same as units differ; None when one is unknown."""
+        """Share of all splits that is done, each weighing the same (units differ), or None."""
         known = [f for s in self.splits if (f := s.fraction) is not None]
         return sum(known) / len(known) if known and len(known) == len(self.splits) else None
 

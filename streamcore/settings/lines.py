@@ -22,8 +22,8 @@ class Given:
 def read(path: Path, sections: Container[str]) -> Iterator[tuple[tuple[str, ...], Given]]:
     """The (section, key) pairs of the YAML file at *path*, in its order.
 
-    What is not one of *sections*, or holds no mapping, comes as a pair of one name. BadConfig with file:line:column: not
-    readable, not YAML, not a mapping, a key given twice.
+    What is not one of *sections*, or holds no mapping, comes as a pair of one name.
+    BadConfig with file:line:column: not readable, not YAML, not a mapping, a key given twice.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,0 +1,161 @@
+"""``streamcore replay``: files and other bounded sources through a topology, to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamcore.cli.command import INTERRUPTED, Command, Globals, broker_options, broker_settings
+from streamcore.errors import BadConfig, did_you_mean
+
+if TYPE_CHECKING:
+    from streamcore.contracts import BoundedSource
+    from streamcore.progress import Summary
+    from streamcore.runtime.replay import ReplayOptions
+    from streamcore.topology import Topology
+
+
+@click.command(cls=Command)
+@click.argument("module")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="STREAM=PATH|URI",
+    help="What a stream reads; may be repeated.",
+)
+@broker_options
+@click.option("--wait", is_flag=True, help="With --broker: until the running workers have done it all.")
+@click.option("--isolate", is_flag=True, help="With --broker: on topics of its own, run in this process.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="X times as fast as the event times; as fast as possible without.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N rows of each stream at most.")
+@click.option("--dry-run", is_flag=True, help="Print what would be written; write and remember nothing.")
+@click.option("--again", is_flag=True, help="From the start, although it was finished or interrupted before.")
+@click.pass_obj
+def replay(
+    options: Globals,
+    module: str,
+    sources: tuple[str, ...],
+    broker: str | None,
+    state_dir: Path | None,
+    wait: bool,
+    isolate: bool,
+    speed: float | None,
+    limit: int | None,
+    dry_run: bool,
+    again: bool,
+) -> int:
+    """Run a topology over files and other sources that end.
+
+    MODULE is topologies.flights, a path, or module:variable. A replay that was stopped goes on where
+    it was; one that is finished says so.
+    """
+    settings = options.settings(broker_settings(broker, state_dir)).settings
+    embedded = settings.broker.url == "embedded"
+    _check(embedded=embedded, wait=wait, isolate=isolate, dry_run=dry_run)
+    from streamcore.runtime.loading import load_topology
+    from streamcore.runtime.replay import ReplayOptions
+
+    topology = load_topology(module)
+    bound = _sources(topology, sources)
+    how = ReplayOptions(
+        settings=settings, wait=wait, isolate=isolate, speed=speed, limit=limit, dry_run=dry_run, again=again
+    )
+    summary = asyncio.run(_run(topology, bound, how))
+    _show(options, summary, module)
+    return INTERRUPTED if summary.status == "interrupted" else 0
+
+
+def _check(*, embedded: bool, wait: bool, isolate: bool, dry_run: bool) -> None:
+    """What does not go together: BadConfig."""
+    given = [name for name, on in (("--wait", wait), ("--isolate", isolate)) if on]
+    if embedded and given:
+        raise BadConfig(
+            f"{given[0]} is for a broker", where="streamcore replay", fix="add --broker kafka://host:port"
+        )
+    if len(given) == 2:
+        raise BadConfig(
+            "--wait and --isolate exclude each other",
+            where="streamcore replay",
+            fix="--isolate runs in this process and waits by itself",
+        )
+    if dry_run and not embedded:
+        raise BadConfig("--dry-run runs in this process", where="streamcore replay", fix="leave --broker out")
+
+
+def _sources(topology: Topology, texts: tuple[str, ...]) -> dict[str, BoundedSource]:
+    """What each stream reads. BadConfig: no such stream, given twice, unreadable."""
+    from batch_adapters import open_source
+
+    streams = topology.freeze().sources
+    found: dict[str, BoundedSource] = {}
+    for text in texts:
+        stream, equals, uri = text.partition("=")
+        if not equals or not uri:
+            raise BadConfig(
+                "--from takes STREAM=PATH",
+                where="--from",
+                got=text,
+                fix=f"e.g. --from {next(iter(streams))}={text}",
+            )
+        if stream not in streams:
+            raise BadConfig(
+                f"topology {topology.name!r} has no stream {stream!r}",
+                where="--from",
+                allowed=streams,
+                fix=did_you_mean(stream, streams) or "name one of them",
+            )
+        if stream in found:
+            raise BadConfig(
+                f"stream {stream!r} is given twice",
+                where="--from",
+                fix="use one pattern that matches all of the files, e.g. data/*.csv",
+            )
+        found[stream] = open_source(uri)
+    return found
+
+
+async def _run(topology: Topology, sources: dict[str, BoundedSource], how: ReplayOptions) -> Summary:
+    from streamcore.cli.watch import watch
+    from streamcore.runtime.replay import replay as run
+
+    with watch(f"replaying {topology.name}") as on_progress:
+        return await run(topology, sources, how, on_progress)
+
+
+def _show(options: Globals, summary: Summary, module: str) -> None:
+    from streamcore.cli import summary as view
+    from streamcore.cli.console import out
+
+    commands = _next(summary, module)
+    if options.json:
+        click.echo(json.dumps(view.document(summary, commands)))
+    else:
+        view.show(out(), summary, commands)
+
+
+def _next(summary: Summary, module: str) -> list[str]:
+    """What to do now, as commands."""
+    if summary.status == "interrupted":
+        return [f"{_this_command()}   # goes on where it stopped"]
+    if summary.status == "already finished":
+        return [f"{_this_command()} --again"]
+    if summary.progress.dead_letters:
+        return [f"streamcore dlq list {summary.topology}"]
+    return [f"streamcore topologies show {module}"]
+
+
+def _this_command() -> str:
+    return shlex.join(["streamcore", *sys.argv[1:]])

@@ -1,0 +1,54 @@
+"""``streamcore worker``: a member of a consumer group, until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from streamcore.cli.command import Command, Globals, broker_options, broker_settings
+from streamcore.errors import BadConfig
+
+
+@click.command(cls=Command)
+@click.argument("module")
+@broker_options
+@click.option("--group", metavar="NAME", help="Consumer group.  [default: the topology's name]")
+@click.option("--instance-id", metavar="ID", help="Fixed name in the group: a restart needs no rebalance.")
+@click.option(
+    "--port", type=int, metavar="PORT", help="Of /metrics, /healthz and /readyz; 0 is off.  [default: 8000]"
+)
+@click.pass_obj
+def worker(
+    options: Globals,
+    module: str,
+    broker: str | None,
+    state_dir: Path | None,
+    group: str | None,
+    instance_id: str | None,
+    port: int | None,
+) -> int:
+    """Run a topology on Kafka; start more to share the work.
+
+    MODULE is topologies.flights, a path, or module:variable. SIGTERM and Ctrl-C drain,
+    commit and leave the group.
+    """
+    settings = options.settings(
+        {
+            **broker_settings(broker, state_dir),
+            "broker.group": ("--group", group),
+            "broker.instance_id": ("--instance-id", instance_id),
+            "http.port": ("--port", port),
+        }
+    ).settings
+    if settings.broker.url == "embedded":
+        raise BadConfig(
+            "a worker needs a broker that others can reach",
+            where="streamcore worker",
+            got="embedded",
+            fix="give --broker kafka://host:port, or use streamcore replay for files",
+        )
+    from streamcore.runtime.loading import load_topology
+    from streamcore.runtime.worker import run_worker
+
+    return run_worker(load_topology(module), settings)

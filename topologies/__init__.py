@@ -1,0 +1,1 @@
+"""Example pipelines on the data in data/."""
