@@ -1,0 +1,1 @@
+"""Outside systems, one module each: connection settings, probes and the translation of drivers' errors."""
