@@ -76,7 +76,7 @@ def dlq() -> None:
 @broker_options
 @click.pass_obj
 def list_(
-    options: Globals, topology: str, limit: int, broker: str | None, state_dir: Path | None, **only: object
+    options: Globals, /, topology: str, limit: int, broker: str | None, state_dir: Path | None, **only: object
 ) -> None:
     """List the dead letters of a topology.
 
@@ -139,6 +139,7 @@ def show(options: Globals, topology: str, letter: str, broker: str | None, state
 @click.pass_obj
 def redrive(
     options: Globals,
+    /,
     topology: str,
     ids: tuple[str, ...],
     dry_run: bool,
