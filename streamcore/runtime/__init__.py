@@ -1,0 +1,1 @@
+"""Topologies at work: Faust apps, sinks that confirm, commits that never run ahead, replays, workers."""

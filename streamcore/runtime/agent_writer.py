@@ -1,0 +1,73 @@
+"""The user's own agent (``@topology.agent``) behind the sink contract.
+
+A batch is settled when the agent's body asks for the next one. At least once: after a crash the
+batches since the last commit come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from streamcore.batch import Batch, PartitionId
+from streamcore.contracts import FlushReason
+from streamcore.errors import Permanent
+from streamcore.graph import AgentFunction
+
+
+class AgentWriter:
+    """Feeds the agent one batch at a time; what it raises stops the worker."""
+
+    def __init__(self, function: AgentFunction) -> None:
+        self._function = function
+        self._task: asyncio.Future[None] | None = None
+        self._next: asyncio.Queue[Batch] = asyncio.Queue(1)
+        self._asks = asyncio.Event()
+        self._positions: dict[PartitionId, int] = {}
+
+    async def start(self) -> None:
+        self._task = asyncio.ensure_future(self._function(self._batches()))
+
+    async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        self._positions.update(partitions)
+        return dict(partitions)
+
+    async def write(self, batch: Batch) -> None:
+        if len(batch):
+            await self._asked()
+            self._asks.clear()
+            self._next.put_nowait(batch)
+            await self._asked()
+        self._positions[batch.source] = batch.range.end
+
+    async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
+        return dict(self._positions)
+
+    async def release(self, partitions: Sequence[PartitionId]) -> None:
+        for source in partitions:
+            self._positions.pop(source, None)
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _batches(self) -> AsyncIterator[Batch]:
+        while True:
+            self._asks.set()
+            yield await self._next.get()
+
+    async def _asked(self) -> None:
+        """Wait until the body asks for a batch; raises what it raised, or that it ended."""
+        assert self._task is not None
+        asks = asyncio.ensure_future(self._asks.wait())
+        done, _ = await asyncio.wait([asks, self._task], return_when=asyncio.FIRST_COMPLETED)
+        if asks in done:
+            return
+        asks.cancel()
+        name = getattr(self._function, "__name__", "agent")
+        error = None if self._task.cancelled() else self._task.exception()
+        raise Permanent(
+            f"agent {name!r} ended" + (f" with {type(error).__name__}: {error}" if error else ""),
+            fix="an agent loops over its batches for as long as the worker runs",
+        ) from error

@@ -1,0 +1,65 @@
+"""A topology as a Faust app: one agent a source topic takes chunks to the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import faust
+
+from streamcore.batch import Chunk
+from streamcore.runtime.pipeline import Pipeline
+from streamcore.transport.chunks import ChunkSchema
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """How the app joins its group. Times are in seconds, sizes in bytes."""
+
+    broker: str
+    group: str
+    datadir: Path
+    start: Literal["earliest", "latest"] = "earliest"
+    instance_id: str | None = None
+    commit_interval: float = 1.0
+    fetch_max_bytes: int = 1 << 20
+    session_timeout: float = 45.0
+    credentials: object = None
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) -> faust.App:
+    """The app that feeds *pipeline* from *topics*; not started.
+
+    More agents and tables may be added to it before it starts, on other topics.
+    """
+    app = faust.App(
+        options.group,
+        broker=options.broker,
+        broker_credentials=options.credentials,
+        broker_commit_interval=options.commit_interval,
+        broker_session_timeout=options.session_timeout,
+        broker_heartbeat_interval=min(3.0, options.session_timeout / 3),
+        consumer_auto_offset_reset=options.start,
+        consumer_group_instance_id=options.instance_id,
+        consumer_max_fetch_size=options.fetch_max_bytes,
+        stream_buffer_maxsize=2,
+        stream_wait_empty=True,
+        store="memory://",
+        datadir=str(options.datadir),
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        **options.extra,
+    )
+    app.streamcore_positions = pipeline
+
+    async def read(chunks: AsyncIterable[Chunk]) -> None:
+        async for chunk in chunks:
+            await pipeline.process(chunk)
+
+    for topic in topics:
+        app.agent(app.topic(topic, schema=ChunkSchema()), name=f"{pipeline.graph.name}/{topic}")(read)
+    return app

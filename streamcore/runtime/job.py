@@ -1,0 +1,120 @@
+"""One topology running in this process, from start to stop.
+
+Started in this order, stopped in reverse::
+
+    log (broker client or embedded log)
+      sinks connect ── nothing is read before every target answers
+        Faust app ── joins the group; each assignment opens the sinks' positions, then reading starts
+      (drain: no new chunks, sinks flush, the group commits)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import faust
+
+from streamcore.contracts import Log
+from streamcore.errors import Permanent
+from streamcore.graph import Graph
+from streamcore.observability.metrics import Metrics
+from streamcore.runtime.app import AppOptions, build_app
+from streamcore.runtime.pipeline import Pipeline, PipelineOptions
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.1
+"""Seconds between two looks at a running app."""
+STOP_TIMEOUT = 20.0
+"""Seconds that Faust gets to stop once nothing is at stake any more."""
+
+
+class Job:
+    """A running topology: the Faust app and the pipeline that it feeds."""
+
+    def __init__(self, app: faust.App, pipeline: Pipeline) -> None:
+        self.app, self.pipeline = app, pipeline
+
+    def check(self) -> None:
+        """Raise what made the job fail, if anything did."""
+        if self.pipeline.failed.done():
+            self.pipeline.failed.result()
+        if self.app.crashed:
+            reason = getattr(self.app, "_crash_reason", None) or getattr(self.app, "crash_reason", None)
+            if isinstance(reason, Exception):
+                raise reason
+            raise Permanent("the Faust app crashed", got=repr(reason), fix="see the log above")
+
+    async def drain(self, timeout: float) -> None:
+        """Take no more chunks, make all work durable, commit. Permanent when *timeout* seconds pass."""
+        self.pipeline.closing = True
+        try:
+            await asyncio.wait_for(self._drain(), timeout)
+        except asyncio.TimeoutError:
+            raise Permanent(
+                f"draining took longer than {timeout:g} s; what was not confirmed will be done again",
+                got=self.pipeline.causes(list(self.pipeline.ledger.positions())),
+            ) from None
+
+    async def _drain(self) -> None:
+        finish = asyncio.ensure_future(self.pipeline.finish())
+        done, _ = await asyncio.wait([finish, self.pipeline.failed], return_when=asyncio.FIRST_COMPLETED)
+        if finish not in done:
+            finish.cancel()
+        self.check()
+        await finish
+        await self.app.consumer.commit()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    graph: Graph,
+    topics: Sequence[str],
+    log: Log,
+    metrics: Metrics,
+    options: PipelineOptions,
+    app_options: AppOptions,
+    dead_letter_partitions: int,
+) -> AsyncIterator[Job]:
+    """Run *graph* on *topics* while the context is open.
+
+    BadConfig or Permanent when a sink or the broker is not usable; leaving the context stops
+    everything, without draining.
+    """
+    pipeline = Pipeline(graph, log, metrics, options)
+    app: faust.App | None = None
+    try:
+        await pipeline.start(dead_letter_partitions)
+        app = build_app(pipeline, topics, app_options)
+        app.finalize()
+        await _started(app, pipeline)
+        yield Job(app, pipeline)
+    finally:
+        pipeline.closing = True
+        if app is not None:
+            await _stopped(app)
+        await pipeline.stop()
+        if pipeline.failed.done():
+            pipeline.failed.exception()  # retrieved
+
+
+async def _started(app: faust.App, pipeline: Pipeline) -> None:
+    starting = asyncio.ensure_future(app.start())
+    await asyncio.wait([starting, pipeline.failed], return_when=asyncio.FIRST_COMPLETED)
+    if pipeline.failed.done() and not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        pipeline.failed.result()
+    await starting
+
+
+async def _stopped(app: faust.App) -> None:
+    try:
+        await asyncio.wait_for(app.stop(), STOP_TIMEOUT)
+    except asyncio.TimeoutError:
+        log.warning("Faust did not stop within %g s; its tasks are left behind", STOP_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 - the first failure is what is reported
+        log.warning("stopping the Faust app: %s: %s", type(error).__name__, error)

@@ -1,0 +1,64 @@
+"""A split that ends after so many records, for ``--limit`` and dry runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamcore.batch import Chunk, FrameChunk, PartitionId, RecordChunk
+from streamcore.contracts import Split, SplitReader
+
+
+@dataclass(frozen=True)
+class LimitedSplit:
+    """The first *limit* records of *split*. It is always read from its start."""
+
+    split: Split
+    limit: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split.name} (first {self.limit:,})"
+
+    @property
+    def size(self) -> int:
+        return self.split.size
+
+    def open(self, source: PartitionId, position: int) -> SplitReader:
+        """A reader that counts from the start, so that a resume ends at the same record."""
+        return _LimitedReader(self.split.open(source, 0), self.limit, position)
+
+
+class _LimitedReader:
+    def __init__(self, reader: SplitReader, left: int, position: int) -> None:
+        self._reader, self._left, self._position = reader, left, position
+
+    def read(self, max_bytes: int) -> Chunk | None:
+        while self._left > 0:
+            chunk = self._reader.read(max_bytes)
+            if chunk is None:
+                return None
+            count = len(chunk)
+            if count > self._left:
+                chunk = _head(chunk, self._left)
+            self._left -= count
+            if chunk.end > self._position:
+                return chunk
+        return None
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _head(chunk: Chunk, count: int) -> Chunk:
+    offsets = chunk.offsets()
+    end = int(offsets[count])
+    if chunk.frame is not None:
+        return FrameChunk(chunk.source, offsets[:count], chunk.frame[:count], first=chunk.first, end=end)
+    return RecordChunk(
+        chunk.source,
+        offsets[:count],
+        chunk.values()[:count],
+        keys=chunk.keys()[:count],
+        first=chunk.first,
+        end=end,
+    )

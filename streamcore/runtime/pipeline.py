@@ -1,0 +1,290 @@
+"""A topology at work in one process: partitions come and go, chunks pass through their tasks to the sinks.
+
+The pipeline is what the transport asks for positions (:class:`streamcore.transport.chunks.Positions`).
+The order that makes it exact, for every chunk:
+
+1. the task decodes, checks and transforms it, in memory;
+2. its dead letters are appended and durable;
+3. each sink gets the rows that it does not have yet, and says later what is durable;
+4. the group commits what every sink has confirmed.
+
+When a partition is assigned, each sink is asked for its own position, which also fences its former
+owner; reading goes on at the smallest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from faust.types import TP
+
+from streamcore.batch import OFFSET, Batch, Chunk, PartitionId, Rejects
+from streamcore.contracts import FlushReason, Log, Sink, SinkContext
+from streamcore.crashpoints import crash_point
+from streamcore.deadletter.reader import refused_since
+from streamcore.deadletter.record import Origin
+from streamcore.deadletter.redrive import origins, unpack
+from streamcore.deadletter.writer import DeadLetterWriter
+from streamcore.graph import Agent, Graph, Source
+from streamcore.observability.metrics import Metrics
+from streamcore.progress import Rejected
+from streamcore.runtime.agent_writer import AgentWriter
+from streamcore.runtime.ledger import Ledger
+from streamcore.runtime.retry import Retries
+from streamcore.runtime.sink_runner import SinkRunner
+from streamcore.task import Outcome, PartitionTask, RedriveTask
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """What a pipeline needs to know beyond its graph; limits in bytes."""
+
+    dead_letter_topic: str
+    redrive_topic: str
+    memory_limit: int = 256 << 20
+    retries: Retries = field(default_factory=Retries)
+    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(slots=True)
+class Counters:
+    """What passed since the start; see :class:`streamcore.progress.Progress`."""
+
+    rows_in: int = 0
+    bytes_in: int = 0
+    rejected: dict[Rejected, int] = field(default_factory=dict)
+    rules: dict[str, int] = field(default_factory=dict)
+
+
+class Pipeline:
+    """The live part of a topology. :meth:`start`, then chunks to :meth:`process`, then :meth:`stop`."""
+
+    def __init__(self, graph: Graph, log: Log, metrics: Metrics, options: PipelineOptions) -> None:
+        self.graph, self._log, self._metrics, self._options = graph, log, metrics, options
+        self.ledger = Ledger(options.memory_limit)
+        self.counters = Counters()
+        self.processed: dict[PartitionId, int] = {}
+        """How far each owned partition has gone into the sinks' queues."""
+        self.closing = False
+        """Chunks that still arrive are left for the next owner."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._letters = DeadLetterWriter(log, graph.name, options.dead_letter_topic, options.clock)
+        self._tasks: dict[PartitionId, PartitionTask | RedriveTask] = {}
+        self._sources: dict[TP, PartitionId] = {}
+        self._streams = {
+            n.part.topic: n.part.name for n in graph.sources.values() if isinstance(n.part, Source)
+        }
+        self.runners = {id: self._runner(id) for id in graph.sinks}
+        self._running: list[asyncio.Task[None]] = []
+
+    # ------------------------------------------------------------ life
+
+    async def start(self, partitions: int) -> None:
+        """Connect every sink and make the dead-letter topic (with *partitions* partitions if it is new)."""
+        await self._letters.start(partitions)
+        for runner in self.runners.values():
+            await runner.start()
+        for runner in self.runners.values():
+            task = asyncio.create_task(runner.run(), name=f"sink {runner.sink}")
+            task.add_done_callback(self._ended)
+            self._running.append(task)
+
+    async def finish(self) -> None:
+        """Make everything that was processed durable, at the end of a bounded stream or of the worker."""
+        await asyncio.gather(*(r.drain(FlushReason.END) for r in self.runners.values()))
+
+    async def stop(self) -> None:
+        """End the sink agents and close the sinks; flushes nothing."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for runner in self.runners.values():
+            await runner.close()
+
+    def fail(self, error: BaseException) -> None:
+        """Make the worker stop with *error*; the first one counts."""
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.fail(task.exception())  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------ Positions, for the transport
+
+    async def assigned(self, starts: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        """Take partitions over from whoever had them: sinks first, then the tasks."""
+        try:
+            return await self._take_over(starts)
+        except Exception as error:
+            self.fail(error)
+            raise
+
+    def commit_position(self, tp: TP) -> int | None:
+        source = self._sources.get(tp)
+        return self.ledger.position(source) if source else None
+
+    async def revoked(self, tps: set[TP]) -> None:
+        sources = [self._sources[tp] for tp in tps if tp in self._sources]
+        if self.failed.done():
+            return  # nothing more may be confirmed
+        try:
+            await asyncio.gather(*(r.drain(FlushReason.REVOKE) for r in self.runners.values()))
+        except Exception as error:
+            self.fail(error)
+            raise
+        # The ledger keeps the last positions, which the transport still commits after this.
+        for source in sources:
+            self._tasks.pop(source, None)
+        for runner in self.runners.values():
+            await runner.release(sources)
+
+    async def _take_over(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, int]:
+        for source in [s for s in self.ledger.positions() if s not in starts]:
+            self.ledger.drop(source)
+            self.processed.pop(source, None)
+        stands: dict[PartitionId, dict[str, int]] = {source: {} for source in starts}
+        for sink, runner in self.runners.items():
+            mine = {s: start for s, start in starts.items() if sink in self._sinks_of(s)}
+            for source, position in (await runner.open(mine)).items() if mine else ():
+                stands[source][sink] = position
+        self._sources = {TP(s.topic, s.partition): s for s in starts}
+        targets = {}
+        for source, sinks in stands.items():
+            self.ledger.open(source, sinks)
+            targets[source] = self.processed[source] = min(sinks.values())
+            self._tasks[source] = await self._task(source, targets[source])
+        return targets
+
+    def _sinks_of(self, source: PartitionId) -> frozenset[str]:
+        if source.topic == self._options.redrive_topic:
+            return frozenset(self.graph.sinks)
+        below = self.graph.below(self.graph.sources[self._streams[source.topic]].id)
+        return below & frozenset(self.graph.sinks)
+
+    async def _task(self, source: PartitionId, position: int) -> PartitionTask | RedriveTask:
+        known = await refused_since(self._log, self._options.dead_letter_topic, source, position)
+        timer = time.perf_counter
+        if source.topic == self._options.redrive_topic:
+            return RedriveTask(self.graph, source, unpack=unpack, known=known, timer=timer)
+        return PartitionTask(self.graph, self._streams[source.topic], source, known=known, timer=timer)
+
+    # ------------------------------------------------------------ chunks
+
+    async def process(self, chunk: Chunk) -> None:
+        """Bring *chunk* through its task and to the sinks; waits while too much is unconfirmed."""
+        task = self._tasks.get(chunk.source)
+        if task is None or self.closing or self.failed.done():
+            return
+        try:
+            await self._room()
+            outcome = task.on_chunk(chunk)
+            crash_point("pipeline.before_dead_letters")
+            if len(outcome.rejects):
+                await self._append(chunk, outcome.rejects)
+            crash_point("pipeline.before_sinks")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
+            self.fail(error)
+            return
+        if self._tasks.get(chunk.source) is not task:
+            return  # the partition left meanwhile; its next owner does this chunk again
+        self.ledger.took(chunk)
+        self.processed[chunk.source] = chunk.end
+        for sink, batch in outcome.writes.items():
+            self.runners[sink].put(batch)
+        self._count(chunk, outcome)
+
+    async def _room(self) -> None:
+        while self.ledger.full and not self.closing:
+            for runner in self.runners.values():
+                runner.press()
+            await self.ledger.moved()
+
+    async def _append(self, chunk: Chunk, rejects: Rejects) -> None:
+        known = origins(chunk) if chunk.source.topic == self._options.redrive_topic else {}
+        default = Origin(self._streams.get(chunk.source.topic, ""))
+        found = [known.get(offset, default) for offset in rejects.frame[OFFSET].to_list()]
+
+        async def append() -> None:
+            await self._letters.append(chunk, rejects, found)
+
+        await self._options.retries.run(
+            "appending dead letters", append, lambda error: log.warning("dead letters: %s", error)
+        )
+        counts = rejects.frame.group_by("stage", "code").len()
+        for stage, code, number in counts.iter_rows():
+            key = Rejected(stage, code)
+            self.counters.rejected[key] = self.counters.rejected.get(key, 0) + number
+            self._metrics.rows_rejected.labels(self.graph.name, stage, code).inc(number)
+
+    def _count(self, chunk: Chunk, outcome: Outcome) -> None:
+        name, stream = self.graph.name, self._streams.get(chunk.source.topic, chunk.source.topic)
+        self.counters.rows_in += outcome.records
+        self.counters.bytes_in += chunk.nbytes
+        metrics = self._metrics
+        metrics.rows_in.labels(name, stream).inc(outcome.records)
+        metrics.bytes_in.labels(name, stream).inc(chunk.nbytes)
+        metrics.batch_rows.labels(name, stream).observe(outcome.records)
+        for stage, seconds in outcome.seconds.items():
+            if stage == "decode":
+                metrics.decode_seconds.labels(name, stream).observe(seconds)
+            else:
+                metrics.step_seconds.labels(name, stage).observe(seconds)
+        for (_, counter), number in outcome.counts.items():
+            self.counters.rules[counter] = self.counters.rules.get(counter, 0) + number
+
+    # ------------------------------------------------------------ sinks
+
+    def _runner(self, id: str) -> SinkRunner:
+        node, options = self.graph.nodes[id], self._options
+        stores = False
+        if isinstance(node.part, Agent):
+            writer = AgentWriter(node.part.function)
+        else:
+            assert isinstance(node.part, Sink)
+            stores = node.part.abilities.stores_positions
+
+            async def refuse(batch: Batch, rejects: Rejects) -> None:
+                await self._append(batch.chunk, rejects)
+
+            writer = node.part.writer(
+                SinkContext(
+                    topology=self.graph.name,
+                    sink=id,
+                    columns=node.columns,
+                    key=node.source.key,
+                    event_time=node.source.event_time,
+                    clock=options.clock,
+                    owner=options.owner,
+                    refuse=refuse,
+                    memory_limit=options.memory_limit // 2,
+                    crash_point=crash_point,
+                    log=self._log,
+                )
+            )
+        return SinkRunner(
+            id,
+            writer,
+            self.ledger,
+            options.retries,
+            self._metrics,
+            self.graph.name,
+            stores_positions=stores,
+        )
+
+    def causes(self, sources: Sequence[PartitionId]) -> str:
+        """Why *sources* may not move, in a few words: the sinks that hold them back, and their errors."""
+        found = []
+        for sink in sorted({s for source in sources for s in self.ledger.laggards(source)}):
+            error = self.runners[sink].last_error
+            found.append(f"sink {sink!r}: {error}" if error else f"sink {sink!r} has not confirmed")
+        return "; ".join(found) or "no record arrives from the broker"

@@ -1,0 +1,245 @@
+"""Replaying bounded sources through a topology, embedded in this process.
+
+Every split of a source is a partition of the stream's topic. The topic's id is a hash of what is
+read, so the same replay started again goes on where its sinks stand, and a finished one says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+import polars as pl
+
+from streamcore.batch import PartitionId
+from streamcore.contracts import BoundedSource, Split
+from streamcore.errors import BadConfig, did_you_mean
+from streamcore.graph import Graph, Source
+from streamcore.observability.metrics import Metrics
+from streamcore.progress import OnProgress, Progress, Rejected, SplitProgress, Status, Summary
+from streamcore.runtime.app import AppOptions
+from streamcore.runtime.job import LOOK, Job, running
+from streamcore.runtime.limiting import LimitedSplit
+from streamcore.runtime.pipeline import PipelineOptions
+from streamcore.runtime.retry import Retries
+from streamcore.settings import Settings
+from streamcore.task import PartitionTask
+from streamcore.topology import Topology
+from streamcore.transport.embedded_broker import Broker
+from streamcore.transport.embedded_feed import Feed, SplitFeed
+from streamcore.transport.embedded_log import EmbeddedLog
+
+REDRIVE_SUFFIX = ".redrive"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """``limit``: read at most so many rows of each stream. ``again``: start anew though it was done before."""
+
+    settings: Settings = field(default_factory=Settings)
+    limit: int | None = None
+    again: bool = False
+    splits: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a dry run found: the first rows that each sink would get, and what would be refused."""
+
+    rows: Mapping[str, pl.DataFrame]
+    rejected: Mapping[Rejected, int]
+    rows_in: int
+
+
+async def replay(
+    topology: Topology,
+    sources: Mapping[str, BoundedSource],
+    options: ReplayOptions,
+    on_progress: OnProgress,
+    stop: asyncio.Event | None = None,
+) -> Summary:
+    """Replay *sources* (by stream name) through *topology* until they end, or until *stop* is set.
+
+    Resumes where an interrupted replay of the same sources stands. BadConfig for unknown streams and
+    unreadable sources, before a row is read; Permanent when a sink gives up.
+    """
+    graph = topology.freeze()
+    _check_streams(graph, sources)
+    folder = (options.settings.state.dir / graph.name).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    feeds = _feeds(graph, sources, options, folder)
+    broker = Broker.open(f"embedded://{graph.name}{folder}")
+    try:
+        for topic, partitions in feeds.items():
+            broker.attach(topic, partitions)
+        return await _run(graph, broker, feeds, options, on_progress, stop or asyncio.Event())
+    finally:
+        broker.close()
+
+
+def preview(
+    topology: Topology, sources: Mapping[str, BoundedSource], options: ReplayOptions, rows: int = 1000
+) -> Preview:
+    """Bring the first *rows* rows of each source through the topology and write nothing."""
+    graph = topology.freeze()
+    _check_streams(graph, sources)
+    found: dict[str, list[pl.DataFrame]] = {sink: [] for sink in graph.sinks}
+    rejected: dict[Rejected, int] = {}
+    rows_in = 0
+    for stream, source in sources.items():
+        split = LimitedSplit(source.splits(1)[0], min(rows, options.limit or rows))
+        partition = PartitionId(stream, 0, "preview")
+        task = PartitionTask(graph, stream, partition)
+        reader = split.open(partition, 0)
+        while (chunk := reader.read(options.settings.limits.fetch_max_bytes)) is not None:
+            outcome = task.on_chunk(chunk)
+            rows_in += outcome.records
+            for sink, batch in outcome.writes.items():
+                found[sink].append(batch.rows)
+            for stage, code in outcome.rejects.frame.select("stage", "code").iter_rows():
+                rejected[Rejected(stage, code)] = rejected.get(Rejected(stage, code), 0) + 1
+        reader.close()
+    frames = {sink: pl.concat(parts) for sink, parts in found.items() if parts}
+    return Preview(frames, rejected, rows_in)
+
+
+def _check_streams(graph: Graph, sources: Mapping[str, BoundedSource]) -> None:
+    for stream in sources:
+        if stream not in graph.sources:
+            raise BadConfig(
+                f"topology {graph.name!r} has no such stream",
+                got=stream,
+                allowed=list(graph.sources),
+                fix=did_you_mean(stream, graph.sources),
+            )
+    if not sources:
+        raise BadConfig("nothing to replay", fix="give --from STREAM=PATH", allowed=list(graph.sources))
+
+
+def _feeds(
+    graph: Graph, sources: Mapping[str, BoundedSource], options: ReplayOptions, folder: Path
+) -> dict[str, list[Feed]]:
+    """The partitions of each stream's topic."""
+    feeds: dict[str, list[Feed]] = {}
+    for stream, source in sources.items():
+        part = graph.sources[stream].part
+        assert isinstance(part, Source)
+        splits: Sequence[Split] = source.splits(1 if options.limit else options.splits)
+        if options.limit:
+            splits = [LimitedSplit(splits[0], options.limit)]
+        identity = [
+            graph.name,
+            stream,
+            source.uri,
+            source.fingerprint(),
+            str(options.limit),
+            str(len(splits)),
+        ]
+        name = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
+        topic_id = f"replay/{name}/{_run_number(folder, name, options.again)}"
+        feeds[part.topic] = [
+            SplitFeed(split, PartitionId(part.topic, number, topic_id)) for number, split in enumerate(splits)
+        ]
+    return feeds
+
+
+def _run_number(folder: Path, name: str, again: bool) -> int:
+    """How often this replay was started anew, counted in a small file; --again counts one more."""
+    file = folder / "replays.json"
+    runs: dict[str, int] = orjson.loads(file.read_bytes()) if file.exists() else {}
+    if again:
+        runs[name] = runs.get(name, 0) + 1
+        aside = file.with_suffix(".tmp")
+        aside.write_bytes(orjson.dumps(runs))
+        aside.replace(file)
+    return runs.get(name, 0)
+
+
+async def _run(
+    graph: Graph,
+    broker: Broker,
+    feeds: Mapping[str, Sequence[Feed]],
+    options: ReplayOptions,
+    on_progress: OnProgress,
+    stop: asyncio.Event,
+) -> Summary:
+    settings = options.settings
+    ids = sorted(parts[0].source.topic_id for parts in feeds.values() if parts)
+    group = f"{settings.group(graph.name)}.{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:12]}"
+    pipeline_options = pipeline_options_of(settings, graph.name)
+    app_options = AppOptions(
+        broker=broker.url,
+        group=group,
+        datadir=settings.state.dir / graph.name / "faust",
+        commit_interval=settings.runtime.commit_interval_s,
+        fetch_max_bytes=settings.limits.fetch_max_bytes,
+    )
+    log, metrics = EmbeddedLog(broker), Metrics()
+    began = time.monotonic()
+    async with running(graph, list(feeds), log, metrics, pipeline_options, app_options, 1) as job:
+
+        def progress() -> Progress:
+            return _progress(job, feeds, time.monotonic() - began)
+
+        while not _ended(job, feeds) and not stop.is_set():
+            job.check()
+            on_progress(progress())
+            await asyncio.sleep(LOOK)
+        interrupted = not _ended(job, feeds)
+        await job.drain(settings.runtime.drain_timeout_s)
+        done = progress()
+        on_progress(done)
+    resumed = any(split.position for split in done.splits)
+    status: Status = "finished" if done.rows_in or not resumed else "already finished"
+    return Summary(
+        topology=graph.name,
+        status="interrupted" if interrupted else status,
+        progress=done,
+        outputs={id: str(getattr(node.part, "target", id)) for id, node in graph.sinks.items()},
+        dead_letter_log=pipeline_options.dead_letter_topic,
+        group=group,
+    )
+
+
+def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:
+    """The pipeline's options as *settings* say."""
+    return PipelineOptions(
+        dead_letter_topic=settings.dead_letter_topic(topology),
+        redrive_topic=topology + REDRIVE_SUFFIX,
+        memory_limit=settings.limits.memory_mb << 20,
+        retries=Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s),
+    )
+
+
+def _ended(job: Job, feeds: Mapping[str, Sequence[Feed]]) -> bool:
+    processed = job.pipeline.processed
+    return all(
+        (end := feed.end()) is not None and processed.get(feed.source, -1) >= end
+        for parts in feeds.values()
+        for feed in parts
+    )
+
+
+def _progress(job: Job, feeds: Mapping[str, Sequence[Feed]], elapsed: float) -> Progress:
+    counters, processed = job.pipeline.counters, job.pipeline.processed
+    splits = [
+        SplitProgress(topic, feed.name, processed.get(feed.source, 0), feed.size)
+        for topic, parts in feeds.items()
+        for feed in parts
+        if isinstance(feed, SplitFeed)
+    ]
+    return Progress(
+        rows_in=counters.rows_in,
+        bytes_in=counters.bytes_in,
+        rows_out={sink: runner.rows_out for sink, runner in job.pipeline.runners.items()},
+        rejected=dict(counters.rejected),
+        rules=dict(counters.rules),
+        splits=tuple(splits),
+        elapsed=elapsed,
+    )

@@ -1,0 +1,85 @@
+"""Judging a worker by its progress: a partition with records waiting that does not move ends it.
+
+Consumers that live but do nothing are the fault that operators of Faust fear most. So liveness is
+not that tasks run, but that positions move; what does not move names its cause and stops the
+process with a non-zero status, and its supervisor starts it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamcore.batch import PartitionId
+from streamcore.errors import Permanent
+from streamcore.observability.metrics import Metrics
+from streamcore.runtime.pipeline import Pipeline
+
+
+@dataclass(slots=True)
+class _Seen:
+    processed: int
+    confirmed: int
+    moved: float
+    caught_up: float
+
+
+class Watchdog:
+    """Looks at every owned partition; *end_of* gives its end offset, or None while it is unknown.
+
+    *timeout* is in seconds, *clock* gives monotonic seconds, *wall* seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        end_of: Callable[[PartitionId], int | None],
+        *,
+        timeout: float,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._pipeline, self._metrics, self._end_of = pipeline, metrics, end_of
+        self._timeout, self._clock, self._wall = timeout, clock, wall
+        self._seen: dict[PartitionId, _Seen] = {}
+        self.stalled: str | None = None
+
+    def look(self) -> None:
+        """Measure all partitions. Permanent when one of them, or a sink, has not moved for too long."""
+        now = self._clock()
+        positions = self._pipeline.ledger.positions()
+        for source in self._seen.keys() - positions.keys():
+            del self._seen[source]
+            self._metrics.forget_partition(self._pipeline.graph.name, source.topic, source.partition)
+        stuck = [source for source, confirmed in positions.items() if self._is_stuck(source, confirmed, now)]
+        if stuck:
+            self._stop(f"{', '.join(map(str, stuck))} did not move", self._pipeline.causes(stuck))
+        for sink, runner in self._pipeline.runners.items():
+            if runner.busy_since is not None and now - runner.busy_since > self._timeout:
+                self._stop(f"sink {sink!r} did not return from a call", runner.last_error or "it hangs")
+
+    def _is_stuck(self, source: PartitionId, confirmed: int, now: float) -> bool:
+        processed, end = self._pipeline.processed.get(source, confirmed), self._end_of(source)
+        seen = self._seen.setdefault(source, _Seen(processed, confirmed, now, now))
+        if (processed, confirmed) != (seen.processed, seen.confirmed):
+            seen.processed, seen.confirmed, seen.moved = processed, confirmed, now
+        waiting = 0 if end is None else max(0, end - processed)
+        if not waiting:
+            seen.moved = now
+        if end is None or confirmed >= end:
+            seen.caught_up = now
+        self._show(source, seen, 0 if end is None else max(0, end - confirmed), now)
+        return waiting > 0 and now - seen.moved > self._timeout
+
+    def _show(self, source: PartitionId, seen: _Seen, lag: int, now: float) -> None:
+        labels = (self._pipeline.graph.name, source.topic, str(source.partition))
+        metrics = self._metrics
+        metrics.lag_rows.labels(*labels).set(lag)
+        metrics.lag_seconds.labels(*labels).set(now - seen.caught_up if lag else 0)
+        metrics.commit_age_seconds.labels(*labels).set(now - seen.moved if lag else 0)
+        metrics.last_progress_timestamp_seconds.labels(*labels).set(self._wall() - (now - seen.moved))
+
+    def _stop(self, what: str, cause: str) -> None:
+        self.stalled = f"{what} for {self._timeout:g} s: {cause}"
+        raise Permanent(self.stalled, fix="the cause is above; the worker ends so that it can start anew")
