@@ -1,1 +1,61 @@
-"""streamcore: stream-first data pipelines."""
+"""streamcore: stream-first data pipelines. ``import streamcore as sc`` and declare a topology.
+
+A lazy facade: names are imported when they are first used. Nothing inside of streamcore imports it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import Field as Field
+
+    from streamcore import sinks as sinks
+    from streamcore.batch import Batch as Batch
+    from streamcore.formats import Arrow as Arrow
+    from streamcore.formats import Json as Json
+    from streamcore.formats import Raw as Raw
+    from streamcore.schema import Event as Event
+    from streamcore.topology import Stream as Stream
+    from streamcore.topology import Topology as Topology
+    from streamcore.validation import rules as rules
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Arrow": "streamcore.formats",
+    "Batch": "streamcore.batch",
+    "Event": "streamcore.schema",
+    "Field": "pydantic",
+    "Json": "streamcore.formats",
+    "Raw": "streamcore.formats",
+    "Stream": "streamcore.topology",
+    "Topology": "streamcore.topology",
+}
+_MODULES = {"rules": "streamcore.validation.rules", "sinks": "streamcore.sinks"}
+
+__all__ = [
+    "Arrow",
+    "Batch",
+    "Event",
+    "Field",
+    "Json",
+    "Raw",
+    "Stream",
+    "Topology",
+    "rules",
+    "sinks",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    raise AttributeError(f"streamcore has no {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -40,7 +40,7 @@ REDRIVE_SUFFIX = ".redrive"
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """``limit``: read at most so many rows of each stream. ``again``: start anew though it was done before."""
+    """``limit``: read at most so many rows of each stream. ``again``: start anew what was done before."""
 
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None
