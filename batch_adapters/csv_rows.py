@@ -52,7 +52,7 @@ class CsvChunk(FrameChunk):
 
 
 def rows_of(piece: Piece, layout: Layout, source: PartitionId, first: int) -> CsvChunk:
-    """The chunk of *piece*, which covers ``[first, piece.end)``; records that can't be rows are its rejects."""
+    """The chunk of *piece*, covering ``[first, piece.end)``; records that can't be rows are its rejects."""
     schema = pl.Schema(dict.fromkeys(layout.names, pl.String()))
     offsets = piece.starts + piece.base
     if piece.fault:
@@ -181,7 +181,7 @@ def _requoted(record: bytes, dialect: Dialect) -> bytes:
     return chr(dialect.delimiter or 0).join(quoted).encode() + b"\n"
 
 
-def splitsplit_fields(record: str, dialect: Dialect) -> list[str | None]:
+def split_fields(record: str, dialect: Dialect) -> list[str | None]:
     """The fields of one record by the rules of this module."""
     delimiter = chr(dialect.delimiter or 0)
     if dialect.quote is None:
