@@ -14,19 +14,13 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from tests.services.native import (
-    Folder,
-    Process,
-    Unavailable,
-    apt_install,
-    cache_folder,
-    free_ports,
-    install_lock,
-    port_open,
-    run,
-)
+from tests.services.containers import Container, engine_answers
+from tests.services.install import apt_install, cache_folder, install_lock, run
+from tests.services.native import Process, data_folder, free_ports, port_open
+from tests.services.server import Life, Server
 from tests.services.tls import Certificates, certificates
 
 VERSION = "4.3.1"
@@ -34,7 +28,6 @@ USER, PASSWORD = "alice", "alice-secret"
 _LOG4J = "2.25.1"
 _JVM = ("-Xmx384m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _READY_SECONDS = 120
-_STARTS = 3
 
 _DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -79,13 +72,14 @@ broker.heartbeat.interval.ms=500
 """
 
 
-class KafkaServer:
-    """Addresses of a broker, and its life where it is ours.
+class KafkaServer(Server):
+    """Addresses of a broker.
 
     ``bootstrap`` is the plain listener; ``sasl_ssl`` (SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN as ``user`` with
-    ``password``) and ``ssl`` are ``localhost:PORT`` with a certificate of ``ca_file``. ``kill``, ``stop`` and
-    ``start`` keep ports and data.
+    ``password``) and ``ssl`` are ``localhost:PORT`` with a certificate of ``ca_file``.
     """
+
+    variable = "TEST_KAFKA"
 
     def __init__(
         self,
@@ -96,7 +90,9 @@ class KafkaServer:
         ca_file: str | None = None,
         user: str = USER,
         password: str = PASSWORD,
+        life: Life | None = None,
     ) -> None:
+        super().__init__(life)
         self.bootstrap = bootstrap
         self.sasl_ssl = sasl_ssl
         self.ssl = ssl
@@ -109,30 +105,9 @@ class KafkaServer:
         """``kafka://`` and the plain listener."""
         return f"kafka://{self.bootstrap}"
 
-    @property
-    def pid(self) -> int:
-        """The broker's process id; raises :class:`Unavailable` for a broker that is not ours."""
-        raise Unavailable(f"the broker {self.bootstrap} of TEST_KAFKA is not ours to signal")
-
-    def start(self) -> None:
-        """Start the stopped or killed broker again and wait until it answers."""
-        raise Unavailable(f"the broker {self.bootstrap} of TEST_KAFKA is not ours to start")
-
-    def stop(self) -> None:
-        """End the broker in good order."""
-        raise Unavailable(f"the broker {self.bootstrap} of TEST_KAFKA is not ours to stop")
-
-    def kill(self) -> None:
-        """SIGKILL the broker."""
-        raise Unavailable(f"the broker {self.bootstrap} of TEST_KAFKA is not ours to kill")
-
-    def close(self) -> None:
-        """End the broker and delete its data; nothing happens to a broker that is not ours."""
-
     def environment(self) -> dict[str, str]:
-        """The ``TEST_…`` variables with which another process finds this broker."""
         found = {
-            "TEST_KAFKA": self.bootstrap,
+            self.variable: self.bootstrap,
             "TEST_KAFKA_SASL_SSL": self.sasl_ssl,
             "TEST_KAFKA_SSL": self.ssl,
             "TEST_KAFKA_SASL": f"SCRAM-SHA-512:{self.user}:{self.password}",
@@ -141,98 +116,85 @@ class KafkaServer:
         return {name: value for name, value in found.items() if value}
 
 
-class NativeKafka(KafkaServer):
-    """A broker that we installed and run; started by the constructor."""
-
-    def __init__(self) -> None:
-        self._libs = install()
-        self._tls = certificates()
-        self._folder = Folder("kafka")
-        try:
-            self._process = self._first_start()
-        except BaseException:
-            self._folder.remove()
-            raise
-
-    def _first_start(self) -> Process:
-        for attempt in range(1, _STARTS + 1):
-            plain, controller, sasl, ssl = free_ports(4)
-            super().__init__(
-                f"127.0.0.1:{plain}",
-                sasl_ssl=f"localhost:{sasl}",
-                ssl=f"localhost:{ssl}",
-                ca_file=str(self._tls.ca),
-            )
-            self._format(self._tls, plain=plain, controller=controller, sasl=sasl, ssl=ssl)
-            try:
-                return self._spawn()
-            except Unavailable as error:
-                if "Address already in use" not in str(error) or attempt == _STARTS:
-                    raise
-                shutil.rmtree(self._folder.path / "data")
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _java(self, *words: str) -> list[str]:
-        logging = self._folder.path / "log4j2.yaml"
-        return ["java", *_JVM, "-cp", f"{self._libs}/*", f"-Dlog4j2.configurationFile={logging}", *words]
-
-    def _format(self, tls: Certificates, **ports: int) -> None:
-        folder = self._folder.path
-        settings = folder / "server.properties"
-        settings.write_text(
-            _SETTINGS.format(tls=tls, data=folder / "data", user=USER, password=PASSWORD, **ports)
-        )
-        (folder / "log4j2.yaml").write_text(_LOGGING)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a")
-        words = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings)]
-        for mechanism in ("SCRAM-SHA-512", "SCRAM-SHA-256"):
-            words += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
-        run(*self._java(*words))
-
-    def _spawn(self) -> Process:
-        folder = self._folder.path
-        command = self._java("kafka.Kafka", str(folder / "server.properties"))
-        process = Process("kafka", command, log=folder / "server.log", cwd=folder)
-        try:
-            process.wait_ready(lambda: answers(self.bootstrap), _READY_SECONDS)
-        except BaseException:
-            process.kill()
-            raise
-        return process
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def start(self) -> None:
-        if not self._process.alive():
-            self._process = self._spawn()
-
-    def stop(self) -> None:
-        self._process.stop()
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def close(self) -> None:
-        # A broker whose data are thrown away needs no controlled shutdown, which takes seconds.
-        self._process.kill()
-        self._folder.remove()
-
-
 def from_environment(env: Mapping[str, str] = os.environ) -> KafkaServer | None:
     """The broker that ``TEST_KAFKA`` names, if it does."""
-    if not env.get("TEST_KAFKA"):
+    if not env.get(KafkaServer.variable):
         return None
     _, _, login = env.get("TEST_KAFKA_SASL", f"SCRAM-SHA-512:{USER}:{PASSWORD}").partition(":")
     user, _, password = login.partition(":")
     return KafkaServer(
-        env["TEST_KAFKA"],
+        env[KafkaServer.variable],
         sasl_ssl=env.get("TEST_KAFKA_SASL_SSL"),
         ssl=env.get("TEST_KAFKA_SSL"),
         ca_file=env.get("TEST_CA_FILE"),
         user=user,
         password=password,
+    )
+
+
+def start() -> KafkaServer:
+    """A broker of the caller's own; raises :class:`Unavailable`."""
+    tls = certificates()
+    folder = data_folder("kafka")
+    plain, controller, sasl, ssl = free_ports(4)
+    bootstrap = f"127.0.0.1:{plain}"
+    contained = engine_answers()
+    (folder / "server.properties").write_text(
+        _SETTINGS.format(
+            plain=plain,
+            controller=controller,
+            sasl=sasl,
+            ssl=ssl,
+            tls=tls,
+            data="/tmp/data" if contained else folder / "data",
+            user=USER,
+            password=PASSWORD,
+        )
+    )
+    life = (_contained if contained else _native)(folder, tls, bootstrap)
+    return KafkaServer(
+        bootstrap, sasl_ssl=f"localhost:{sasl}", ssl=f"localhost:{ssl}", ca_file=str(tls.ca), life=life
+    )
+
+
+def _format_words(folder: Path) -> list[str]:
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "a")
+    words = ["format", "-t", cluster, "-c", str(folder / "server.properties")]
+    for mechanism in ("SCRAM-SHA-512", "SCRAM-SHA-256"):
+        words += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
+    return words
+
+
+def _native(folder: Path, tls: Certificates, bootstrap: str) -> Life:
+    (folder / "log4j2.yaml").write_text(_LOGGING)
+    logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.yaml'}"
+    java = ["java", *_JVM, "-cp", f"{install()}/*", logging]
+    run(*java, "kafka.tools.StorageTool", *_format_words(folder))
+    return Process(
+        [*java, "kafka.Kafka", str(folder / "server.properties")],
+        folder=folder,
+        ready=partial(answers, bootstrap),
+        ready_seconds=_READY_SECONDS,
+    )
+
+
+def _contained(folder: Path, tls: Certificates, bootstrap: str) -> Life:
+    for certificate in (tls.kafka, tls.ca):
+        shutil.copy(certificate, folder)
+    settings = folder / "server.properties"
+    settings.write_text(settings.read_text().replace(str(tls.ca.parent), str(folder)))
+    storage = " ".join(f"'{word}'" for word in _format_words(folder))
+    script = (
+        f"[ -e /tmp/data/meta.properties ] || /opt/kafka/bin/kafka-storage.sh {storage}; "
+        f"exec /opt/kafka/bin/kafka-server-start.sh {settings}"
+    )
+    return Container(
+        f"apache/kafka:{VERSION}",
+        script,
+        files=folder,
+        environment={"KAFKA_HEAP_OPTS": "-Xmx384m -Xms128m"},
+        ready=partial(answers, bootstrap),
+        ready_seconds=_READY_SECONDS,
     )
 
 
@@ -270,9 +232,8 @@ def answers(bootstrap: str) -> bool:
 def install() -> Path:
     """Kafka's jars from Maven, in the cache; the folder that holds them."""
     libs = cache_folder() / f"kafka-{VERSION}"
-    for program, package in (("java", "default-jre-headless"), ("mvn", "maven")):
-        if shutil.which(program) is None:
-            apt_install(package)
+    apt_install("java", "default-jre-headless")
+    apt_install("mvn", "maven")
     with install_lock("kafka"):
         if not (libs / f"kafka_2.13-{VERSION}.jar").exists():
             _download(libs)
@@ -292,8 +253,3 @@ def _download(libs: Path) -> None:
         run("mvn", "-q", "-B", *goal, cwd=Path(work), seconds=600)
         shutil.rmtree(libs, ignore_errors=True)
         (Path(work) / "libs").rename(libs)
-
-
-def start() -> KafkaServer:
-    """A broker of the caller's own."""
-    return NativeKafka()

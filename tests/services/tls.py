@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.services.native import apt_install, cache_folder, install_lock, run
+from tests.services.install import apt_install, cache_folder, install_lock, run
 
 _RENEW_AFTER_SECONDS = 300 * 86_400
 
@@ -46,8 +46,7 @@ def certificates() -> Certificates:
 
 
 def _make(folder: Path) -> None:
-    if shutil.which("openssl") is None:
-        apt_install("openssl")
+    apt_install("openssl", "openssl")
     work = Path(tempfile.mkdtemp(dir=folder.parent))
     work.chmod(0o755)
     (work / "x").write_text(
