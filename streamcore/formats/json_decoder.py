@@ -1,0 +1,263 @@
+"""JSON to columns at column speed, with the strictness of orjson and pydantic row by row.
+
+The definition of what a document means is the row path: :func:`read_document`, then
+:meth:`StreamSchema.parse`. The fast path joins the documents by newlines and lets polars read them with
+the schema, and is trusted only where it provably says the same:
+
+* polars refuses wrong types, numbers beyond 64 bits, broken UTF-8, two values in a line, NaN, depth over
+  1,024. When it refuses, the block is cut once into sixteenths; a refused piece goes the row path.
+* It skips blank lines and splits at raw newlines: newlines inside a document become carriage returns
+  (white space outside of strings, refused inside, like a newline), and the rows are counted.
+* Where a string is asked for it spells numbers, booleans, lists and objects out without a word: texts
+  that look so are in doubt. It reads lone surrogates as NUL: documents with ``\\ud`` are in doubt.
+* Dates, decimals and bytes are read from text in their canonical spelling (:mod:`.text`), others are in doubt.
+* The schema's compiled checks (nulls, bounds, patterns) put their rows in doubt.
+
+Rows in doubt go the row path, all others pass. So the work is linear in the bytes whatever they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from streamcore.batch import Chunk, Int64s
+from streamcore.contracts import Decoded
+from streamcore.errors import BadConfig
+from streamcore.formats.json_documents import elements_of, lines_of, read_document
+from streamcore.formats.rows import Places, RowVerdicts, Subs, assemble, with_messages
+from streamcore.formats.text import COERCED, coerced, from_text, is_text, narrow
+from streamcore.schema import TYPE_NAMES, Refusal, StreamSchema
+
+Bools = npt.NDArray[np.bool_]
+
+_FEW = 64
+"""Below this many documents the row path is cheaper than a call of polars."""
+_PIECES = 16
+_LEAVES = pl.Int64 | pl.Float64 | pl.String | pl.Boolean
+_NESTED = pl.List | pl.Struct
+
+
+class _Column(NamedTuple):
+    name: str
+    dtype: pl.DataType
+    inputs: tuple[str, ...]
+    reads: pl.DataType
+
+
+class _Documents(NamedTuple):
+    """Documents cut out of a chunk's messages; *subs* is None where each message is one document."""
+
+    texts: list[bytes]
+    offsets: Int64s
+    subs: Subs | None
+    refused: list[tuple[int, Refusal]]
+    """Messages that could not be cut: their offset and why."""
+
+
+class JsonDecoder:
+    """See the module. *lines* and *array* say how a message holds several documents."""
+
+    def __init__(self, schema: StreamSchema, *, lines: bool, array: bool) -> None:
+        judge = schema.judge
+        self._schema, self._lines, self._array = schema, lines, array
+        self._columns = [_Column(n, t, judge.names[n], _reads(t, n)) for n, t in schema.columns.items()]
+        self._inputs = pl.Schema({key: c.reads for c in self._columns for key in c.inputs})
+        # Two columns from one input, or dates within lists and models: rare enough for the row path.
+        shared = len(self._inputs) < sum(len(c.inputs) for c in self._columns)
+        self._by_rows = judge.needs_python or shared or not all(_fast(t) for t in schema.columns.values())
+        self._doubt = judge.doubt
+        texts = [c for c in self._columns if isinstance(c.dtype, pl.String)]
+        self._strings = [c.inputs for c in texts]
+        self._string_doubt = _any_coerced(texts)
+        self._nested_doubt = _any_coerced([c for c in self._columns if not isinstance(c.dtype, pl.String)])
+
+    def decode(self, chunk: Chunk) -> Decoded:
+        """See :class:`streamcore.contracts.Decoder`."""
+        documents = self._cut(chunk.values(), chunk.offsets())
+        proved, places, doubted = self._read(documents.texts)
+        verdicts = RowVerdicts()
+        for place in doubted:
+            self._judge(documents.texts[place], place, verdicts)
+        decoded = assemble(self._schema, documents.offsets, documents.subs, proved, places, verdicts)
+        if not documents.refused:
+            return decoded
+        return Decoded(decoded.frame, with_messages(decoded.rejects, documents.refused))
+
+    def _judge(self, text: bytes, place: int, verdicts: RowVerdicts) -> None:
+        document = read_document(text)
+        if isinstance(document, Refusal):
+            verdicts.add(place, document, "decode")
+        else:
+            verdicts.add(place, self._schema.parse(document.value, document.text))
+
+    # ------------------------------------------------------------ messages to documents
+
+    def _cut(self, values: list[bytes | None], offsets: Int64s) -> _Documents:
+        if not self._lines and not self._array and None not in values:
+            return _Documents(cast("list[bytes]", values), offsets, None, [])
+        texts: list[bytes] = []
+        at: list[int] = []
+        subs: list[int] = []
+        refused: list[tuple[int, Refusal]] = []
+        for offset, value in zip(offsets.tolist(), values, strict=True):
+            cut = self._cut_message(value)
+            if isinstance(cut, Refusal):
+                refused.append((offset, cut))
+                continue
+            for sub, text in cut:
+                texts.append(text)
+                at.append(offset)
+                subs.append(sub)
+        several = self._lines or self._array
+        return _Documents(
+            texts, np.array(at, np.int64), np.array(subs, np.uint32) if several else None, refused
+        )
+
+    def _cut_message(self, value: bytes | None) -> Iterable[tuple[int, bytes]] | Refusal:
+        if value is None:
+            return Refusal("tombstone", "the message has no value")
+        if self._array:
+            elements = elements_of(value)
+            return elements if isinstance(elements, Refusal) else enumerate(elements)
+        if self._lines:
+            return list(lines_of(value)) or Refusal("empty", "the message is empty")
+        return ((0, value),)
+
+    # ------------------------------------------------------------ documents to columns
+
+    def _read(self, texts: list[bytes]) -> tuple[pl.DataFrame, Places | None, list[int]]:
+        """Rows proved right, their places (None: all), and the places in doubt."""
+        count = len(texts)
+        if self._by_rows or count < _FEW:
+            return pl.DataFrame(schema=self._schema.columns), np.empty(0, np.intp), list(range(count))
+        whole = self._read_block(texts)
+        blocks = [(0, count, whole)] if whole is not None else self._read_pieces(texts)
+        frames: list[pl.DataFrame] = []
+        doubt = np.ones(count, bool)
+        for start, end, block in blocks:
+            if block is not None:
+                frame, doubt[start:end] = self._prove(block, texts[start:end])
+                frames.append(frame)
+        doubted = np.flatnonzero(doubt)
+        proved = pl.concat(frames) if frames else pl.DataFrame(schema=self._schema.columns)
+        return proved, np.flatnonzero(~doubt) if len(doubted) else None, doubted.tolist()
+
+    def _read_pieces(self, texts: list[bytes]) -> list[tuple[int, int, pl.DataFrame | None]]:
+        step = max(len(texts) // _PIECES + 1, _FEW)
+        cuts = [(i, min(i + step, len(texts))) for i in range(0, len(texts), step)]
+        return [(a, b, self._read_block(texts[a:b])) for a, b in cuts]
+
+    def _read_block(self, texts: list[bytes]) -> pl.DataFrame | None:
+        """The inputs' columns, one row a text, or None where polars refuses or miscounts."""
+        joined = b"\n".join(texts)
+        if np.count_nonzero(np.frombuffer(joined, np.uint8) == 10) != len(texts) - 1:
+            joined = b"\n".join([t.replace(b"\n", b"\r") for t in texts])
+        try:
+            frame = pl.read_ndjson(joined, schema=self._inputs)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return None
+        return frame if frame.height == len(texts) else None
+
+    def _prove(self, block: pl.DataFrame, texts: list[bytes]) -> tuple[pl.DataFrame, Bools]:
+        """The rows of *block* that are beyond doubt, in the schema's columns, and which ones are not."""
+        doubt = np.zeros(len(texts), bool)
+        columns: list[pl.Series] = []
+        for column in self._columns:
+            values, lost = _column_of(block, column)
+            columns.append(values)
+            if lost is not None:
+                doubt |= lost.to_numpy()
+        frame = pl.DataFrame(columns)
+        for test in (self._doubt, self._nested_doubt):
+            if test is not None:
+                doubt |= _mask(frame, test)
+        doubt |= _surrogates(texts)
+        if self._string_doubt is not None:
+            unsure = _mask(frame, self._string_doubt) & ~doubt
+            for place in np.flatnonzero(unsure).tolist():
+                doubt[place] = not self._are_strings(texts[place])
+        return (frame.filter(pl.Series(~doubt)) if doubt.any() else frame), doubt
+
+    def _are_strings(self, text: bytes) -> bool:
+        """Whether the string columns of a document that polars could read hold strings (or nothing)."""
+        document = read_document(text)
+        if isinstance(document, Refusal) or not isinstance(document.value, dict):
+            return False
+        return all(
+            value is None or isinstance(value, str)
+            for inputs in self._strings
+            for value in [next((document.value[i] for i in inputs if i in document.value), None)]
+        )
+
+
+def _column_of(block: pl.DataFrame, column: _Column) -> tuple[pl.Series, pl.Series | None]:
+    """The column's values, and where they may differ from what the inputs said (None: nowhere)."""
+    first, *others = (block[i] for i in column.inputs)
+    lost: pl.Series | None = None
+    for other in others:
+        # pydantic goes by presence, even of a null, which a column does not show.
+        if other.null_count() < len(other):
+            here = first.is_null() & other.is_not_null()
+            lost = here if lost is None else lost | here
+    values = first
+    if is_text(column.dtype):
+        values = from_text(first, column.dtype)
+        if isinstance(column.dtype, pl.Binary):
+            here = first.str.contains(COERCED).fill_null(False)
+            lost = here if lost is None else lost | here
+    elif narrow(column.dtype):
+        values = first.cast(column.dtype, strict=False)
+    if values.null_count() > first.null_count():
+        here = values.is_null() & first.is_not_null()
+        lost = here if lost is None else lost | here
+    return values.alias(column.name), lost
+
+
+def _mask(frame: pl.DataFrame, test: pl.Expr) -> Bools:
+    return frame.select(test.fill_null(True).alias("doubt"))["doubt"].to_numpy()
+
+
+def _surrogates(texts: list[bytes]) -> Bools | bool:
+    """Documents with an escape in the range of surrogates, paired or not."""
+    if not any(b"\\" in t for t in texts):
+        return False
+    return np.array([b"\\ud" in t or b"\\uD" in t for t in texts], bool)
+
+
+def _any_coerced(columns: list[_Column]) -> pl.Expr | None:
+    doubts = [d for c in columns if (d := coerced(pl.col(c.name), c.dtype)) is not None]
+    return pl.any_horizontal(doubts) if doubts else None
+
+
+def _reads(dtype: pl.DataType, name: str) -> pl.DataType:
+    """What polars' reader is asked for, for a column of *dtype*."""
+    if is_text(dtype):
+        return pl.String()
+    if isinstance(dtype, pl.Float32):
+        return pl.Float64()
+    if narrow(dtype):
+        return pl.Int64()
+    if isinstance(dtype, _NESTED | _LEAVES | pl.UInt64):
+        return dtype
+    raise BadConfig(
+        f"JSON can't hold column {name!r}", got=str(dtype), allowed=TYPE_NAMES, fix="cast it before"
+    )
+
+
+def _fast(dtype: pl.DataType) -> bool:
+    """Whether polars reads *dtype* itself, or reads it whole as a text or a wider number."""
+    if isinstance(dtype, pl.List):
+        return _leaf(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return all(_leaf(f.dtype) for f in dtype.fields)
+    return True
+
+
+def _leaf(dtype: pl.DataType | type[pl.DataType]) -> bool:
+    dtype = dtype() if isinstance(dtype, type) else dtype
+    return isinstance(dtype, _LEAVES) or (isinstance(dtype, _NESTED) and _fast(dtype))
