@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+import orjson
 import polars as pl
 from polars.exceptions import PolarsError
 
@@ -38,7 +39,7 @@ def sql(text: str, columns: pl.Schema) -> pl.Expr:
     except PolarsError as error:
         raise BadConfig(f"cannot parse the SQL expression {text!r}: {_first_line(error)}") from error
     check_columns(expression.meta.root_names(), columns, f"in {text!r}")
-    if not expression.meta.is_row_separable():
+    if not _looks_at_one_row(expression):
         raise BadConfig(
             f"{text!r} looks at more than one row", fix="aggregates belong into a window or a table"
         )
@@ -77,6 +78,29 @@ def check_columns(names: list[str], columns: pl.Schema, context: str) -> None:
                 allowed=[c for c in columns if c not in HIDDEN],
                 fix=did_you_mean(name, columns),
             )
+
+
+_MANY_ROWS = frozenset({"Agg", "Len", "Over", "Rank", "Rolling", "Shift", "Sort", "SortBy"})
+_NAMES_AND_VALUES = frozenset({"Column", "Literal"})
+
+
+def _looks_at_one_row(expression: pl.Expr) -> bool:
+    """Whether no part of *expression* aggregates, orders or shifts rows.
+
+    polars' own is_row_separable looks at the outermost node only, so the tree is walked.
+    """
+    todo: list[object] = [orjson.loads(expression.meta.serialize(format="json"))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            if _MANY_ROWS & node.keys():
+                return False
+            todo += [value for key, value in node.items() if key not in _NAMES_AND_VALUES]
+        elif isinstance(node, list):
+            todo += node
+        elif node in _MANY_ROWS:
+            return False
+    return expression.meta.is_row_separable()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,190 @@
+"""Driving a topology without a broker: rows in, rows out, a manual clock, and faults on purpose.
+
+The driver runs the same :class:`streamcore.task.PartitionTask` as the workers, so what passes here
+passes there. Sinks are replaced by memory that behaves like a fenced sink: a crash takes back what
+was not confirmed, and the input since then comes again.
+
+::
+
+    driver = TopologyDriver(topology)
+    driver.push("users", [{"age": 17}, {"age": 30}])
+    assert driver.rows("adults") == [{"age": 30}]
+
+    driver.push("users", [{"age": 40}, driver.CONFIRM, {"age": 50}, driver.CRASH, {"age": 60}])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import orjson
+import polars as pl
+
+from streamcore.batch import OFFSET, SUB, Batch, Chunk, FrameChunk, PartitionId, RecordChunk
+from streamcore.graph import Agent, Source
+from streamcore.task import PartitionTask
+from streamcore.topology import Topology
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A point in the input at which the driver does something else than pushing a row."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that became a dead letter: where, why, and its original bytes (None: tombstone)."""
+
+    stream: str
+    partition: int
+    offset: int
+    sub: int
+    stage: str
+    code: str
+    message: str
+    original: bytes | None
+
+
+class TopologyDriver:
+    """Pushes rows through *topology* in this process. The clock starts at *now* (seconds since 1970)."""
+
+    CUT: Final = Marker("cut")
+    """Ends the batch here; results must not depend on it."""
+    CONFIRM: Final = Marker("confirm")
+    """All sinks confirm what they have, and the position is committed."""
+    CRASH: Final = Marker("crash")
+    """The worker dies and starts again at the last confirmed position."""
+
+    def __init__(self, topology: Topology, *, now: float = 0.0) -> None:
+        self.graph = topology.freeze()
+        self.now = now
+        self._tasks: dict[PartitionId, PartitionTask] = {}
+        self._ends: dict[PartitionId, int] = {}
+        self._chunks: dict[PartitionId, list[Chunk]] = {}
+        self._confirmed: dict[str, list[pl.DataFrame]] = {sink: [] for sink in self.graph.sinks}
+        self._held: dict[str, list[pl.DataFrame]] = {sink: [] for sink in self.graph.sinks}
+        self._refused: dict[tuple[str, PartitionId, int, int], Refused] = {}
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def push(
+        self,
+        stream: str,
+        rows: pl.DataFrame | Iterable[Row | bytes | Marker | None],
+        *,
+        partition: int = 0,
+    ) -> None:
+        """Push *rows* into a partition of *stream* as one batch, but for the markers among them.
+
+        A mapping becomes a JSON document, bytes and None (a tombstone) go as they are, a frame goes in
+        columns as a file's rows do.
+        """
+        source = PartitionId(stream, partition, "driver")
+        if isinstance(rows, pl.DataFrame):
+            self._chunk(stream, _frame_chunk(source, self._ends.get(source, 0), rows))
+            return
+        batch: list[bytes | None] = []
+        for row in rows:
+            if isinstance(row, Marker):
+                self._records(stream, source, batch)
+                batch = []
+                self._act(row)
+            else:
+                batch.append(orjson.dumps(row) if isinstance(row, Mapping) else row)
+        self._records(stream, source, batch)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock."""
+        self.now += seconds
+
+    def frame(self, sink: str) -> pl.DataFrame:
+        """What *sink* holds, confirmed or not, in the order of arrival, user columns only."""
+        node = self.graph.nodes[sink]
+        frames = [*self._confirmed[sink], *self._held[sink]]
+        return pl.concat(frames) if frames else pl.DataFrame(schema=node.columns)
+
+    def rows(self, sink: str) -> list[dict[str, object]]:
+        """:meth:`frame` as a list of rows."""
+        return self.frame(sink).to_dicts()
+
+    @property
+    def dead_letters(self) -> list[Refused]:
+        """The refused rows, each once."""
+        return list(self._refused.values())
+
+    def confirm(self) -> None:
+        """See :attr:`CONFIRM`."""
+        for sink, frames in self._held.items():
+            self._confirmed[sink] += frames
+            frames.clear()
+        self._chunks.clear()
+
+    def crash(self) -> None:
+        """See :attr:`CRASH`."""
+        again = self._chunks
+        self._chunks = {}
+        self._tasks.clear()
+        for frames in self._held.values():
+            frames.clear()
+        for source, chunks in again.items():
+            for chunk in chunks:
+                self._process(source.topic, chunk)
+
+    def _act(self, marker: Marker) -> None:
+        if marker == self.CONFIRM:
+            self.confirm()
+        elif marker == self.CRASH:
+            self.crash()
+
+    def _records(self, stream: str, source: PartitionId, values: Sequence[bytes | None]) -> None:
+        if values:
+            start = self._ends.get(source, 0)
+            stamps = np.full(len(values), int(self.now * 1000), np.int64)
+            offsets = np.arange(start, start + len(values))
+            self._chunk(stream, RecordChunk(source, offsets, values, timestamps=stamps))
+
+    def _chunk(self, stream: str, chunk: Chunk) -> None:
+        self._ends[chunk.source] = chunk.end
+        self._process(stream, chunk)
+
+    def _process(self, stream: str, chunk: Chunk) -> None:
+        source = chunk.source
+        task = self._tasks.get(source)
+        if task is None:
+            task = self._tasks[source] = PartitionTask(self.graph, stream, source)
+        self._chunks.setdefault(source, []).append(chunk)
+        outcome = task.on_chunk(chunk)
+        for sink, batch in outcome.writes.items():
+            if len(batch):
+                self._write(sink, batch)
+        for key, number in outcome.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + number
+        for row in outcome.rejects.frame.iter_rows(named=True):
+            id = (row["stage"], source, row[OFFSET], row[SUB])
+            self._refused[id] = Refused(
+                stream,
+                source.partition,
+                row[OFFSET],
+                row[SUB],
+                row["stage"],
+                row["code"],
+                row["message"],
+                chunk.original(row[OFFSET]).data,
+            )
+
+    def _write(self, sink: str, batch: Batch) -> None:
+        part = self.graph.nodes[sink].part
+        assert not isinstance(part, Source)
+        columns = self.graph.nodes[sink].columns.names()
+        self._held[sink].append(batch.rows.select(columns) if not isinstance(part, Agent) else batch.rows)
+
+
+def _frame_chunk(source: PartitionId, start: int, frame: pl.DataFrame) -> FrameChunk:
+    end = start + frame.height
+    return FrameChunk(source, np.arange(start, end), frame, first=start, end=end)
