@@ -1,0 +1,300 @@
+"""Files in a folder: ``Parquet``, ``Csv`` and ``JsonLines``, exactly once, optionally in partitioned folders.
+
+::
+
+    out/late/origin=JFK/1f0c…-00000-00000000000000000000.parquet
+             └ hive folder    └ stream └ partition └ first position
+    out/late/_seals/…         what was written, and the fence (see file_seals.py)
+
+Rows are held in memory, one range of positions a source partition, until the range has
+``roll_rows`` rows or ``roll_bytes`` bytes, is ``roll_seconds`` old, or memory or a flush asks for
+it. Then it is written, sealed and shown, all folders of the range under one seal. A crash at any
+place leaves each row in exactly one visible file. Read the files by a pattern, e.g.
+``polars.scan_parquet("out/late/**/*.parquet", hive_partitioning=True)``.
+
+Values of ``partition_by`` columns become folder names, percent-encoded; null is
+``__HIVE_DEFAULT_PARTITION__``. A row whose value makes no folder name is refused (code
+``folder_name``). NFS is supported as far as link(2) and rename(2) are atomic there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+import polars as pl
+
+from streamcore.batch import HIDDEN, Batch, PartitionId, Rejects
+from streamcore.contracts import FlushReason, SinkAbilities, SinkContext
+from streamcore.errors import BadConfig, Permanent, did_you_mean
+from streamcore.sinks.file_formats import Compression, CsvFormat, FileFormat, JsonLinesFormat, ParquetFormat
+from streamcore.sinks.file_seals import SEALS, SealChain, fsync, make_folder, translated
+
+NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+FOLDER_NAME_LIMIT = 255
+"""Bytes; the limit of Linux's file systems."""
+_FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Categorical, pl.Enum)
+_LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
+
+
+@dataclass(frozen=True)
+class _FileSink:
+    """``path``: the folder. ``partition_by``: columns that become hive folders.
+
+    A file is full at ``roll_rows``, at ``roll_bytes`` (in memory) or after ``roll_seconds``.
+    ``name``: the sink's stable name, otherwise made from the format and the path.
+    """
+
+    path: str
+    partition_by: str | Sequence[str] | None = None
+    _: KW_ONLY
+    roll_rows: int = 5_000_000
+    roll_bytes: int = 64 * 2**20
+    roll_seconds: float = 60.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path or "\0" in str(self.path):
+            raise BadConfig("a file sink needs the path of a folder", got=self.path)
+        for option in ("roll_rows", "roll_bytes", "roll_seconds"):
+            if not getattr(self, option) > 0:
+                raise BadConfig(f"{option} must be greater than 0", got=getattr(self, option))
+        object.__setattr__(self, "path", os.fspath(self.path))
+        object.__setattr__(self, "name", self.name or f"{type(self).__name__.lower()}:{self.path}")
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The columns of ``partition_by``."""
+        by = self.partition_by
+        return () if by is None else (by,) if isinstance(by, str) else tuple(by)
+
+    @property
+    def format(self) -> FileFormat:
+        raise NotImplementedError
+
+    @property
+    def abilities(self) -> SinkAbilities:
+        return SinkAbilities(append=True, transactional=True, stores_positions=True)
+
+    def check(self, columns: pl.Schema) -> None:
+        """BadConfig for types that the format can't hold and columns that can't name folders."""
+        for name in self.folders:
+            if name not in columns:
+                raise BadConfig(
+                    f"partition_by: unknown column {name!r}",
+                    allowed=columns.names(),
+                    fix=did_you_mean(name, columns.names()),
+                )
+            dtype = columns[name]
+            if not (dtype.is_integer() or dtype in _FOLDER_TYPES):
+                raise BadConfig(
+                    f"partition_by: {name!r} can't name folders",
+                    got=str(dtype),
+                    allowed=["text", "integer", "boolean", "date"],
+                    fix="add a column that can, e.g. the date of a time",
+                )
+        rest = pl.Schema({name: dtype for name, dtype in columns.items() if name not in self.folders})
+        if not rest:
+            raise BadConfig("partition_by leaves no column for the files", got=self.folders)
+        self.format.check(rest)
+
+    def writer(self, context: SinkContext) -> FileWriter:
+        return FileWriter(self, context)
+
+
+@dataclass(frozen=True)
+class Parquet(_FileSink):
+    """Parquet files; ``compression`` as polars names it."""
+
+    _: KW_ONLY
+    compression: Compression = "zstd"
+
+    @property
+    def format(self) -> FileFormat:
+        return ParquetFormat(self.compression)
+
+
+@dataclass(frozen=True)
+class Csv(_FileSink):
+    """CSV files with a header each. A null is an empty field, an empty text is ``""``."""
+
+    _: KW_ONLY
+    separator: str = ","
+
+    @property
+    def format(self) -> FileFormat:
+        return CsvFormat(self.separator)
+
+
+@dataclass(frozen=True)
+class JsonLines(_FileSink):
+    """One JSON object a line. NaN and infinities become null, as JSON has neither."""
+
+    @property
+    def format(self) -> FileFormat:
+        return JsonLinesFormat()
+
+
+@dataclass
+class _Part:
+    """A source partition: its seals, and the rows of the range that comes next, ``[chain.position, end)``."""
+
+    chain: SealChain
+    end: int
+    since: float = 0.0
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    rows: int = 0
+    nbytes: int = 0
+
+    @property
+    def pending(self) -> bool:
+        return self.end > self.chain.position
+
+
+class FileWriter:
+    """The live part of a file sink. File work runs in a thread, one call at a time."""
+
+    def __init__(self, sink: _FileSink, context: SinkContext) -> None:
+        self._sink, self._context = sink, context
+        self._folder = Path(sink.path)
+        self._parts: dict[PartitionId, _Part] = {}
+
+    async def start(self) -> None:
+        """Make the folder and try what the seals stand on: fsync and hard links."""
+        await asyncio.to_thread(_try_folder, self._folder, self._context.owner)
+
+    async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        positions = {}
+        for partition, start in partitions.items():
+            names = self._context.topology, self._context.sink
+            chain = SealChain(self._folder, *names, partition, self._context.owner)
+            positions[partition] = await asyncio.to_thread(chain.take_over, start)
+            self._parts[partition] = _Part(chain, chain.position)
+        return positions
+
+    async def write(self, batch: Batch) -> None:
+        part = self._parts.get(batch.source)
+        if part is None or batch.range.start != part.end:
+            raise Permanent(
+                "this batch does not follow the one before it" if part else "this partition is not open here",
+                where=f"{self._sink.name}, {batch.source}/{batch.range.start}",
+                allowed=None if part is None else [part.end],
+            )
+        frame = await self._without_refused(batch)
+        size = int(frame.estimated_size())
+        if self._is_due(part, frame.height, size):
+            await self._roll(part)
+        await self._make_room(size)
+        if not part.pending:
+            part.since = self._context.clock()
+        if frame.height:
+            part.frames.append(frame.drop(HIDDEN))
+        part.rows, part.nbytes, part.end = part.rows + frame.height, part.nbytes + size, batch.range.end
+
+    async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
+        for part in self._parts.values():
+            if part.pending and (reason in _LASTING or self._is_due(part, 0, 0)):
+                await self._roll(part)
+        return {partition: part.chain.position for partition, part in self._parts.items()}
+
+    async def release(self, partitions: Sequence[PartitionId]) -> None:
+        for partition in partitions:
+            self._parts.pop(partition, None)
+
+    async def close(self) -> None:
+        self._parts.clear()
+
+    def _is_due(self, part: _Part, rows: int, size: int) -> bool:
+        """Would *rows* more be too much for a file, or is it old? After a step back of the clock it is."""
+        sink, age = self._sink, self._context.clock() - part.since
+        full = part.rows + rows > sink.roll_rows or part.nbytes + size > sink.roll_bytes
+        return part.pending and (full or not 0 <= age < sink.roll_seconds)
+
+    async def _make_room(self, size: int) -> None:
+        """Roll the largest ranges until *size* bytes more fit into the memory limit."""
+        held = sum(part.nbytes for part in self._parts.values())
+        for part in sorted(self._parts.values(), key=lambda part: -part.nbytes):
+            if held + size <= self._context.memory_limit or not part.nbytes:
+                return
+            held -= part.nbytes
+            await self._roll(part)
+
+    async def _roll(self, part: _Part) -> None:
+        crash_point = self._context.crash_point
+        await asyncio.to_thread(lambda: part.chain.add(part.end, part.rows, self._outputs(part), crash_point))
+        part.frames, part.rows, part.nbytes = [], 0, 0
+
+    def _outputs(self, part: _Part) -> list[tuple[str, Callable[[BinaryIO], None]]]:
+        """Path and content of each file of the range; none when it has no rows."""
+        if not part.frames:
+            return []
+        frame, write = pl.concat(part.frames), self._sink.format.write
+        name = part.chain.output_name(self._sink.format.suffix)
+        if not self._sink.folders:
+            return [(name, partial(write, frame))]
+        parts = frame.partition_by(*self._sink.folders, as_dict=True, include_key=False, maintain_order=True)
+        return [(f"{self._path(values)}/{name}", partial(write, rows)) for values, rows in parts.items()]
+
+    def _path(self, values: tuple[object, ...]) -> str:
+        return "/".join(_folder_name(*pair) for pair in zip(self._sink.folders, values, strict=True))
+
+    async def _without_refused(self, batch: Batch) -> pl.DataFrame:
+        """The rows whose folders can be named; the others become dead letters."""
+        frame, texts = batch.frame, [c for c in self._sink.folders if batch.frame[c].dtype == pl.String]
+        if not texts or not frame.height:
+            return frame
+        bad = [
+            value
+            for column in texts
+            for value in frame[column].unique()
+            if value == NULL_FOLDER or len(_folder_name(column, value)) > FOLDER_NAME_LIMIT
+        ]
+        if not bad:
+            return frame
+        refused = pl.any_horizontal(pl.col(column).is_in(bad).fill_null(False) for column in texts)
+        message = f"its value of {', '.join(texts)} makes no folder name"
+        rejects = Rejects.of(frame.filter(refused), self._context.sink, "folder_name", message)
+        await self._context.refuse(batch, rejects)
+        return frame.filter(~refused)
+
+
+def _folder_name(column: str, value: object) -> str:
+    text = (
+        NULL_FOLDER
+        if value is None
+        else str(value).lower()
+        if value is True or value is False
+        else str(value)
+    )
+    return f"{quote(column, safe='')}={quote(text, safe='')}"
+
+
+def _try_folder(folder: Path, owner: str) -> None:
+    """Permanent, with the path and the remedy, when files can't be made durable or linked in *folder*."""
+    seals = folder.absolute() / SEALS
+    make_folder(seals)
+    probe, link = (
+        seals / f".probe-{os.getpid()}-{quote(owner, safe='')[:100]}{end}" for end in ("", ".link")
+    )
+    try:
+        with translated(probe):
+            probe.write_bytes(b"streamcore")
+        fsync(probe)
+        try:
+            os.link(probe, link)
+        except OSError as error:
+            raise Permanent(
+                "this file system has no hard links, which keep two workers from writing the same rows",
+                where=str(folder),
+                got=error.strerror,
+                fix="choose a folder on another file system",
+            ) from None
+    finally:
+        for path in (probe, link):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""The sink conformance suite on every sink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import polars as pl
+import pytest
+
+from streamcore.sinks.files import Csv, JsonLines, Parquet
+from streamcore.testing.sinks import RefusingSinkConformance, SinkConformance
+from tests.conformance.sink_targets import (
+    FolderTarget,
+    read_csv,
+    read_hive_parquet,
+    read_json_lines,
+    read_parquet,
+)
+
+FLAT_TYPES = {
+    "i8": pl.Int8, "i16": pl.Int16, "i32": pl.Int32, "i64": pl.Int64, "u8": pl.UInt8, "u16": pl.UInt16,
+    "u32": pl.UInt32, "u64": pl.UInt64, "f32": pl.Float32, "f64": pl.Float64, "bool": pl.Boolean,
+    "text": pl.String, "enum": pl.Enum(["a", "b"]), "category": pl.Categorical(),
+    "date": pl.Date, "time": pl.Time,    "at": pl.Datetime("us"), "at_utc": pl.Datetime("ns", "UTC"), "decimal": pl.Decimal(20, 4),
+}  # fmt: skip
+NESTED_TYPES = {
+    "list": pl.List(pl.Int64),
+    "struct": pl.Struct({"a": pl.Int64, "b": pl.List(pl.String)}),
+    "duration": pl.Duration("us"),
+}
+Types = Mapping[str, pl.DataType | type[pl.DataType]]
+
+
+class TestParquet(SinkConformance):
+    def target(self) -> FolderTarget:
+        return FolderTarget(partial(Parquet, roll_seconds=30), "**/*.parquet", read_parquet)
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES, "bytes": pl.Binary}
+
+
+class TestPartitionedParquet(SinkConformance, RefusingSinkConformance):
+    """The same laws when one range makes many files; here rows can be refused, for their folder's name."""
+
+    def target(self) -> FolderTarget:
+        make = partial(Parquet, partition_by=["name"], roll_seconds=30)
+        return FolderTarget(make, "**/*.parquet", read_hive_parquet)
+
+    def awkward(self) -> pl.DataFrame:
+        return super().awkward().filter(pl.col("name").str.len_bytes().fill_null(0) < 80)
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES}
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        return [{"name": "x" * 256}, {"name": "☃" * 30}, {"name": "__HIVE_DEFAULT_PARTITION__"}]
+
+
+class TestCsv(SinkConformance):
+    def target(self) -> FolderTarget:
+        return FolderTarget(partial(Csv, roll_seconds=30), "**/*.csv", read_csv)
+
+    def every_type(self) -> Types:
+        return FLAT_TYPES
+
+    def no_type(self) -> pl.DataType:
+        return pl.Struct({"a": pl.Int64})
+
+
+class TestJsonLines(SinkConformance):
+    def target(self) -> FolderTarget:
+        return FolderTarget(partial(JsonLines, roll_seconds=30), "**/*.jsonl", read_json_lines)
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES}
+
+    def no_type(self) -> pl.DataType:
+        return pl.List(pl.Binary())
+
+    def read_back(self, frame: pl.DataFrame) -> pl.DataFrame:
+        value = pl.col("value")
+        return frame.with_columns(pl.when(value.is_finite()).then(value))
+
+
+@pytest.mark.parametrize("sink", [Parquet, Csv, JsonLines])
+def test_a_file_sink_says_what_is_wrong_with_its_options(sink: type[Parquet]) -> None:
+    for options in ({"path": ""}, {"path": "x", "roll_rows": 0}, {"path": "x", "roll_seconds": -1}):
+        with pytest.raises(Exception, match=r"file sink needs|must be greater than 0"):
+            sink(**options)
