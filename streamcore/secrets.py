@@ -8,7 +8,8 @@
 ==================  ==========================================================================
 
 ``env:`` and ``file:`` are reserved: they take no default. What a reference gives is not searched
-for references again. Undefined without a default is BadConfig, which names the reference only.
+for references again; between ``://`` and ``@`` it is percent-encoded, so that a password may hold any
+character. Undefined without a default is BadConfig, which names the reference only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -75,7 +77,13 @@ def resolve(text: str) -> str:
             allowed=("${env:NAME}", "${file:PATH}", "${NAME:default}"),
             fix="close it with a brace",
         )
-    return _REFERENCE.sub(lambda match: _lookup(match[1]), text)
+    return _REFERENCE.sub(_replacement, text)
+
+
+def _replacement(match: re.Match[str]) -> str:
+    value = _lookup(match[1])
+    in_user_part = "://" in match.string[: match.start()] and "@" in match.string[match.end() :]
+    return quote(value, safe="") if in_user_part else value
 
 
 def _label(body: str) -> str:

@@ -168,18 +168,18 @@ def redrive(
 
 
 async def _read(settings: Settings, topology: str, only: Filter | None) -> list[DeadLetter]:
+    from streamcore.cli.logs import open_log
     from streamcore.deadletter.reader import read
-    from streamcore.runtime.logs import open_log
 
-    async with open_log(settings) as log:
+    async with open_log(settings, topology) as log:
         return [letter async for letter in read(log, settings.dead_letter_topic(topology), only)]
 
 
 async def _redrive(settings: Settings, topology: str, only: Filter, dry_run: bool) -> RedrivePlan:
+    from streamcore.cli.logs import open_log
     from streamcore.deadletter.redrive import plan, send
-    from streamcore.runtime.logs import open_log
 
-    async with open_log(settings) as log:
+    async with open_log(settings, topology) as log:
         source, target = settings.dead_letter_topic(topology), _redrive_topic(topology)
         chosen = await plan(log, source, target, only, settings.dead_letters.max_attempts)
         if not dry_run:

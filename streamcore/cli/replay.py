@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamcore.cli.command import INTERRUPTED, Command, Globals, broker_options, broker_settings
+from streamcore.cli.signals import stop_on_signals
 from streamcore.errors import BadConfig, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
     help="What a stream reads; may be repeated.",
 )
 @broker_options
-@click.option("--wait", is_flag=True, help="With --broker: until the running workers have done it all.")
-@click.option("--isolate", is_flag=True, help="With --broker: on topics of its own, run in this process.")
-@click.option(
-    "--speed",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="X",
-    help="X times as fast as the event times; as fast as possible without.",
-)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N rows of each stream at most.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written; write and remember nothing.")
 @click.option("--again", is_flag=True, help="From the start, although it was finished or interrupted before.")
@@ -50,9 +43,6 @@ def replay(
     sources: tuple[str, ...],
     broker: str | None,
     state_dir: Path | None,
-    wait: bool,
-    isolate: bool,
-    speed: float | None,
     limit: int | None,
     dry_run: bool,
     again: bool,
@@ -63,36 +53,20 @@ def replay(
     it was; one that is finished says so.
     """
     settings = options.settings(broker_settings(broker, state_dir)).settings
-    embedded = settings.broker.url == "embedded"
-    _check(embedded=embedded, wait=wait, isolate=isolate, dry_run=dry_run)
+    from streamcore.observability.logs import configure
     from streamcore.runtime.loading import load_topology
     from streamcore.runtime.replay import ReplayOptions
 
+    configure(level=settings.log.level, format=settings.log.format)
     topology = load_topology(module)
     bound = _sources(topology, sources)
-    how = ReplayOptions(
-        settings=settings, wait=wait, isolate=isolate, speed=speed, limit=limit, dry_run=dry_run, again=again
-    )
+    how = ReplayOptions(settings=settings, limit=limit, again=again)
+    if dry_run:
+        _preview(options, topology, bound, how)
+        return 0
     summary = asyncio.run(_run(topology, bound, how))
     _show(options, summary, module)
     return INTERRUPTED if summary.status == "interrupted" else 0
-
-
-def _check(*, embedded: bool, wait: bool, isolate: bool, dry_run: bool) -> None:
-    """What does not go together: BadConfig."""
-    given = [name for name, on in (("--wait", wait), ("--isolate", isolate)) if on]
-    if embedded and given:
-        raise BadConfig(
-            f"{given[0]} is for a broker", where="streamcore replay", fix="add --broker kafka://host:port"
-        )
-    if len(given) == 2:
-        raise BadConfig(
-            "--wait and --isolate exclude each other",
-            where="streamcore replay",
-            fix="--isolate runs in this process and waits by itself",
-        )
-    if dry_run and not embedded:
-        raise BadConfig("--dry-run runs in this process", where="streamcore replay", fix="leave --broker out")
 
 
 def _sources(topology: Topology, texts: tuple[str, ...]) -> dict[str, BoundedSource]:
@@ -131,8 +105,22 @@ async def _run(topology: Topology, sources: dict[str, BoundedSource], how: Repla
     from streamcore.cli.watch import watch
     from streamcore.runtime.replay import replay as run
 
-    with watch(f"replaying {topology.name}") as on_progress:
-        return await run(topology, sources, how, on_progress)
+    with watch(topology.name) as on_progress:
+        return await run(topology, sources, how, on_progress, stop_on_signals())
+
+
+def _preview(
+    options: Globals, topology: Topology, sources: dict[str, BoundedSource], how: ReplayOptions
+) -> None:
+    from streamcore.cli import preview as view
+    from streamcore.cli.console import out
+    from streamcore.runtime.replay import preview
+
+    found = preview(topology, sources, how)
+    if options.json:
+        click.echo(json.dumps(view.document(topology.name, found)))
+    else:
+        view.show(out(), topology.name, found)
 
 
 def _show(options: Globals, summary: Summary, module: str) -> None:

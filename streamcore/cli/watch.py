@@ -27,13 +27,13 @@ log = logging.getLogger("streamcore.progress")
 
 
 @contextmanager
-def watch(title: str, console: Console | None = None) -> Iterator[OnProgress]:
-    """The callback that shows the progress of the job named *title* while the block runs."""
+def watch(topology: str, console: Console | None = None) -> Iterator[OnProgress]:
+    """The callback that shows the progress of *topology*'s replay while the block runs."""
     console = console or err()
     if not console.is_terminal:
-        yield LogLines(title)
+        yield LogLines(topology)
         return
-    view = View(title)
+    view = View(f"replaying {topology}")
     with Live(view.render(Progress()), console=console, auto_refresh=False, transient=True) as live:
         yield lambda progress: live.update(view.render(progress), refresh=True)
 
@@ -68,8 +68,8 @@ class Pace:
 class LogLines:
     """One line at once and then every ten seconds."""
 
-    def __init__(self, title: str) -> None:
-        self._title, self._pace, self._next = title, Pace(), 0.0
+    def __init__(self, topology: str) -> None:
+        self._topology, self._pace, self._next = topology, Pace(), 0.0
 
     def __call__(self, progress: Progress) -> None:
         self._pace.add(progress)
@@ -77,16 +77,18 @@ class LogLines:
             return
         self._next = progress.elapsed + LOG_EVERY_S
         done, left = progress.fraction, self._pace.seconds_left
-        log.info(
-            "%s: %s rows, %s rows/s, %s, %s dead letters%s%s",
-            self._title,
-            count(progress.rows_in),
-            short(self._pace.rows_per_second),
-            size(progress.bytes_in),
-            count(progress.dead_letters),
-            "" if done is None else f", {done:.0%} done",
-            "" if left is None else f", {duration(left)} left",
-        )
+        fields: dict[str, object] = {
+            "topology": self._topology,
+            "rows": progress.rows_in,
+            "rows_per_second": round(self._pace.rows_per_second),
+            "bytes": progress.bytes_in,
+            "dead_letters": progress.dead_letters,
+        }
+        if done is not None:
+            fields["done"] = f"{done:.0%}"
+        if left is not None:
+            fields["left"] = duration(left)
+        log.info("replaying", extra=fields)
 
 
 class View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -15,7 +15,7 @@ from streamcore.errors import BadConfig
 class Given:
     """A value that somebody set: ``value`` as written (a YAML scalar or a text), ``origin`` for people."""
 
-    value: object
+    value: object = field(repr=False)
     origin: str
 
 

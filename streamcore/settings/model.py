@@ -10,8 +10,6 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from streamcore.secrets import Secret
-
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
@@ -44,7 +42,9 @@ class Broker(Section):
 
     url: BrokerUrl = Field(
         "embedded",
-        description="`embedded` (this process, no server) or `kafka://host:port[,host:port]`.",
+        repr=False,  # it may hold a password
+        description="`embedded` (this process, no server) or `kafka://[user:password@]host:port,…`, "
+        "with `?security=`, `mechanism=`, `ca_file=`, `cert_file=`, `key_file=`.",
     )
     group: Text | None = Field(
         None, description="Consumer group, which owns the stored positions. The topology's name when not set."
@@ -136,30 +136,10 @@ class Log(Section):
 
 
 class Kafka(Section):
-    """How to connect to Kafka, and what topics that we make are like."""
+    """Membership in Kafka's consumer group; how to connect is in `broker.url`."""
 
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="TLS and login. With SSL and SASL_SSL the server's certificate is checked."
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="Login method for SASL_PLAINTEXT and SASL_SSL."
-    )
-    sasl_username: Text | None = Field(None, description="User name for SASL.")
-    sasl_password: Secret | None = Field(
-        None, description="Password for SASL, best as `${env:NAME}` or `${file:PATH}`."
-    )
-    ca_file: Path | None = Field(
-        None, description="Certificates that are trusted (PEM); the system's own when not set."
-    )
-    cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
-    key_file: Path | None = Field(None, description="Key of the client certificate (PEM).")
-    key_password: Secret | None = Field(None, description="Password of the key file.")
     session_timeout_s: Seconds = Field(
-        45.0,
-        description="Seconds without a heartbeat after which others get a worker's partitions.",
-    )
-    replication_factor: int = Field(
-        -1, ge=-1, description="Copies of topics that we make; -1 leaves it to the broker."
+        45.0, description="Seconds without a heartbeat after which others get a worker's partitions."
     )
 
 

@@ -42,14 +42,14 @@ def test_the_time_left_is_unknown_without_a_size_or_headway(snapshots):
 
 def test_elsewhere_than_on_a_terminal_there_is_a_line_every_ten_seconds(caplog):
     caplog.set_level(logging.INFO, "streamcore.progress")
-    with watch("replaying flights", Console(file=io.StringIO(), force_terminal=False)) as show:
+    with watch("flights", Console(file=io.StringIO(), force_terminal=False)) as show:
         for tick in range(151):  # 30 s, five a second
             show(at(tick / 5, tick * 100, position=tick, rejected={Rejected("decode", "json"): 2}))
-    messages = [r.message for r in caplog.records]
-    assert len(messages) == 4  # at 0, 10, 20 and 30 s
-    assert messages[1] == (
-        "replaying flights: 5,000 rows, 500 rows/s, 500 kB, 2 dead letters, 5% done, 3:10 left"
-    )
+    assert [r.message for r in caplog.records] == ["replaying"] * 4  # at 0, 10, 20 and 30 s
+    second = vars(caplog.records[1])
+    assert (second["topology"], second["rows"], second["rows_per_second"]) == ("flights", 5000, 500)
+    assert (second["bytes"], second["dead_letters"]) == (500_000, 2)
+    assert (second["done"], second["left"]) == ("5%", "3:10")
 
 
 def test_on_a_terminal_it_shows_streams_counters_and_dead_letters():
@@ -78,7 +78,7 @@ def test_on_a_terminal_it_shows_streams_counters_and_dead_letters():
 def test_the_live_display_leaves_nothing_behind():
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=True, color_system=None, legacy_windows=False)
-    with watch("replaying flights", console) as show:
+    with watch("flights", console) as show:
         show(at(1, 10, position=5))
     assert "replaying flights" in file.getvalue()
     assert file.getvalue().endswith("\x1b[2K")  # the last line was erased

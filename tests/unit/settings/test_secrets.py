@@ -36,6 +36,13 @@ def test_references_resolve(text, result):
     assert resolve(text) == result
 
 
+def test_a_password_in_a_url_may_hold_any_character(monkeypatch):
+    monkeypatch.setenv("SC_PW", "p@ss/w:r?d%")
+    monkeypatch.setenv("SC_URL", "kafka://u:a%40b@h:1?x=y")
+    assert resolve("kafka://u:${env:SC_PW}@h:1") == "kafka://u:p%40ss%2Fw%3Ar%3Fd%25@h:1"
+    assert resolve("${env:SC_URL}") == "kafka://u:a%40b@h:1?x=y"
+
+
 def test_what_a_reference_gives_is_not_resolved_again(monkeypatch):
     monkeypatch.setenv("SC_LOOP", "${SC_LOOP}")
     assert resolve("${SC_LOOP}") == "${SC_LOOP}"

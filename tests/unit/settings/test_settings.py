@@ -3,7 +3,6 @@
 import pytest
 
 from streamcore.errors import BadConfig
-from streamcore.secrets import Secret
 from streamcore.settings import Settings, load
 
 
@@ -113,34 +112,31 @@ def test_a_named_file_must_exist(file, tmp_path):
         load(file=tmp_path / "none.yaml", environ={})
 
 
-def test_references_are_resolved_in_values_and_kept_in_secrets(file, monkeypatch):
+def test_references_are_resolved_in_values(file, monkeypatch):
     monkeypatch.setenv("SC_PORT", "9000")
-    monkeypatch.setenv("SC_PW", "hunter2")
-    file("http:\n  port: ${SC_PORT:1}\nkafka:\n  sasl_password: ${env:SC_PW}\n")
+    monkeypatch.setenv("SC_PW", "a@b")
+    file("http:\n  port: ${SC_PORT:1}\nbroker:\n  url: kafka://u:${env:SC_PW}@h:1\n")
     settings = load(environ={}).settings
     assert settings.http.port == 9000
-    assert isinstance(settings.kafka.sasl_password, Secret)
-    assert settings.kafka.sasl_password.reveal() == "hunter2"
-    assert "hunter2" not in repr(settings)
-    assert "hunter2" not in settings.model_dump_json()
+    assert settings.broker.url == "kafka://u:a%40b@h:1"
 
 
 def test_what_is_shown_holds_no_secret(file, monkeypatch):
-    monkeypatch.setenv("SC_URL", "kafka://u:hunter2@h:1")
-    file(
-        "broker:\n  url: ${env:SC_URL}\n  group: kafka://u:hunter2@h\n"
-        "kafka:\n  sasl_password: hunter2\n  key_password: ${file:/run/pw}\n"
-    )
-    values = {name: value for name, (value, _) in shown(load(environ={})).items()}
-    assert values["broker.url"] == "${env:SC_URL}"
-    assert values["broker.group"] == "kafka://u:***@h"
-    assert values["kafka.sasl_password"] == "***"
-    assert values["kafka.key_password"] == "${file:/run/pw}"
+    monkeypatch.setenv("SC_PW", "hunter2")
+    for url, shown_url in (
+        ("kafka://u:${env:SC_PW}@h:1", "kafka://u:${env:SC_PW}@h:1"),
+        ("kafka://u:hunter2@h:1", "kafka://u:***@h:1"),
+        ("kafka://u:${NOT_SET:hunter2}@h:1", "kafka://u:***@h:1"),
+    ):
+        file(f"broker:\n  url: {url}\n")
+        loaded = load(environ={})
+        assert shown(loaded)["broker.url"] == (shown_url, "config/streamcore.yaml:2:3")
+        assert "hunter2" not in repr(loaded)
 
 
-def test_a_wrong_secret_is_not_quoted(file):
-    file("kafka:\n  sasl_password: [hunter2]\n")
-    with pytest.raises(BadConfig, match=r"kafka\.sasl_password") as caught:
+def test_a_password_is_not_quoted_when_the_url_is_refused(file):
+    file("broker:\n  url: redis://u:hunter2@h\n")
+    with pytest.raises(BadConfig, match="redis://u:") as caught:
         load(environ={})
     assert "hunter2" not in str(caught.value)
 

@@ -1,0 +1,60 @@
+"""What a dry run shows: the first rows that each sink would get, and what would be refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from streamcore.cli.console import count
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from streamcore.runtime.replay import Preview
+
+ROWS, JSON_ROWS = 5, 100
+
+
+def document(topology: str, preview: Preview) -> dict[str, object]:
+    """*preview* as JSON; values that JSON has no type for are text."""
+    return {
+        "topology": topology,
+        "dry_run": True,
+        "rows_in": preview.rows_in,
+        "rows_out": {sink: frame.height for sink, frame in preview.rows.items()},
+        "rejected": [{"stage": r.stage, "code": r.code, "rows": n} for r, n in preview.rejected.items()],
+        "rows": {sink: _lines(frame) for sink, frame in preview.rows.items()},
+    }
+
+
+def show(console: Console, topology: str, preview: Preview) -> None:
+    """Print *preview*: a table a sink."""
+    console.print(
+        Text.assemble((topology, "bold"), f" dry run of {count(preview.rows_in)} rows; nothing was written")
+    )
+    for sink, frame in preview.rows.items():
+        console.print(Text.assemble("\n", (sink, "bold"), f" would get {count(frame.height)} rows"))
+        if frame.height:
+            console.print(_table(frame.head(ROWS)))
+    for refused, rows in preview.rejected.items():
+        console.print(Text(f"refused {count(rows)} at {refused.stage}: {refused.code}", style="yellow"))
+
+
+def _lines(frame: pl.DataFrame) -> list[object]:
+    import orjson
+
+    return [orjson.loads(line) for line in frame.head(JSON_ROWS).write_ndjson().splitlines()]
+
+
+def _table(frame: pl.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column, dtype in frame.schema.items():
+        table.add_column(
+            column, justify="right" if dtype.is_numeric() else "left", overflow="ellipsis", no_wrap=True
+        )
+    for row in frame.iter_rows():
+        table.add_row(*("" if value is None else str(value) for value in row))
+    return table

@@ -1,0 +1,24 @@
+"""Ctrl-C and SIGTERM as an event: the first one drains, a second one ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import click
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event of the running loop that the first SIGINT or SIGTERM sets."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def first() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        click.echo("stopping: finishing what was begun; once more to end at once", err=True)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, first)
+    return stop
