@@ -1,0 +1,123 @@
+"""Laws of the record batch encoder: what it writes, aiokafka's own reader reads back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from aiokafka.partitioner import murmur2 as reference_murmur2
+from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcore.contracts import Records
+from streamcore.transport import record_batches
+from streamcore.transport.record_batches import PrebuiltBatch, batches, by_partition, murmur2, partition_of
+
+CELL = st.one_of(st.none(), st.binary(max_size=200), st.binary(min_size=8100, max_size=8300))
+KEYED = st.tuples(st.one_of(st.none(), st.binary(max_size=9)), st.binary(max_size=9))
+ROW = st.tuples(CELL, CELL, st.integers(0, 2**62), st.one_of(st.none(), st.binary(max_size=70)))
+NAMES = st.text(min_size=1, max_size=70).filter(lambda name: name.isprintable())
+
+
+def binary(column: list[bytes | None]) -> pa.BinaryArray:
+    # A slice, so that an array's offset is never ignored.
+    return pa.array([b"before", *column, b"after"], pa.binary())[1 : len(column) + 1]
+
+
+def read(data: bytes) -> list[tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]]:
+    memory, out = MemoryRecords(data), []
+    while memory.has_next():
+        batch = memory.next_batch()
+        assert batch.validate_crc()
+        out += [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in batch]
+    return out
+
+
+@given(st.lists(ROW, min_size=1, max_size=150), st.booleans(), NAMES, st.binary(max_size=90))
+def test_a_batch_reads_back_as_what_went_in(rows, keyed, name, constant):
+    values, keys, times, headers = (list(column) for column in zip(*rows, strict=True))
+    headers = [h or b"" for h in headers]
+    records = Records(
+        binary(values),
+        np.array(times, np.int64),
+        binary(keys) if keyed else None,
+        headers=((name, constant), ("h", binary(headers)), ("last", b"")),
+    )
+    batch = PrebuiltBatch(records)
+    batch._set_producer_state(7, 3, 11)
+    expected = [
+        (
+            i,
+            times[i],
+            keys[i] if keyed else None,
+            values[i],
+            [(name, constant), ("h", headers[i]), ("last", b"")],
+        )
+        for i in range(len(rows))
+    ]
+    assert read(batch._build()) == expected
+    assert batch.size() == len(batch._build())
+    decoded = MemoryRecords(batch._build()).next_batch()
+    assert (decoded.producer_id, decoded.producer_epoch, decoded.base_sequence) == (7, 3, 11)
+
+
+@given(st.lists(st.binary(max_size=600), min_size=1, max_size=60), st.integers(1, 2000))
+def test_cutting_into_batches_keeps_every_record_in_order(values, limit):
+    records = Records(binary(list(values)), np.arange(len(values), dtype=np.int64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_batches, "BATCH_BYTES", limit)
+        cut = list(batches(records))
+    assert [row[3] for batch in cut for row in read(batch._build())] == values
+    for batch in cut:
+        uncompressed = sum(len(row[3] or b"") for row in read(batch._build()))
+        assert batch.record_count() == 1 or uncompressed <= limit
+
+
+@given(st.lists(st.binary(max_size=40)))
+def test_murmur2_is_kafkas(keys):
+    assert murmur2(binary(list(keys))).tolist() == [reference_murmur2(key) & 0xFFFFFFFF for key in keys]
+
+
+@given(
+    st.lists(st.tuples(st.one_of(st.none(), st.binary(max_size=9)), st.binary(max_size=9))),
+    st.integers(1, 300),
+)
+def test_every_record_goes_to_its_keys_partition_in_order(rows, partitions):
+    keys, values = [k for k, _ in rows], [v for _, v in rows]
+    records = Records(
+        binary(values), np.arange(len(rows), dtype=np.int64), binary(keys), headers=(("h", binary(values)),)
+    )
+    keyless = partitions - 1
+    chosen = partition_of(binary(keys), partitions, keyless).tolist()
+    found = dict(by_partition(records, partitions, keyless))
+    for partition in range(partitions):
+        expected = [(k, v, i) for i, (k, v) in enumerate(rows) if chosen[i] == partition]
+        part = found.get(partition)
+        assert (part is not None) == bool(expected)
+        if part is not None:
+            assert part.keys is not None
+            got = zip(part.keys.to_pylist(), part.values.to_pylist(), part.timestamps.tolist(), strict=True)
+            assert list(got) == expected
+            assert part.headers[0][1].to_pylist() == [v for _, v, _ in expected]
+    for i, key in enumerate(keys):
+        assert chosen[i] == (keyless if key is None else (reference_murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def test_known_hashes_of_the_java_client():
+    # From org.apache.kafka.common.utils.UtilsTest.testMurmur2.
+    known = {
+        b"21": -973932308,
+        b"foobar": -790332482,
+        b"a-little-bit-long-string": -985981536,
+        b"a-little-bit-longer-string": -1486304829,
+        b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+        b"abc": 479470107,
+    }
+    assert murmur2(binary(list(known))).astype(np.int32).tolist() == list(known.values())
+
+
+def test_no_records_make_no_batches():
+    records = Records(binary([]), np.empty(0, np.int64), binary([]))
+    assert list(by_partition(records, 4, 0)) == []
+    assert list(batches(records)) == []
