@@ -7,6 +7,7 @@ batches since the last commit come again.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from streamcore.batch import Batch, PartitionId
@@ -20,7 +21,7 @@ class AgentWriter:
 
     def __init__(self, function: AgentFunction) -> None:
         self._function = function
-        self._task: asyncio.Future[None] | None = None
+        self._task: asyncio.Future[object] | None = None
         self._next: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._asks = asyncio.Event()
         self._positions: dict[PartitionId, int] = {}
@@ -60,14 +61,24 @@ class AgentWriter:
     async def _asked(self) -> None:
         """Wait until the body asks for a batch; raises what it raised, or that it ended."""
         assert self._task is not None
-        asks = asyncio.ensure_future(self._asks.wait())
-        done, _ = await asyncio.wait([asks, self._task], return_when=asyncio.FIRST_COMPLETED)
+        asks: asyncio.Future[object] = asyncio.ensure_future(self._asks.wait())
+        both: list[asyncio.Future[object]] = [asks, self._task]
+        done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if asks in done:
             return
         asks.cancel()
         name = getattr(self._function, "__name__", "agent")
         error = None if self._task.cancelled() else self._task.exception()
         raise Permanent(
-            f"agent {name!r} ended" + (f" with {type(error).__name__}: {error}" if error else ""),
+            f"agent {name!r} ended" + (f" with {type(error).__name__}" if error else ""),
+            where=_line(error),
             fix="an agent loops over its batches for as long as the worker runs",
         ) from error
+
+
+def _line(error: BaseException | None) -> str | None:
+    """file:line of the user's code that raised *error*; its text could hold a row's content."""
+    if error is None or error.__traceback__ is None:
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import faust
+from yarl import URL
 
 from streamcore.batch import Chunk
 from streamcore.runtime.pipeline import Pipeline
@@ -18,7 +19,7 @@ from streamcore.transport.chunks import ChunkSchema
 class AppOptions:
     """How the app joins its group. Times are in seconds, sizes in bytes."""
 
-    broker: str
+    broker: str | list[URL]
     group: str
     datadir: Path
     start: Literal["earliest", "latest"] = "earliest"
@@ -27,7 +28,6 @@ class AppOptions:
     fetch_max_bytes: int = 1 << 20
     session_timeout: float = 45.0
     credentials: object = None
-    extra: dict[str, object] = field(default_factory=dict)
 
 
 def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) -> faust.App:
@@ -44,7 +44,6 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
         broker_heartbeat_interval=min(3.0, options.session_timeout / 3),
         consumer_auto_offset_reset=options.start,
         consumer_group_instance_id=options.instance_id,
-        consumer_max_fetch_size=options.fetch_max_bytes,
         stream_buffer_maxsize=2,
         stream_wait_empty=True,
         store="memory://",
@@ -52,9 +51,9 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
-        **options.extra,
     )
     app.streamcore_positions = pipeline
+    app.streamcore_fetch_bytes = options.fetch_max_bytes
 
     async def read(chunks: AsyncIterable[Chunk]) -> None:
         async for chunk in chunks:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 
 import faust
 
@@ -72,23 +72,23 @@ class Job:
 @contextlib.asynccontextmanager
 async def running(
     graph: Graph,
-    topics: Sequence[str],
+    streams: Mapping[str, str],
     log: Log,
     metrics: Metrics,
     options: PipelineOptions,
     app_options: AppOptions,
     dead_letter_partitions: int,
 ) -> AsyncIterator[Job]:
-    """Run *graph* on *topics* while the context is open.
+    """Run *graph* while the context is open, on the topics that *streams* maps to its streams.
 
     BadConfig or Permanent when a sink or the broker is not usable; leaving the context stops
     everything, without draining.
     """
-    pipeline = Pipeline(graph, log, metrics, options)
+    pipeline = Pipeline(graph, streams, log, metrics, options)
     app: faust.App | None = None
     try:
         await pipeline.start(dead_letter_partitions)
-        app = build_app(pipeline, topics, app_options)
+        app = build_app(pipeline, [*streams, options.redrive_topic], app_options)
         app.finalize()
         await _started(app, pipeline)
         yield Job(app, pipeline)

@@ -22,8 +22,7 @@ def load_topology(target: str) -> Topology:
     checked.
     """
     name, _, variable = target.partition(":")
-    module = _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
-    found = {n: v for n, v in vars(module).items() if isinstance(v, Topology)}
+    found = topologies_of(load_module(name))
     if variable:
         if variable not in found:
             raise BadConfig(
@@ -43,6 +42,16 @@ def load_topology(target: str) -> Topology:
         )
     topology.freeze()
     return topology
+
+
+def load_module(name: str) -> ModuleType:
+    """Import ``package.module`` or ``path/to/file.py``; BadConfig as :func:`load_topology` says."""
+    return _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
+
+
+def topologies_of(module: ModuleType) -> dict[str, Topology]:
+    """The topologies of *module*, by the name of their variable."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, Topology)}
 
 
 def _import_module(name: str) -> ModuleType:

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from faust.types import TP
 
 from streamcore.batch import OFFSET, Batch, Chunk, PartitionId, Rejects
-from streamcore.contracts import FlushReason, Log, Sink, SinkContext
+from streamcore.contracts import FlushReason, Log, Sink, SinkContext, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.reader import refused_since
 from streamcore.deadletter.record import Origin
 from streamcore.deadletter.redrive import origins, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
-from streamcore.graph import Agent, Graph, Source
+from streamcore.graph import Agent, Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import Rejected
 from streamcore.runtime.agent_writer import AgentWriter
@@ -66,9 +66,19 @@ class Counters:
 
 
 class Pipeline:
-    """The live part of a topology. :meth:`start`, then chunks to :meth:`process`, then :meth:`stop`."""
+    """The live part of a topology. :meth:`start`, then chunks to :meth:`process`, then :meth:`stop`.
 
-    def __init__(self, graph: Graph, log: Log, metrics: Metrics, options: PipelineOptions) -> None:
+    *streams* maps the topics that are read to the names of their streams.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        streams: Mapping[str, str],
+        log: Log,
+        metrics: Metrics,
+        options: PipelineOptions,
+    ) -> None:
         self.graph, self._log, self._metrics, self._options = graph, log, metrics, options
         self.ledger = Ledger(options.memory_limit)
         self.counters = Counters()
@@ -80,9 +90,7 @@ class Pipeline:
         self._letters = DeadLetterWriter(log, graph.name, options.dead_letter_topic, options.clock)
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask] = {}
         self._sources: dict[TP, PartitionId] = {}
-        self._streams = {
-            n.part.topic: n.part.name for n in graph.sources.values() if isinstance(n.part, Source)
-        }
+        self._streams = streams
         self.runners = {id: self._runner(id) for id in graph.sinks}
         self._running: list[asyncio.Task[None]] = []
 
@@ -248,7 +256,7 @@ class Pipeline:
         node, options = self.graph.nodes[id], self._options
         stores = False
         if isinstance(node.part, Agent):
-            writer = AgentWriter(node.part.function)
+            writer: SinkWriter = AgentWriter(node.part.function)
         else:
             assert isinstance(node.part, Sink)
             stores = node.part.abilities.stores_positions

@@ -26,16 +26,13 @@ from streamcore.progress import OnProgress, Progress, Rejected, SplitProgress, S
 from streamcore.runtime.app import AppOptions
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.limiting import LimitedSplit
-from streamcore.runtime.pipeline import PipelineOptions
-from streamcore.runtime.retry import Retries
+from streamcore.runtime.options import pipeline_options_of
 from streamcore.settings import Settings
 from streamcore.task import PartitionTask
 from streamcore.topology import Topology
 from streamcore.transport.embedded_broker import Broker
-from streamcore.transport.embedded_feed import Feed, SplitFeed
+from streamcore.transport.embedded_feed import SplitFeed
 from streamcore.transport.embedded_log import EmbeddedLog
-
-REDRIVE_SUFFIX = ".redrive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +73,8 @@ async def replay(
     feeds = _feeds(graph, sources, options, folder)
     broker = Broker.open(f"embedded://{graph.name}{folder}")
     try:
-        for topic, partitions in feeds.items():
-            broker.attach(topic, partitions)
+        for partitions in feeds.values():
+            broker.attach(partitions[0].source.topic, partitions)
         return await _run(graph, broker, feeds, options, on_progress, stop or asyncio.Event())
     finally:
         broker.close()
@@ -124,9 +121,9 @@ def _check_streams(graph: Graph, sources: Mapping[str, BoundedSource]) -> None:
 
 def _feeds(
     graph: Graph, sources: Mapping[str, BoundedSource], options: ReplayOptions, folder: Path
-) -> dict[str, list[Feed]]:
-    """The partitions of each stream's topic."""
-    feeds: dict[str, list[Feed]] = {}
+) -> dict[str, list[SplitFeed]]:
+    """The partitions that each stream reads, on a topic of this replay's own."""
+    feeds: dict[str, list[SplitFeed]] = {}
     for stream, source in sources.items():
         part = graph.sources[stream].part
         assert isinstance(part, Source)
@@ -142,9 +139,10 @@ def _feeds(
             str(len(splits)),
         ]
         name = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
-        topic_id = f"replay/{name}/{_run_number(folder, name, options.again)}"
-        feeds[part.topic] = [
-            SplitFeed(split, PartitionId(part.topic, number, topic_id)) for number, split in enumerate(splits)
+        run = _run_number(folder, name, options.again)
+        topic, topic_id = f"{part.topic}.replay-{name[:8]}-{run}", f"replay/{name}/{run}"
+        feeds[stream] = [
+            SplitFeed(split, PartitionId(topic, number, topic_id)) for number, split in enumerate(splits)
         ]
     return feeds
 
@@ -164,14 +162,13 @@ def _run_number(folder: Path, name: str, again: bool) -> int:
 async def _run(
     graph: Graph,
     broker: Broker,
-    feeds: Mapping[str, Sequence[Feed]],
+    feeds: Mapping[str, Sequence[SplitFeed]],
     options: ReplayOptions,
     on_progress: OnProgress,
     stop: asyncio.Event,
 ) -> Summary:
     settings = options.settings
-    ids = sorted(parts[0].source.topic_id for parts in feeds.values() if parts)
-    group = f"{settings.group(graph.name)}.{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:12]}"
+    group = settings.group(graph.name)
     pipeline_options = pipeline_options_of(settings, graph.name)
     app_options = AppOptions(
         broker=broker.url,
@@ -182,7 +179,8 @@ async def _run(
     )
     log, metrics = EmbeddedLog(broker), Metrics()
     began = time.monotonic()
-    async with running(graph, list(feeds), log, metrics, pipeline_options, app_options, 1) as job:
+    streams = {parts[0].source.topic: stream for stream, parts in feeds.items()}
+    async with running(graph, streams, log, metrics, pipeline_options, app_options, 1) as job:
 
         def progress() -> Progress:
             return _progress(job, feeds, time.monotonic() - began)
@@ -207,17 +205,7 @@ async def _run(
     )
 
 
-def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:
-    """The pipeline's options as *settings* say."""
-    return PipelineOptions(
-        dead_letter_topic=settings.dead_letter_topic(topology),
-        redrive_topic=topology + REDRIVE_SUFFIX,
-        memory_limit=settings.limits.memory_mb << 20,
-        retries=Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s),
-    )
-
-
-def _ended(job: Job, feeds: Mapping[str, Sequence[Feed]]) -> bool:
+def _ended(job: Job, feeds: Mapping[str, Sequence[SplitFeed]]) -> bool:
     processed = job.pipeline.processed
     return all(
         (end := feed.end()) is not None and processed.get(feed.source, -1) >= end
@@ -226,13 +214,12 @@ def _ended(job: Job, feeds: Mapping[str, Sequence[Feed]]) -> bool:
     )
 
 
-def _progress(job: Job, feeds: Mapping[str, Sequence[Feed]], elapsed: float) -> Progress:
+def _progress(job: Job, feeds: Mapping[str, Sequence[SplitFeed]], elapsed: float) -> Progress:
     counters, processed = job.pipeline.counters, job.pipeline.processed
     splits = [
-        SplitProgress(topic, feed.name, processed.get(feed.source, 0), feed.size)
-        for topic, parts in feeds.items()
+        SplitProgress(stream, feed.split.name, processed.get(feed.source, 0), feed.split.size)
+        for stream, parts in feeds.items()
         for feed in parts
-        if isinstance(feed, SplitFeed)
     ]
     return Progress(
         rows_in=counters.rows_in,

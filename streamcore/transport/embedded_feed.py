@@ -51,6 +51,11 @@ class SplitFeed:
         """Which partition the chunks are of."""
         return self._source
 
+    @property
+    def split(self) -> Split:
+        """What is read."""
+        return self._split
+
     def read(self, position: int, max_bytes: int) -> Chunk | None:
         """See :class:`Feed`."""
         if self._end is not None and position >= self._end:

@@ -1,0 +1,205 @@
+"""A Kafka consumer worker: one member of the topology's group, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from faust.types import TP
+
+from streamcore.batch import PartitionId
+from streamcore.contracts import Log
+from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
+from streamcore.graph import Graph, Source
+from streamcore.observability.health import Health
+from streamcore.observability.http import serving
+from streamcore.observability.logs import configure
+from streamcore.observability.metrics import Metrics
+from streamcore.runtime.app import AppOptions
+from streamcore.runtime.job import LOOK, Job, running
+from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
+from streamcore.runtime.retry import Retries
+from streamcore.runtime.watchdog import Watchdog
+from streamcore.settings import Settings
+from streamcore.systems.kafka import KafkaConnection, probe
+from streamcore.topology import Topology
+from streamcore.transport.kafka import faust_options
+from streamcore.transport.kafka_log import KafkaLog
+
+log = logging.getLogger(__name__)
+
+EXIT_GRACE = 30.0
+"""Seconds after a failure until the process ends even if something hangs."""
+REDRIVE_CONFIG = {"retention.ms": "-1"}
+
+
+def run_worker(topology: Topology, settings: Settings) -> int:
+    """Run a worker until SIGTERM or Ctrl-C; returns 0 after a clean drain.
+
+    Raises as :func:`work` does; the process then ends within a while even if something hangs.
+    """
+    configure(level=settings.log.level, format=settings.log.format)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        await work(topology, settings, stop)
+
+    try:
+        asyncio.run(main())
+    except StreamcoreError as error:
+        exit_soon(error.exit_code)
+        raise
+    except BaseException:
+        exit_soon(1)
+        raise
+    return 0
+
+
+async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> None:
+    """Work on the topology's Kafka topics until *stop* is set, then drain, commit and leave the group.
+
+    Raises BadConfig, Permanent (also from the watchdog) or TopicChanged; the caller ends the process
+    with the error's exit code.
+    """
+    graph = topology.freeze()
+    connection = KafkaConnection.parse(settings.broker.url)
+    retries = Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s)
+    await retries.run("reaching the broker", lambda: probe(settings.broker.url), _log_retry)
+    kafka_log = KafkaLog(connection)
+    try:
+        partitions = await _check_topics(graph, kafka_log)
+        await kafka_log.create(graph.name + REDRIVE_SUFFIX, 1, REDRIVE_CONFIG)
+        await _work(graph, kafka_log, connection, settings, stop, partitions)
+    finally:
+        await kafka_log.close()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT set *stop*; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(130)
+        log.info("asked to stop: draining")
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+
+
+def exit_soon(code: int) -> None:
+    """End the process with *code* in a while, even if a thread or a server hangs."""
+    timer = threading.Timer(EXIT_GRACE, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+async def _check_topics(graph: Graph, kafka_log: Log) -> int:
+    """The largest number of partitions of the source topics, all of which must exist."""
+    most = 1
+    for node in graph.sources.values():
+        assert isinstance(node.part, Source)
+        bounds = await kafka_log.bounds(node.part.topic)
+        if not bounds:
+            raise Permanent(
+                f"stream {node.part.name!r}: there is no topic {node.part.topic!r}",
+                where=node.where,
+                fix=f"make it: kafka-topics.sh --create --topic {node.part.topic} --partitions 4",
+            )
+        most = max(most, len(bounds))
+    return most
+
+
+async def _work(
+    graph: Graph,
+    kafka_log: Log,
+    connection: KafkaConnection,
+    settings: Settings,
+    stop: asyncio.Event,
+    partitions: int,
+) -> None:
+    metrics, health = Metrics(), Health()
+    options = pipeline_options_of(settings, graph.name)
+    metrics.worker.info({"topology": graph.name, "owner": options.owner})
+    streams = streams_by_topic(graph)
+    faust = faust_options(connection)
+    app_options = AppOptions(
+        broker=faust["broker"],
+        credentials=faust.get("broker_credentials"),
+        group=settings.group(graph.name),
+        datadir=settings.state.dir / graph.name / "faust",
+        start=_start(graph),
+        instance_id=settings.broker.instance_id,
+        commit_interval=settings.runtime.commit_interval_s,
+        fetch_max_bytes=settings.limits.fetch_max_bytes,
+        session_timeout=settings.kafka.session_timeout_s,
+    )
+    async with (
+        _serving(metrics, health, settings),
+        running(graph, streams, kafka_log, metrics, options, app_options, partitions) as job,
+    ):
+        log.info("worker of %s: group %s, owner %s", graph.name, app_options.group, options.owner)
+        await _watch(job, metrics, health, settings, stop)
+
+
+async def _watch(job: Job, metrics: Metrics, health: Health, settings: Settings, stop: asyncio.Event) -> None:
+    def end_of(source: PartitionId) -> int | None:
+        end: int | None = job.app.consumer.highwater(TP(source.topic, source.partition))
+        return end
+
+    watchdog = Watchdog(
+        job.pipeline,
+        metrics,
+        end_of,
+        timeout=settings.runtime.stall_timeout_s,
+        clock=time.monotonic,
+        wall=time.time,
+    )
+    health.add(
+        "assigned", lambda: None if job.pipeline.ledger.positions() else "no partition is assigned yet"
+    )
+    health.add("moving", lambda: watchdog.stalled)
+    while not stop.is_set():
+        job.check()
+        watchdog.look()
+        await _any_of(stop, LOOK * 5)
+    await job.drain(settings.runtime.drain_timeout_s)
+
+
+async def _any_of(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _start(graph: Graph) -> Literal["earliest", "latest"]:
+    starts = {node.part.start for node in graph.sources.values() if isinstance(node.part, Source)}
+    if len(starts) > 1:
+        raise BadConfig(
+            "the streams of one topology must start alike",
+            got=sorted(starts),
+            fix="declare the same start= for all, or make two topologies",
+        )
+    return starts.pop()
+
+
+@contextlib.asynccontextmanager
+async def _serving(metrics: Metrics, health: Health, settings: Settings) -> AsyncIterator[None]:
+    if not settings.http.port:
+        yield
+        return
+    async with serving(metrics, health, host=settings.http.host, port=settings.http.port) as address:
+        log.info("metrics and health at %s", address)
+        yield
+
+
+def _log_retry(error: Transient) -> None:
+    log.warning("%s; trying again", error)
