@@ -30,6 +30,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
+from batch_adapters.column_names import unique_names
 from batch_adapters.csv_rows import CsvChunk, Layout, rows_of, split_fields
 from batch_adapters.files import InputFile
 from batch_adapters.records import Dialect, Piece, RecordCutter
@@ -185,7 +186,7 @@ def _layout(file: InputFile, options: CsvOptions) -> Layout:
         names = options.names or tuple(f"column_{i + 1}" for i in range(len(header)))
         return Layout(names, dialect, begin)
     after = int(piece.starts[1]) + piece.base if len(piece) > 1 else piece.end
-    return Layout(options.names or _unique(header), dialect, after)
+    return Layout(options.names or unique_names(header), dialect, after)
 
 
 def _header(file: InputFile, piece: Piece, dialect: Dialect, options: CsvOptions) -> list[str]:
@@ -200,21 +201,6 @@ def _header(file: InputFile, piece: Piece, dialect: Dialect, options: CsvOptions
             "the header is not valid text", where=where, got=options.encoding, fix="give encoding="
         ) from None
     return [field or "" for field in split_fields(text, dialect)]
-
-
-def _unique(header: Sequence[str]) -> tuple[str, ...]:
-    """Column names: empty ones by their place, repeated ones numbered."""
-    taken, names = set(header), []
-    seen: set[str] = set()
-    for place, given in enumerate(header, 1):
-        name = given or f"column_{place}"
-        number = 2
-        while name in seen or (name != given and name in taken):
-            name = f"{given or f'column_{place}'}_{number}"
-            number += 1
-        seen.add(name)
-        names.append(name)
-    return tuple(names)
 
 
 def _sniff(file: InputFile, options: CsvOptions) -> str:

@@ -35,6 +35,8 @@ class InputFile:
             readable = os.access(path, os.R_OK)
         except OSError as error:
             raise BadConfig("cannot read the file", where=str(path), got=error.strerror) from None
+        if not path.is_file():
+            raise BadConfig("not a regular file", where=str(path), fix="only files can be replayed")
         if not readable:
             raise BadConfig("no permission to read the file", where=str(path), fix="check its mode and owner")
         return cls(path, stat.st_size, stat.st_mtime_ns)

@@ -1,0 +1,222 @@
+"""From what a user writes (a path, a glob, a folder, a URI) to a bounded source.
+
+``data/flights.csv.gz``, ``data/*.parquet``, ``data/**/*.json``, ``data/`` (a folder whose files are all
+of one format), ``file:///data/x.csv``, each with options: ``data.csv?delimiter=;&encoding=latin-1``.
+Several files are read in the order of their paths. A new format is one module and one line here.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from batch_adapters.csv import CsvFile, CsvOptions
+from batch_adapters.excel import ExcelFile, ExcelOptions
+from batch_adapters.files import InputFile, JoinedFiles
+from batch_adapters.json import JsonFile, JsonOptions
+from batch_adapters.parquet import ParquetFile, ParquetOptions
+from batch_adapters.text_stream import COMPRESSION_SUFFIXES
+from streamcore.contracts import BoundedSource
+from streamcore.errors import BadConfig, did_you_mean
+
+Option: TypeAlias = str | int | float | bool | list[str] | tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """A format of files: the suffixes that tell it, its options, and how one file is opened.
+
+    ``compressed``: whether ``.gz`` and ``.zst`` may follow the suffix. ``presets``: options that a
+    suffix implies.
+    """
+
+    suffixes: tuple[str, ...]
+    options: type[BaseModel]
+    open: Callable[[InputFile, Mapping[str, object]], BoundedSource]
+    compressed: bool = True
+    presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+FORMATS: Mapping[str, FileFormat] = {
+    "csv": FileFormat(
+        (".csv", ".tsv"),
+        CsvOptions,
+        lambda file, options: CsvFile(file, CsvOptions.model_validate(options)),
+        presets={".tsv": {"delimiter": "\t"}},
+    ),
+    "json": FileFormat(
+        (".json", ".ndjson", ".jsonl"),
+        JsonOptions,
+        lambda file, options: JsonFile(file, JsonOptions.model_validate(options)),
+        presets={".ndjson": {"layout": "lines"}, ".jsonl": {"layout": "lines"}},
+    ),
+    "parquet": FileFormat(
+        (".parquet", ".pq"),
+        ParquetOptions,
+        lambda file, options: ParquetFile(file, ParquetOptions.model_validate(options)),
+        compressed=False,
+    ),
+    "excel": FileFormat(
+        (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
+        ExcelOptions,
+        lambda file, options: ExcelFile(file, ExcelOptions.model_validate(options)),
+        compressed=False,
+    ),
+}
+SCHEMES = ("file",)
+"""URI schemes that can be opened; a path without a scheme is a file."""
+
+_QUERY = re.compile(r"(?s)(.*)\?([A-Za-z_]+=.*)\Z")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+def open_source(uri: str | Path, *, format: str | None = None, **options: Option) -> BoundedSource:
+    """The source that *uri* names; *options* win over those in its query.
+
+    *format* (a key of :data:`FORMATS`) overrides what the suffixes say. BadConfig when nothing is
+    there, a file can't be read, its format is not known or they differ, or an option is wrong; the
+    content is not read yet.
+    """
+    pattern, query = _split(str(uri))
+    given: dict[str, Option] = {**query, **options}
+    wanted = format or given.pop("format", None)
+    paths = _find(pattern)
+    name = _format_of(paths, pattern, None if wanted is None else str(wanted))
+    files = [InputFile.of(path) for path in paths]
+    parts = [_open(file, name, given) for file in files]
+    if len(parts) == 1:
+        return parts[0]
+    return JoinedFiles(pattern, tuple(parts), tuple(file.size for file in files))
+
+
+def _split(uri: str) -> tuple[str, dict[str, Option]]:
+    """The path or pattern of *uri*, and the options in its query."""
+    scheme = _SCHEME.match(uri)
+    if scheme and scheme[1].lower() not in SCHEMES:
+        raise BadConfig(
+            "no source for this scheme",
+            got=scheme[1],
+            allowed=SCHEMES,
+            fix=did_you_mean(scheme[1], SCHEMES) or "give a path",
+        )
+    # A '?' is also a glob's wildcard and may stand in a name: only ?name=value is a query.
+    query = None if not scheme and Path(uri).exists() else _QUERY.fullmatch(uri)
+    path, text = (query[1], query[2]) if query else (uri, "")
+    if scheme:
+        parts = urlsplit(path.replace("?", "%3F").replace("#", "%23"))
+        if parts.netloc not in ("", "localhost"):
+            raise BadConfig(
+                "a file URI names no host",
+                where=path,
+                got=parts.netloc,
+                fix="write file:///path, three slashes",
+            )
+        path = unquote(parts.path)
+    return path, dict(parse_qsl(text, keep_blank_values=True))
+
+
+def _find(pattern: str) -> list[Path]:
+    """The files that *pattern* names, sorted. BadConfig when there are none."""
+    path = Path(pattern)
+    if path.is_dir():
+        found = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
+    elif path.exists() or not glob.has_magic(pattern):
+        found = [path] if path.exists() else []
+    else:
+        found = [p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file()]
+    if not found:
+        raise _nothing_there(path, pattern)
+    return sorted(found)
+
+
+def _hidden(path: Path) -> bool:
+    """Names that writers keep to themselves: ``.tmp``, ``_SUCCESS``."""
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _nothing_there(path: Path, pattern: str) -> BadConfig:
+    if path.is_dir():
+        return BadConfig("the folder has no files", where=pattern)
+    folder = path.parent
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    there = sorted(entry.name for entry in folder.iterdir())
+    what = "no file matches" if glob.has_magic(pattern) else "no such file or folder"
+    hint = did_you_mean(path.name, there) or f"{folder} holds: {', '.join(there[:10]) or 'nothing'}"
+    return BadConfig(what, where=pattern, fix=hint)
+
+
+def _suffix(path: Path) -> tuple[str, bool]:
+    """The suffix that tells the format, and whether one of compression follows it."""
+    name = path.name.lower()
+    for ending in COMPRESSION_SUFFIXES:
+        if name.endswith(ending):
+            return Path(name[: -len(ending)]).suffix, True
+    return Path(name).suffix, False
+
+
+def _format_of(paths: list[Path], pattern: str, wanted: str | None) -> str:
+    """The one format of all *paths*."""
+    if wanted is not None:
+        if wanted not in FORMATS:
+            raise BadConfig("unknown format", got=wanted, allowed=FORMATS, fix=did_you_mean(wanted, FORMATS))
+        return wanted
+    by_suffix = {suffix: name for name, entry in FORMATS.items() for suffix in entry.suffixes}
+    found: dict[str, Path] = {}
+    for path in paths:
+        suffix, compressed = _suffix(path)
+        name = by_suffix.get(suffix)
+        if name is None:
+            hint = did_you_mean(suffix, by_suffix)
+            raise BadConfig(
+                "cannot tell the file's format by its name",
+                where=str(path),
+                got=suffix or path.name,
+                allowed=by_suffix,
+                fix=f"{f'{hint} or ' if hint else ''}give format=",
+            )
+        if compressed and not FORMATS[name].compressed:
+            raise BadConfig(
+                f"{name} files are not read compressed", where=str(path), fix="decompress it first"
+            )
+        found.setdefault(name, path)
+    if len(found) > 1:
+        raise BadConfig(
+            "files of several formats",
+            where=pattern,
+            got=", ".join(f"{name} ({path.name})" for name, path in sorted(found.items())),
+            fix="name the files of one format, e.g. with *.csv, or give format=",
+        )
+    return next(iter(found))
+
+
+def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSource:
+    entry = FORMATS[name]
+    known = entry.options.model_fields
+    for option in given:
+        if option not in known:
+            raise BadConfig(
+                f"{name} has no such option",
+                where=str(file.path),
+                got=option,
+                allowed=known,
+                fix=did_you_mean(option, known),
+            )
+    try:
+        return entry.open(file, {**entry.presets.get(_suffix(file.path)[0], {}), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0])
+        raise BadConfig(
+            f"option {option}: {first['msg'].removeprefix('Value error, ')}",
+            where=str(file.path),
+            got=given.get(option),
+            fix=known[option].description,
+        ) from None

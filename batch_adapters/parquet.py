@@ -1,0 +1,187 @@
+"""Parquet files as bounded streams: positions are row numbers, splits are runs of row groups.
+
+A row group is read column by column in small batches, so that memory is bounded by what one batch
+needs; a group above ``max_piece_bytes`` is refused before anything is read. Resuming skips whole row
+groups and drops the rows before the position in the one that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from batch_adapters.files import InputFile, first_line, reading
+from streamcore.batch import FrameChunk, PartitionId
+from streamcore.contracts import Split
+from streamcore.errors import BadConfig, Permanent
+
+_BATCH_BYTES, _BATCH_ROWS = 4 << 20, 1 << 16
+
+
+class ParquetOptions(BaseModel):
+    """Options of Parquet files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_piece_bytes: int = Field(256 << 20, gt=0, description="Largest row group, in uncompressed bytes.")
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Place, number of rows and uncompressed size of a row group."""
+
+    index: int
+    rows: int
+    nbytes: int
+
+
+@contextmanager
+def _parquet(file: InputFile) -> Iterator[None]:
+    """Translate pyarrow's errors."""
+    with reading(file, "the Parquet file is broken or cut off"):
+        try:
+            yield
+        except (pa.ArrowException, pl.exceptions.PolarsError) as error:
+            raise Permanent(
+                "the Parquet file is broken, cut off or not supported",
+                where=str(file.path),
+                got=first_line(error),
+            ) from error
+
+
+def _open(file: InputFile) -> pq.ParquetFile:
+    file.check_unchanged()
+    with _parquet(file):
+        return pq.ParquetFile(str(file.path), pre_buffer=False, buffer_size=1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFile:
+    """One Parquet file as a source."""
+
+    file: InputFile
+    options: ParquetOptions
+
+    @property
+    def uri(self) -> str:
+        return str(self.file.path)
+
+    def fingerprint(self) -> str:
+        return self.file.digest("")
+
+    def columns(self) -> pl.Schema | None:
+        """The file's columns as polars types; dictionaries are read as strings."""
+        try:
+            with _open(self.file) as opened, _parquet(self.file):
+                return _frame(opened.schema_arrow.empty_table()).schema
+        except Permanent as error:
+            raise BadConfig(error.what, where=error.where, got=error.got, fix=error.fix) from error
+
+    def splits(self, wanted: int) -> Sequence[Split]:
+        """Runs of row groups of about the same number of rows. BadConfig when a row group is too large."""
+        with _open(self.file) as opened:
+            about = [opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups)]
+        groups = [RowGroup(i, group.num_rows, group.total_byte_size) for i, group in enumerate(about)]
+        for group in groups:
+            self._check_size(group)
+        ends = np.cumsum([group.rows for group in groups])
+        count = max(1, min(wanted, len(groups)))
+        runs: list[list[RowGroup]] = [[] for _ in range(count)]
+        for group, end in zip(groups, ends.tolist(), strict=True):
+            middle = end - group.rows / 2
+            runs[min(count - 1, int(count * middle / max(1, ends[-1])))].append(group)
+        return [ParquetSplit(self.file, tuple(run)) for run in runs if run]
+
+    def _check_size(self, group: RowGroup) -> None:
+        limit = self.options.max_piece_bytes
+        if group.nbytes > limit:
+            rows = max(1, group.rows * limit // (2 * group.nbytes))
+            raise BadConfig(
+                f"row group {group.index} holds {group.nbytes} bytes, above max_piece_bytes={limit}",
+                where=str(self.file.path),
+                fix=f"write the file again with row groups of {rows} rows, or raise max_piece_bytes",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetSplit:
+    """A run of row groups; positions are row numbers that count from its first row."""
+
+    file: InputFile
+    groups: tuple[RowGroup, ...]
+
+    @property
+    def name(self) -> str:
+        first, last = self.groups[0].index, self.groups[-1].index
+        return f"{self.file.path}[row groups {first}-{last}]"
+
+    @property
+    def size(self) -> int:
+        """Rows."""
+        return sum(group.rows for group in self.groups)
+
+    def open(self, source: PartitionId, position: int) -> ParquetReader:
+        return ParquetReader(self, source, position)
+
+
+class ParquetReader:
+    """Reads one split."""
+
+    def __init__(self, split: ParquetSplit, source: PartitionId, position: int) -> None:
+        self._split, self._source, self._position = split, source, position
+        self._opened = _open(split.file)
+        self._batches = self._read_batches(position)
+        self._rest: pa.RecordBatch | None = None
+
+    def read(self, max_bytes: int) -> FrameChunk | None:
+        batches: list[pa.RecordBatch] = []
+        left = max_bytes
+        with _parquet(self._split.file):
+            while left > 0 or not batches:
+                batch = self._rest if self._rest is not None else next(self._batches, None)
+                self._rest = None
+                if batch is None:
+                    break
+                rows = max(1, min(batch.num_rows, left * batch.num_rows // max(1, batch.nbytes)))
+                if rows < batch.num_rows:
+                    self._rest = batch.slice(rows)
+                batches.append(batch.slice(0, rows))
+                left -= max(1, batch.nbytes * rows // batch.num_rows)
+                if self._rest is not None:
+                    break
+            if not batches:
+                return None
+            frame = _frame(pa.Table.from_batches(batches))
+        first, self._position = self._position, self._position + frame.height
+        offsets = np.arange(first, self._position, dtype=np.int64)
+        return FrameChunk(self._source, offsets, frame, first=first, end=self._position)
+
+    def _read_batches(self, position: int) -> Iterator[pa.RecordBatch]:
+        """The rows from *position* on."""
+        skip = position
+        for group in self._split.groups:
+            if skip >= group.rows:
+                skip -= group.rows
+                continue
+            row = max(group.nbytes // group.rows, 8 * self._opened.metadata.num_columns, 1)
+            size = max(1, min(_BATCH_BYTES // row, _BATCH_ROWS))
+            for batch in self._opened.iter_batches(size, row_groups=[group.index]):
+                if skip < batch.num_rows:
+                    yield batch.slice(skip)
+                skip = max(0, skip - batch.num_rows)
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.with_columns(pl.selectors.categorical().cast(pl.String), pl.selectors.enum().cast(pl.String))
