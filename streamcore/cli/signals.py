@@ -11,14 +11,15 @@ import click
 def stop_on_signals() -> asyncio.Event:
     """An event of the running loop that the first SIGINT or SIGTERM sets."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def first() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        click.echo("stopping: finishing what was begun; once more to end at once", err=True)
+        click.echo("stopping: finishing what was begun; once more ends it at once", err=True)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         loop.add_signal_handler(number, first)
     return stop
