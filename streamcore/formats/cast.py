@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from streamcore.formats.text import from_text, is_text
-from streamcore.schema.types import int_bounds
+from streamcore.schema.types import instance_of, int_bounds
 
 
 def cast_column(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series, pl.Series | None]:
@@ -110,14 +110,10 @@ def widens(source: pl.DataType, dtype: pl.DataType) -> bool:
     if isinstance(source, pl.Float32):
         return isinstance(dtype, pl.Float64)
     if isinstance(source, pl.List) and isinstance(dtype, pl.List):
-        return widens(_instance(source.inner), _instance(dtype.inner))
+        return widens(instance_of(source.inner), instance_of(dtype.inner))
     if isinstance(source, pl.Struct) and isinstance(dtype, pl.Struct):
         pairs = list(zip(source.fields, dtype.fields, strict=False))
         return len(source.fields) == len(dtype.fields) and all(
-            a.name == b.name and widens(_instance(a.dtype), _instance(b.dtype)) for a, b in pairs
+            a.name == b.name and widens(instance_of(a.dtype), instance_of(b.dtype)) for a, b in pairs
         )
     return False
-
-
-def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype

@@ -61,11 +61,7 @@ def judge_frame(schema: StreamSchema, frame: pl.DataFrame) -> tuple[pl.DataFrame
             lost[name] = unsure.to_numpy()
             doubts |= lost[name]
     proved = pl.DataFrame(columns)
-    judge = schema.judge
-    if judge.needs_python:
-        doubts[:] = True
-    elif judge.doubt is not None:
-        doubts |= proved.select(judge.doubt.fill_null(True).alias("doubt"))["doubt"].to_numpy()
+    doubts |= schema.judge.in_doubt(proved)
     verdicts = RowVerdicts()
     if not doubts.any():
         return proved, None, verdicts

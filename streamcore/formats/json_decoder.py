@@ -24,6 +24,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from polars._typing import PolarsDataType
 
 from streamcore.batch import Chunk, Int64s
 from streamcore.contracts import Decoded
@@ -32,6 +33,7 @@ from streamcore.formats.json_documents import elements_of, lines_of, read_docume
 from streamcore.formats.rows import Places, RowVerdicts, Subs, assemble, with_messages
 from streamcore.formats.text import COERCED, coerced, from_text, is_text, narrow
 from streamcore.schema import TYPE_NAMES, Refusal, StreamSchema
+from streamcore.schema.types import instance_of
 
 Bools = npt.NDArray[np.bool_]
 
@@ -47,6 +49,13 @@ class _Column(NamedTuple):
     dtype: pl.DataType
     inputs: tuple[str, ...]
     reads: pl.DataType
+
+
+class _Block(NamedTuple):
+    """Documents as polars reads them; *surrogates*: which of them escape a surrogate, None for none."""
+
+    frame: pl.DataFrame
+    surrogates: list[bool] | None
 
 
 class _Documents(NamedTuple):
@@ -70,11 +79,11 @@ class JsonDecoder:
         # Two columns from one input, or dates within lists and models: rare enough for the row path.
         shared = len(self._inputs) < sum(len(c.inputs) for c in self._columns)
         self._by_rows = judge.needs_python or shared or not all(_fast(t) for t in schema.columns.values())
-        self._doubt = judge.doubt
+        self._judge = judge
         texts = [c for c in self._columns if isinstance(c.dtype, pl.String)]
         self._strings = [c.inputs for c in texts]
-        self._string_doubt = _any_coerced(texts)
-        self._nested_doubt = _any_coerced([c for c in self._columns if not isinstance(c.dtype, pl.String)])
+        self._string_doubts = _coerced(texts)
+        self._nested_doubts = _coerced([c for c in self._columns if not isinstance(c.dtype, pl.String)])
 
     def decode(self, chunk: Chunk) -> Decoded:
         """See :class:`streamcore.contracts.Decoder`."""
@@ -82,13 +91,13 @@ class JsonDecoder:
         proved, places, doubted = self._read(documents.texts)
         verdicts = RowVerdicts()
         for place in doubted:
-            self._judge(documents.texts[place], place, verdicts)
+            self._decide(documents.texts[place], place, verdicts)
         decoded = assemble(self._schema, documents.offsets, documents.subs, proved, places, verdicts)
         if not documents.refused:
             return decoded
         return Decoded(decoded.frame, with_messages(decoded.rejects, documents.refused))
 
-    def _judge(self, text: bytes, place: int, verdicts: RowVerdicts) -> None:
+    def _decide(self, text: bytes, place: int, verdicts: RowVerdicts) -> None:
         document = read_document(text)
         if isinstance(document, Refusal):
             verdicts.add(place, document, "decode")
@@ -147,40 +156,38 @@ class JsonDecoder:
         proved = pl.concat(frames) if frames else pl.DataFrame(schema=self._schema.columns)
         return proved, np.flatnonzero(~doubt) if len(doubted) else None, doubted.tolist()
 
-    def _read_pieces(self, texts: list[bytes]) -> list[tuple[int, int, pl.DataFrame | None]]:
+    def _read_pieces(self, texts: list[bytes]) -> list[tuple[int, int, _Block | None]]:
         step = max(len(texts) // _PIECES + 1, _FEW)
         cuts = [(i, min(i + step, len(texts))) for i in range(0, len(texts), step)]
         return [(a, b, self._read_block(texts[a:b])) for a, b in cuts]
 
-    def _read_block(self, texts: list[bytes]) -> pl.DataFrame | None:
+    def _read_block(self, texts: list[bytes]) -> _Block | None:
         """The inputs' columns, one row a text, or None where polars refuses or miscounts."""
         joined = b"\n".join(texts)
         if np.count_nonzero(np.frombuffer(joined, np.uint8) == 10) != len(texts) - 1:
             joined = b"\n".join([t.replace(b"\n", b"\r") for t in texts])
+        surrogates = [b"\\ud" in t or b"\\uD" in t for t in texts] if _has_surrogates(joined) else None
         try:
             frame = pl.read_ndjson(joined, schema=self._inputs)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
-        return frame if frame.height == len(texts) else None
+        return _Block(frame, surrogates) if frame.height == len(texts) else None
 
-    def _prove(self, block: pl.DataFrame, texts: list[bytes]) -> tuple[pl.DataFrame, Bools]:
+    def _prove(self, block: _Block, texts: list[bytes]) -> tuple[pl.DataFrame, Bools]:
         """The rows of *block* that are beyond doubt, in the schema's columns, and which ones are not."""
-        doubt = np.zeros(len(texts), bool)
+        doubt = np.zeros(len(texts), bool) if block.surrogates is None else np.array(block.surrogates)
         columns: list[pl.Series] = []
         for column in self._columns:
-            values, lost = _column_of(block, column)
+            values, lost = _column_of(block.frame, column)
             columns.append(values)
             if lost is not None:
                 doubt |= lost.to_numpy()
         frame = pl.DataFrame(columns)
-        for test in (self._doubt, self._nested_doubt):
-            if test is not None:
-                doubt |= _mask(frame, test)
-        doubt |= _surrogates(texts)
-        if self._string_doubt is not None:
-            unsure = _mask(frame, self._string_doubt) & ~doubt
-            for place in np.flatnonzero(unsure).tolist():
-                doubt[place] = not self._are_strings(texts[place])
+        doubt |= self._judge.in_doubt(frame)
+        doubt |= _found(frame, self._nested_doubts)
+        unsure = _found(frame, self._string_doubts) & ~doubt
+        for place in np.flatnonzero(unsure).tolist():
+            doubt[place] = not self._are_strings(texts[place])
         return (frame.filter(pl.Series(~doubt)) if doubt.any() else frame), doubt
 
     def _are_strings(self, text: bytes) -> bool:
@@ -218,20 +225,22 @@ def _column_of(block: pl.DataFrame, column: _Column) -> tuple[pl.Series, pl.Seri
     return values.alias(column.name), lost
 
 
-def _mask(frame: pl.DataFrame, test: pl.Expr) -> Bools:
-    return frame.select(test.fill_null(True).alias("doubt"))["doubt"].to_numpy()
+def _has_surrogates(joined: bytes) -> bool:
+    return b"\\" in joined and (b"\\ud" in joined or b"\\uD" in joined)
 
 
-def _surrogates(texts: list[bytes]) -> Bools | bool:
-    """Documents with an escape in the range of surrogates, paired or not."""
-    if not any(b"\\" in t for t in texts):
-        return False
-    return np.array([b"\\ud" in t or b"\\uD" in t for t in texts], bool)
+def _found(frame: pl.DataFrame, tests: list[pl.Expr]) -> Bools:
+    """Rows where any of *tests* is true."""
+    mask = np.zeros(frame.height, bool)
+    for test in tests:
+        found = frame.select(test.alias("found"))["found"]
+        if found.any():
+            mask |= found.to_numpy()
+    return mask
 
 
-def _any_coerced(columns: list[_Column]) -> pl.Expr | None:
-    doubts = [d for c in columns if (d := coerced(pl.col(c.name), c.dtype)) is not None]
-    return pl.any_horizontal(doubts) if doubts else None
+def _coerced(columns: list[_Column]) -> list[pl.Expr]:
+    return [d for c in columns if (d := coerced(pl.col(c.name), c.dtype)) is not None]
 
 
 def _reads(dtype: pl.DataType, name: str) -> pl.DataType:
@@ -258,6 +267,6 @@ def _fast(dtype: pl.DataType) -> bool:
     return True
 
 
-def _leaf(dtype: pl.DataType | type[pl.DataType]) -> bool:
-    dtype = dtype() if isinstance(dtype, type) else dtype
+def _leaf(dtype: PolarsDataType) -> bool:
+    dtype = instance_of(dtype)
     return isinstance(dtype, _LEAVES) or (isinstance(dtype, _NESTED) and _fast(dtype))

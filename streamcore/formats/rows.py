@@ -67,10 +67,13 @@ def assemble(
 
 
 def _hidden(frame: pl.DataFrame, offsets: Int64s, subs: Subs | None) -> pl.DataFrame:
-    return frame.with_columns(
-        pl.Series(OFFSET, offsets, pl.Int64),
-        pl.lit(0, pl.UInt32).alias(SUB) if subs is None else pl.Series(SUB, subs, pl.UInt32),
-        pl.lit(OP_INSERT, pl.UInt8).alias(OP),
+    zeros = np.zeros(frame.height, np.uint32) if subs is None else subs
+    return frame.hstack(
+        [
+            pl.Series(OFFSET, offsets, pl.Int64),
+            pl.Series(SUB, zeros, pl.UInt32),
+            pl.Series(OP, np.full(frame.height, OP_INSERT, np.uint8), pl.UInt8),
+        ]
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from streamcore.schema.types import int_bounds
+from streamcore.schema.types import instance_of, int_bounds
 
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?"
@@ -78,10 +78,10 @@ def coerced(expr: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
     if isinstance(dtype, pl.String):
         return expr.str.contains(COERCED).fill_null(False)
     if isinstance(dtype, pl.List):
-        inner = coerced(pl.element(), _instance(dtype.inner))
+        inner = coerced(pl.element(), instance_of(dtype.inner))
         return None if inner is None else expr.list.eval(inner).list.any().fill_null(False)
     if isinstance(dtype, pl.Struct):
-        parts = [coerced(expr.struct.field(f.name), _instance(f.dtype)) for f in dtype.fields]
+        parts = [coerced(expr.struct.field(f.name), instance_of(f.dtype)) for f in dtype.fields]
         doubts = [p for p in parts if p is not None]
         return pl.any_horizontal(doubts) if doubts else None
     return None
@@ -92,7 +92,3 @@ def narrow(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.Float32) or (
         int_bounds(dtype) is not None and not isinstance(dtype, pl.Int64 | pl.UInt64)
     )
-
-
-def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype

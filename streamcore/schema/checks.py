@@ -1,8 +1,8 @@
 """A pydantic model compiled to column types and column checks.
 
 The compiler walks the model's core schema (pydantic's own intermediate form, `pydantic_core.core_schema`),
-so that every way to write a constraint arrives at the same node. Each column gets a **doubt**: an
-expression that is true where the column alone cannot prove that pydantic would accept the value.
+so that every way to write a constraint arrives at the same node. Each column gets **doubts**: expressions
+that are true where the column alone cannot prove that pydantic would accept the value.
 Doubting too much only costs time, since pydantic then decides; doubting too little would let a bad row
 pass. What no expression can tell (Python validators, transformations of strings, forbidden extra
 fields, the clock) sets ``needs_python``: then pydantic is asked about every row.
@@ -66,13 +66,13 @@ class ModelColumn:
     dtype: pl.DataType
     null_ok: bool
     fill: bool
-    doubt: Doubt | None
+    doubts: tuple[Doubt, ...]
 
 
 @dataclass(slots=True)
 class _Kind:
     dtype: pl.DataType
-    doubt: Doubt | None = None
+    doubts: list[Doubt] = field(default_factory=list)
     nullable: bool = False
     default: bool = False
     none_default: bool = False
@@ -101,7 +101,7 @@ class ModelCompiler:
                     kind.dtype,
                     null_ok=kind.nullable and (not kind.default or kind.none_default),
                     fill=kind.nullable and not kind.default,
-                    doubt=kind.doubt,
+                    doubts=tuple(kind.doubts),
                 )
             )
         return self
@@ -177,11 +177,11 @@ class ModelCompiler:
         if node.get("on_error", "raise") != "raise":
             self.needs_python = True
         none_default = "default" in node and node["default"] is None
-        return _Kind(kind.dtype, kind.doubt, kind.nullable, default=True, none_default=none_default)
+        return _Kind(kind.dtype, kind.doubts, kind.nullable, default=True, none_default=none_default)
 
     def _nullable_type(self, node: Node, where: str) -> _Kind:
         kind = self._kind(node["schema"], where)
-        return _Kind(kind.dtype, kind.doubt, True, kind.default, kind.none_default)
+        return _Kind(kind.dtype, kind.doubts, True, kind.default, kind.none_default)
 
     def _any_type(self, node: Node, where: str) -> _Kind:
         if self.model.__name__ != "Row":
@@ -192,7 +192,7 @@ class ModelCompiler:
         doubts = self._bounds(node, lambda v: -_INT64 <= v < _INT64)
         if (step := node.get("multiple_of")) is not None:
             doubts.append(lambda e: e % step != 0)
-        return _Kind(pl.Int64(), _any_of(doubts))
+        return _Kind(pl.Int64(), doubts)
 
     def _float_type(self, node: Node, where: str) -> _Kind:
         doubts = self._bounds(node, lambda v: True)
@@ -204,7 +204,7 @@ class ModelCompiler:
             doubts.append(lambda e: ~e.is_finite())  # polars sorts NaN above all numbers, pydantic refuses it
         if node.get("multiple_of") is not None:
             self.needs_python = True
-        return _Kind(pl.Float64(), _any_of(doubts))
+        return _Kind(pl.Float64(), doubts)
 
     def _decimal_type(self, node: Node, where: str) -> _Kind:
         if node.get("multiple_of") is not None:
@@ -212,7 +212,7 @@ class ModelCompiler:
         places = node.get("decimal_places")
         digits = min(node.get("max_digits") or 38, 38)
         scale = DECIMAL_SCALE if places is None else places
-        return _Kind(pl.Decimal(max(digits, scale), scale), _any_of(self._bounds(node, lambda v: True)))
+        return _Kind(pl.Decimal(max(digits, scale), scale), self._bounds(node, lambda v: True))
 
     def _str_type(self, node: Node, where: str) -> _Kind:
         if any(
@@ -225,10 +225,10 @@ class ModelCompiler:
             doubts.append(lambda e: ~e.str.contains(pattern))
         elif pattern is not None:
             self.needs_python = True
-        return _Kind(pl.String(), _any_of(doubts))
+        return _Kind(pl.String(), doubts)
 
     def _bytes_type(self, node: Node, where: str) -> _Kind:
-        return _Kind(pl.Binary(), _any_of(_lengths(node, lambda e: e.bin.size())))
+        return _Kind(pl.Binary(), _lengths(node, lambda e: e.bin.size()))
 
     def _bool_type(self, node: Node, where: str) -> _Kind:
         return _Kind(pl.Boolean())
@@ -236,7 +236,7 @@ class ModelCompiler:
     def _date_type(self, node: Node, where: str) -> _Kind:
         if node.get("now_op"):
             self.needs_python = True
-        return _Kind(pl.Date(), _any_of(self._bounds(node, lambda v: True)))
+        return _Kind(pl.Date(), self._bounds(node, lambda v: True))
 
     def _time_type(self, node: Node, where: str) -> _Kind:
         if any(node.get(key) is not None for key in ("gt", "ge", "lt", "le", "tz_constraint")):
@@ -263,11 +263,11 @@ class ModelCompiler:
         members = [m.value if isinstance(m, enum.Enum) else m for m in members]
         kinds = {type(m) for m in members}
         if kinds == {str}:
-            return _Kind(pl.String(), lambda e: ~e.is_in(members))
+            return _Kind(pl.String(), [lambda e: ~e.is_in(members)])
         if kinds == {int}:
-            return _Kind(pl.Int64(), lambda e: ~e.is_in(members))
+            return _Kind(pl.Int64(), [lambda e: ~e.is_in(members)])
         if kinds == {bool}:
-            return _Kind(pl.Boolean(), lambda e: ~e.is_in(members))
+            return _Kind(pl.Boolean(), [lambda e: ~e.is_in(members)])
         raise self._refuse(where, got)
 
     def _list_type(self, node: Node, where: str) -> _Kind:
@@ -276,7 +276,7 @@ class ModelCompiler:
         doubt = _with_nulls(inner)
         if doubt is not None:
             doubts.append(lambda e: e.list.eval(doubt(pl.element()).fill_null(False)).list.any())
-        return _Kind(pl.List(inner.dtype), _any_of(doubts))
+        return _Kind(pl.List(inner.dtype), doubts)
 
     def _model_type(self, node: Node, where: str) -> _Kind:
         ref = str(node.get("ref") or where)
@@ -294,7 +294,7 @@ class ModelCompiler:
         for name, _, kind in fields:
             if (doubt := _with_nulls(kind)) is not None:
                 doubts.append(lambda e, n=name, d=doubt: d(e.struct.field(n)) & e.is_not_null())  # type: ignore[misc]
-        return _Kind(pl.Struct({name: kind.dtype for name, _, kind in fields}), _any_of(doubts))
+        return _Kind(pl.Struct({name: kind.dtype for name, _, kind in fields}), doubts)
 
     def _bounds(self, node: Node, fits: Callable[[Any], bool]) -> list[Doubt]:
         tests: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
@@ -327,9 +327,7 @@ def _lengths(node: Node, size: Callable[[pl.Expr], pl.Expr]) -> list[Doubt]:
 def _with_nulls(kind: _Kind) -> Doubt | None:
     """Inside lists and nested models a null is doubted too, unless None is the default or has none."""
     null_ok = kind.nullable and (not kind.default or kind.none_default)
-    if null_ok:
-        return kind.doubt
-    return _any_of([lambda e: e.is_null(), *([kind.doubt] if kind.doubt else [])])
+    return _any_of(kind.doubts if null_ok else [lambda e: e.is_null(), *kind.doubts])
 
 
 def _any_of(doubts: list[Doubt]) -> Doubt | None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import enum
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
-from streamcore.schema.checks import ModelColumn, ModelCompiler
-from streamcore.schema.types import int_bounds, row_model, type_named
+from streamcore.schema.checks import ModelCompiler
+from streamcore.schema.types import row_model, type_named
+from streamcore.schema.values import column_value
+
+Bools = npt.NDArray[np.bool_]
 
 
 class Event(BaseModel):
@@ -112,42 +115,40 @@ def _refuse_hidden(columns: pl.Schema, where: str) -> None:
 
 
 class RowJudge:
-    """pydantic's word on single rows, and the column expressions that make asking it rare.
+    """pydantic's word on single rows, and the column checks that make asking it rare.
 
-    ``doubt`` is true for the rows that pydantic must see (None: no row needs it); with
-    ``needs_python`` it must see all rows.
+    With ``needs_python`` it must see all rows. ``names``: the input names of each column, in order.
     """
 
     def __init__(self, schema: StreamSchema) -> None:
-        model = schema.event or row_model(dict(schema.columns), schema.required)
-        compiled = ModelCompiler(model).compile()
+        self._model: type[BaseModel] = schema.event or row_model(dict(schema.columns), schema.required)
+        compiled = ModelCompiler(self._model).compile()
+        columns = list(zip(schema.columns.items(), compiled.columns, strict=True))
         self.needs_python = compiled.needs_python
-        self.names = {column: c.names for column, c in zip(schema.columns, compiled.columns, strict=True)}
-        self._null_ok = frozenset(
-            n for n, c in zip(schema.columns, compiled.columns, strict=True) if c.null_ok
-        )
-        self._model: type[BaseModel] = model
-        self._known = frozenset(n for c in compiled.columns for n in (c.attribute, *c.names))
-        self._fills = tuple(c.names for c in compiled.columns if c.fill)
-        self._columns = tuple(
-            (column, c.attribute, _converter(dtype))
-            for (column, dtype), c in zip(schema.columns.items(), compiled.columns, strict=True)
-        )
-        self.doubt = self._compile_doubt(schema, compiled.columns)
+        self.names = {name: c.names for (name, _), c in columns}
+        self._known = frozenset(n for _, c in columns for n in (c.attribute, *c.names))
+        self._fills = tuple(c.names for _, c in columns if c.fill)
+        self._outputs = tuple((name, c.attribute, column_value(dtype)) for (name, dtype), c in columns)
+        self._never_null = tuple(name for (name, _), c in columns if not c.null_ok)
+        self._doubts = tuple(doubt(pl.col(name)) for (name, _), c in columns for doubt in c.doubts)
 
     def null_ok(self, column: str) -> bool:
-        """Whether a null in *column* means null, and not that pydantic fills a default in."""
-        return column in self._null_ok
+        """Whether a null in *column* means null, and not that pydantic must see it (refused, or a default)."""
+        return column not in self._never_null
 
-    @staticmethod
-    def _compile_doubt(schema: StreamSchema, columns: list[ModelColumn]) -> pl.Expr | None:
-        doubts = []
-        for name, c in zip(schema.columns, columns, strict=True):
-            if not c.null_ok:
-                doubts.append(pl.col(name).is_null())
-            if c.doubt is not None:
-                doubts.append(c.doubt(pl.col(name)))
-        return pl.any_horizontal(doubts) if doubts else None
+    def in_doubt(self, frame: pl.DataFrame) -> Bools:
+        """Rows of *frame* (the schema's columns) that pydantic must see, shape (rows,)."""
+        if self.needs_python:
+            return np.ones(frame.height, bool)
+        mask = np.zeros(frame.height, bool)
+        for name in self._never_null:
+            if frame[name].has_nulls():
+                mask |= frame[name].is_null().to_numpy()
+        for doubt in self._doubts:
+            found = frame.select(doubt.alias("doubt"))["doubt"]  # one by one: no threads for small frames
+            if found.any():
+                mask |= found.fill_null(False).to_numpy()
+        return mask
 
     def parse(self, obj: object, document: bytes | None) -> dict[str, Any] | Refusal:
         """See :meth:`StreamSchema.parse`."""
@@ -156,19 +157,21 @@ class RowJudge:
         missing = [names[0] for names in self._fills if not any(n in obj for n in names)]
         try:
             instance = self._validate(obj, document, missing)
-            return {column: convert(getattr(instance, at)) for column, at, convert in self._columns}
         except ValidationError as error:
             return Refusal("schema", self._message(error))
-        except (OverflowError, ValueError) as error:
-            return Refusal(
-                "schema", str(error) if isinstance(error, _DoesNotFit) else "a value does not fit its column"
-            )
+        row = {}
+        for column, attribute, convert in self._outputs:
+            try:
+                row[column] = convert(getattr(instance, attribute))
+            except (OverflowError, ValueError):
+                return Refusal("schema", f"{column}: the value does not fit the column's type")
+        return row
 
     def _validate(self, obj: Mapping[str, Any], document: bytes | None, missing: list[str]) -> BaseModel:
         if document is None:
             return self._model.model_validate({**dict.fromkeys(missing), **obj} if missing else obj)
         if missing:
-            nulls = b",".join(_quoted(name) + b":null" for name in missing)
+            nulls = b",".join(json.dumps(name).encode() + b":null" for name in missing)
             document = document.rstrip()[:-1] + (b"," if obj else b"") + nulls + b"}"
         try:
             return self._model.model_validate_json(document)
@@ -186,72 +189,3 @@ class RowJudge:
             parts.append(f"{place}: {item['msg']}" if place else item["msg"])
         rest = error.error_count() - len(parts)
         return "; ".join(parts)[:500] + (f" (and {rest} more)" if rest > 0 else "")
-
-
-class _DoesNotFit(ValueError):
-    """pydantic accepts the value, the column can't hold it; the text is for the dead letter."""
-
-
-def _quoted(name: str) -> bytes:
-    import json
-
-    return json.dumps(name).encode()
-
-
-def _converter(dtype: pl.DataType) -> Callable[[Any], Any]:
-    """From pydantic's value to the column's value; _DoesNotFit or OverflowError when it has no place there."""
-    if (bounds := int_bounds(dtype)) is not None:
-        return lambda v: _fit_int(v.value if isinstance(v, enum.Enum) else v, *bounds)
-    if isinstance(dtype, pl.Datetime):
-        return _in_utc if dtype.time_zone is not None else _same
-    if isinstance(dtype, pl.Decimal):
-        return lambda v: _fit_decimal(v, dtype.precision or 38, dtype.scale)
-    if isinstance(dtype, pl.List):
-        inner = _converter(dtype.inner if not isinstance(dtype.inner, type) else dtype.inner())
-        return lambda v: None if v is None else [inner(x) for x in v]
-    if isinstance(dtype, pl.Struct):
-        inners = [
-            (f.name, _converter(f.dtype if not isinstance(f.dtype, type) else f.dtype()))
-            for f in dtype.fields
-        ]
-        return lambda v: _struct(v, inners)
-    return lambda v: v.value if isinstance(v, enum.Enum) else v
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _struct(value: Any, inners: list[tuple[str, Callable[[Any], Any]]]) -> Any:
-    if value is None:
-        return None
-    attributes = list(type(value).model_fields)
-    return {name: inner(getattr(value, at)) for (name, inner), at in zip(inners, attributes, strict=True)}
-
-
-def _fit_int(value: Any, low: int, high: int) -> Any:
-    if value is not None and not low <= value <= high:
-        raise _DoesNotFit("an integer is beyond 64 bits")
-    return value
-
-
-def _in_utc(value: dt.datetime | None) -> dt.datetime | None:
-    if value is None:
-        return None
-    return (
-        value.replace(tzinfo=dt.timezone.utc) if value.tzinfo is None else value.astimezone(dt.timezone.utc)
-    )
-
-
-def _fit_decimal(value: Decimal | None, precision: int, scale: int) -> Decimal | None:
-    if value is None:
-        return None
-    if not value.is_finite():
-        raise _DoesNotFit("a decimal is not finite")
-    _, digits, exponent = value.normalize().as_tuple()
-    assert isinstance(exponent, int)
-    if -exponent > scale or len(digits) + exponent > precision - scale:
-        raise _DoesNotFit(
-            f"a decimal needs more than {precision - scale} digits before or {scale} behind the point"
-        )
-    return value

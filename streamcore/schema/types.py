@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import polars as pl
+from polars._typing import PolarsDataType
 from pydantic import ConfigDict, Field, NaiveDatetime, create_model
 
 from streamcore.errors import BadConfig, did_you_mean
@@ -61,7 +62,7 @@ def type_named(name: str) -> pl.DataType:
     return _NAMED[key]
 
 
-_INT_BITS = {
+_INT_BITS: Mapping[type[pl.DataType], tuple[int, int]] = {
     pl.Int8: (-(1 << 7), (1 << 7) - 1),
     pl.Int16: (-(1 << 15), (1 << 15) - 1),
     pl.Int32: (-(1 << 31), (1 << 31) - 1),
@@ -100,9 +101,9 @@ def annotation_of(dtype: pl.DataType) -> Any:
     if isinstance(dtype, pl.Decimal):
         return Annotated[Decimal, Field(max_digits=dtype.precision, decimal_places=dtype.scale)]
     if isinstance(dtype, pl.List):
-        return list[annotation_of(_instance(dtype.inner)) | None]  # type: ignore[misc]
+        return list[annotation_of(instance_of(dtype.inner)) | None]  # type: ignore[misc]
     if isinstance(dtype, pl.Struct):
-        return row_model({f.name: _instance(f.dtype) for f in dtype.fields}, frozenset())
+        return row_model({f.name: instance_of(f.dtype) for f in dtype.fields}, frozenset())
     return Any
 
 
@@ -119,6 +120,6 @@ def row_model(columns: Mapping[str, pl.DataType], required: frozenset[str]) -> A
     return create_model("Row", __config__=config, **fields)
 
 
-def _instance(dtype: Any) -> pl.DataType:
-    """polars hands inner types out as classes or instances."""
-    return dtype() if isinstance(dtype, type) else dtype  # type: ignore[no-any-return]
+def instance_of(dtype: PolarsDataType) -> pl.DataType:
+    """An inner type, which polars hands out as a class or as an instance."""
+    return dtype() if isinstance(dtype, type) else dtype
