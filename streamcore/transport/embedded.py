@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from aiokafka.partitioner import murmur2
 from faust.transport import base
-from faust.types import TP, AppT, ConsumerMessage, Message
+from faust.types import TP, AppT, ConsumerMessage
 from mode import Service
 from mode.utils.objects import cached_property
 
@@ -181,13 +181,15 @@ class Consumer(ChunkOffsets):
     def _to_message(self, tp: TP, record: object) -> ConsumerMessage:
         if isinstance(record, Chunk):
             self._next[tp] = record.end
-            return super()._to_message(tp, record)
+            message = super()._to_message(tp, record)
+            message.generation_id = self._generation
+            return message
         assert isinstance(record, _Record)
         self._next[tp] = record.offset + 1
         seconds = time.time() if record.timestamp is None else record.timestamp / 1000
         return ConsumerMessage(
             tp.topic, tp.partition, record.offset, seconds, 0, list(record.headers), record.key, record.value,
-            None, len(record.key or b""), len(record.value or b""), tp,
+            None, len(record.key or b""), len(record.value or b""), tp, generation_id=self._generation,
         )  # fmt: skip
 
     def ended(self) -> bool:
@@ -318,20 +320,15 @@ class Consumer(ChunkOffsets):
             return False
         return True
 
-    def ack(self, message: Message) -> bool:
-        """Called by Faust when all streams are done with *message*."""
-        done = super().ack(message)
-        if self._broker.full:
-            self._short_of_room.set()
-        return done
-
     @Service.task  # type: ignore[untyped-decorator]
     async def _commit_when_full(self) -> None:
         """An append waits for room, which only a commit gives: do not let it wait for the timer."""
         while not self.should_stop:
             await self.wait(self._short_of_room)
             self._short_of_room.clear()
-            await self.commit()
+            while self._broker.full and not self.should_stop:
+                if not await self.commit():
+                    await self._wait_for_ack(timeout=1.0)
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **options: object) -> None:
         """Make the topic unless it exists."""
