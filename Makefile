@@ -3,26 +3,35 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-LOCK := $(UV) pip compile --quiet --universal --generate-hashes --all-extras --group dev pyproject.toml
+# 3.10 is the oldest Python that we support: the lock must hold versions for it too, whatever runs here.
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --all-extras --group dev pyproject.toml
 
-.PHONY: env lock demo check fmt test test-all chaos bench promtool clean
+.PHONY: help env lock relock demo fmt check test test-all chaos bench services clean
 
-env: $(VENV)/.installed
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+env: $(VENV)/.installed ## .venv with everything that the lock names
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	@VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -e .
 	@touch $@
 
-lock: ## resolve the dependencies anew into requirements.lock
-	$(LOCK) --upgrade -o requirements.lock
+relock: ## the lock after a change of pyproject.toml, without newer versions of the rest
+	$(LOCK) --custom-compile-command "make relock" -o requirements.lock
+
+lock: ## the lock with the newest versions of everything
+	$(LOCK) --custom-compile-command "make relock" --upgrade -o requirements.lock
 
 demo: env ## the main job, embedded, on real data
 	@$(BIN)/python -m topologies.demo
 
-fmt: env
+fmt: env ## format and mend what ruff can
 	$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format --quiet .
 
 check: env ## what CI checks before the tests
@@ -30,20 +39,22 @@ check: env ## what CI checks before the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@$(LOCK) -o .venv/requirements.check --no-header --custom-compile-command x --constraints requirements.lock >/dev/null && \
-	  $(BIN)/python .ci/lock_is_current.py .venv/requirements.check requirements.lock
+	$(BIN)/python .ci/lock_is_current.py $(LOCK)
 
 test: env ## everything, with a turning share of the slow tests
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-test-all: env
-	$(BIN)/python -m pytest --cov --share=all
+test-all: env ## everything, all slow tests included
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --share=all
 
-chaos: env ## make chaos MINUTES=30
+chaos: env ## faults on real servers: make chaos MINUTES=30
 	$(BIN)/python -m tests.faults.chaos --minutes $(or $(MINUTES),10)
 
-bench: env
+bench: env ## we and the peers on the same work
 	$(BIN)/python -m benchmarks
 
-clean:
-	rm -rf $(VENV) .streamcore .services out
+services: env ## real servers for you: eval "$$(make -s services)"; ended by python -m tests.services down
+	@$(BIN)/python -m tests.services up
+
+clean: ## remove what was made here
+	rm -rf $(VENV) .streamcore out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
