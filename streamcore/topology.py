@@ -277,7 +277,8 @@ class Stream:
                 raise BadConfig(
                     "to() takes a sink", got=type(sink).__name__, fix="e.g. sc.sinks.Parquet('out')"
                 )
-            _check_name(sink.name, "sink")
+            if not sink.name.strip() or not sink.name.isprintable() or len(sink.name) > 250:
+                raise BadConfig("this can't be the name of a sink", got=sink.name, fix="give it name=")
             sink.check(self.columns)
         self._topology._add(sink.name, sink, (self,), self.columns, where)
 

@@ -66,7 +66,7 @@ def test_columns_are_known_at_every_step() -> None:
         (lambda s: s.drop("user_id", "age", "email"), "leaves no column"),
         (lambda s: s.union(s.drop("email")), "other columns"),
         (lambda s: s.to("out.csv"), "takes a sink"),
-        (lambda s: s.to(Collect("a b")), "name of a sink"),
+        (lambda s: s.to(Collect("a\nb")), "name of a sink"),
     ],
 )
 def test_mistakes_name_the_line_of_the_users_module(wrong: object, part: str) -> None:
