@@ -11,10 +11,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    NoError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -111,27 +118,48 @@ class _TopicIds(Request[_MetadataRequest]):  # type: ignore[misc]
         return request_struct_class(self._topics, False, False, {})
 
 
-async def topic_ids(client: AIOKafkaClient, topics: Collection[str]) -> Mapping[str, str]:
-    """The id of each of *topics*, over *client*'s connections.
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """A topic as the cluster knows it now; ``topic_id`` as in :class:`streamcore.batch.PartitionId`."""
 
-    Permanent when a topic does not exist, may not be described, or the broker is older than Kafka
-    3.1; Transient when no broker answers.
+    topic_id: str
+    partitions: tuple[int, ...]
+    has_leaders: bool
+
+
+async def describe_topics(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, TopicDescription]:
+    """Those of *topics* that exist, asked over *client*'s connections.
+
+    Permanent when a topic may not be described or the broker is older than Kafka 3.1; Transient when
+    no broker answers.
     """
     where = ", ".join(sorted(topics))
     try:
         response = await client.send(client.get_random_node(), _TopicIds(topics))
-    except (KafkaError, OSError, NotImplementedError) as error:
-        if isinstance(error, NotImplementedError):  # aiokafka: no version in common
-            raise Permanent(
-                "the broker can't tell topic ids", where=where, fix="use Kafka 3.1 or later"
-            ) from error
+    except NotImplementedError as error:  # aiokafka: no version in common
+        fix = "use Kafka 3.1 or later"
+        raise Permanent("the broker can't tell topic ids", where=where, fix=fix) from error
+    except (KafkaError, OSError) as error:
         raise translate(error, where) from error
-    found: dict[str, str] = {}
-    for error_code, name, topic_id, *_ in response.topics:
-        if error_code:
-            error_type = for_code(error_code)
-            if error_type is UnknownTopicOrPartitionError:
-                raise Permanent(f"topic {name} does not exist", fix="create it, or correct its name")
+    found: dict[str, TopicDescription] = {}
+    for error_code, name, topic_id, _, partitions, *_ in response.topics:
+        error_type = for_code(error_code)
+        if error_type is UnknownTopicOrPartitionError:
+            continue
+        if error_type not in (NoError, LeaderNotAvailableError):
             raise translate(error_type(), name)
-        found[name] = f"{response.cluster_id}/{topic_id}"
+        found[name] = TopicDescription(
+            f"{response.cluster_id}/{topic_id}",
+            tuple(sorted(number for _, number, *_ in partitions)),
+            all(leader >= 0 for _, _, leader, *_ in partitions),
+        )
     return found
+
+
+async def topic_ids(client: AIOKafkaClient, topics: Collection[str]) -> Mapping[str, str]:
+    """The id of each of *topics*; Permanent when one does not exist, and as :func:`describe_topics`."""
+    found = await describe_topics(client, topics)
+    for topic in sorted(topics):
+        if topic not in found:
+            raise Permanent(f"topic {topic} does not exist", fix="create it, or correct its name")
+    return {topic: described.topic_id for topic, described in found.items()}

@@ -167,7 +167,9 @@ class KafkaChunk(Chunk):
         return offsets[np.searchsorted(offsets, self.first) :]
 
 
-def chunk_of_records(source: PartitionId, first: int, end: int, records: Sequence[ConsumerRecord]) -> Chunk:
+def chunk_of_records(
+    source: PartitionId, first: int, end: int, records: Sequence[ConsumerRecord]
+) -> RecordChunk:
     """The chunk of aiokafka's ordinary records, for the public way of fetching."""
     return RecordChunk(
         source,

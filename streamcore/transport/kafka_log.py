@@ -1,0 +1,235 @@
+"""The Kafka cluster as a :class:`streamcore.contracts.Log`: append, read and make topics, without groups.
+
+Appending: columns -> record batches -> aiokafka's idempotent producer with acks=all, which retries a
+batch until it is in, once. When a batch fails for good, the producer's sequence numbers are torn and
+all later batches of that partition fail with it, so that none overtakes the lost one; the next append
+starts another producer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from itertools import count
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.structs import TopicPartition
+
+from streamcore.batch import PartitionId, Range, RecordChunk
+from streamcore.contracts import Records
+from streamcore.errors import Permanent, Transient
+from streamcore.systems.kafka import KafkaConnection, translate
+from streamcore.systems.kafka_topic_ids import TopicDescription, describe_topics
+from streamcore.transport.kafka_chunks import chunk_of_records
+from streamcore.transport.record_batches import batches, by_partition
+
+IN_FLIGHT_BYTES = 16 << 20
+"""How many compressed bytes may wait for their acknowledgement."""
+_SCAN_BYTES = 4 << 20
+_CLOSE_SECONDS = 10.0
+_LEADER_SECONDS = 30.0
+
+
+class KafkaLog:
+    """All topics of the cluster at *connection*. Used from one event loop; connects when first used."""
+
+    def __init__(self, connection: KafkaConnection, *, in_flight_bytes: int = IN_FLIGHT_BYTES) -> None:
+        self._connection = connection
+        self._limit = in_flight_bytes
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._unsettled: set[asyncio.Future[object]] = set()
+        self._appending = asyncio.Lock()
+        self._producer: AIOKafkaProducer | None = None
+        self._torn = False
+        self._topics: dict[str, TopicDescription] = {}
+        self._keyless = count()
+
+    # ------------------------------------------------------------ appending
+
+    async def append(self, topic: str, records: Records) -> Awaitable[None]:
+        """See :class:`streamcore.contracts.Log`."""
+        async with self._appending:  # one caller after the other keeps each partition in order
+            try:
+                producer = await self._started_producer()
+                described = await self._described(producer, topic)
+                sent = await self._send(producer, topic, records, len(described.partitions))
+            except KafkaError as error:
+                raise translate(error, topic) from error
+        outcome = asyncio.ensure_future(self._outcome(topic, sent))
+        outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return outcome
+
+    async def _send(
+        self, producer: AIOKafkaProducer, topic: str, records: Records, partitions: int
+    ) -> list[asyncio.Future[object]]:
+        if records.partitions is not None and len(records) and int(records.partitions.max()) >= partitions:
+            raise Permanent(
+                f"topic {topic} has fewer partitions than the records name",
+                got=int(records.partitions.max()),
+                allowed=[f"0 to {partitions - 1}"],
+                fix="add partitions to the topic",
+            )
+        sent: list[asyncio.Future[object]] = []
+        for partition, part in by_partition(records, partitions, next(self._keyless) % partitions):
+            for batch in batches(part):
+                size = batch.size()
+                await self._wait_for_room(size)
+                delivered = asyncio.ensure_future(
+                    await producer.send_batch(batch, topic, partition=partition)
+                )
+                self._in_flight += size
+                self._unsettled.add(delivered)
+                delivered.add_done_callback(lambda done, size=size: self._settled(done, size))
+                sent.append(delivered)
+        return sent
+
+    async def _wait_for_room(self, size: int) -> None:
+        while self._in_flight and self._in_flight + size > self._limit:
+            self._room.clear()
+            await self._room.wait()
+
+    def _settled(self, delivered: asyncio.Future[object], size: int) -> None:
+        self._in_flight -= size
+        self._unsettled.discard(delivered)
+        self._room.set()
+        if delivered.cancelled() or delivered.exception() is not None:
+            self._torn = True
+
+    async def _outcome(self, topic: str, sent: Sequence[asyncio.Future[object]]) -> None:
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        problems = [translate(r, topic) for r in results if isinstance(r, Exception)]
+        for problem in sorted(problems, key=lambda p: isinstance(p, Transient)):
+            raise problem
+
+    async def _started_producer(self) -> AIOKafkaProducer:
+        if self._torn and self._producer is not None:
+            # All of the torn producer's batches must be settled first, or it could write behind the new one.
+            await asyncio.gather(*self._unsettled, return_exceptions=True)
+            torn, self._producer = self._producer, None
+            await self._stop(torn)
+        if self._producer is None:
+            self._torn = False
+            producer = AIOKafkaProducer(
+                **self._connection.client_options(), enable_idempotence=True, acks="all", linger_ms=0
+            )
+            try:
+                await producer.start()
+            except KafkaError as error:
+                await self._stop(producer)
+                raise translate(error, str(self._connection)) from error
+            self._producer = producer
+        return self._producer
+
+    async def _described(self, producer: AIOKafkaProducer, topic: str) -> TopicDescription:
+        if topic not in self._topics:
+            found = await describe_topics(producer.client, [topic])
+            if topic not in found:
+                raise Permanent(f"topic {topic} does not exist", fix="create it, or correct its name")
+            self._topics[topic] = found[topic]
+        return self._topics[topic]
+
+    # ------------------------------------------------------------ reading
+
+    async def bounds(self, topic: str) -> Mapping[int, Range]:
+        """See :class:`streamcore.contracts.Log`; the end is that of the committed transactions."""
+        consumer = await self._consumer()
+        try:
+            found = await describe_topics(consumer._client, [topic])
+            return {} if topic not in found else await self._ranges(consumer, topic, found[topic])
+        except KafkaError as error:
+            raise translate(error, topic) from error
+        finally:
+            await consumer.stop()
+
+    async def _ranges(
+        self, consumer: AIOKafkaConsumer, topic: str, described: TopicDescription
+    ) -> dict[int, Range]:
+        tps = [TopicPartition(topic, number) for number in described.partitions]
+        firsts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        return {tp.partition: Range(firsts[tp], ends[tp]) for tp in tps}
+
+    async def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
+        """See :class:`streamcore.contracts.Log`."""
+        consumer = await self._consumer()
+        tp = TopicPartition(topic, partition)
+        try:
+            found = await describe_topics(consumer._client, [topic])
+            if topic not in found or partition not in found[topic].partitions:
+                raise Permanent("the partition does not exist", where=f"{topic}/{partition}")
+            source = PartitionId(topic, partition, found[topic].topic_id)
+            consumer.assign([tp])
+            last = min(end, (await consumer.end_offsets([tp]))[tp])
+            at = max(start, (await consumer.beginning_offsets([tp]))[tp])
+            consumer.seek(tp, at)
+            while at < last:
+                records = (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
+                after = min(await consumer.position(tp), last)
+                if records:
+                    yield chunk_of_records(source, at, after, [r for r in records if r.offset < last])
+                at = after
+        except KafkaError as error:
+            raise translate(error, f"{topic}/{partition}") from error
+        finally:
+            await consumer.stop()
+
+    async def _consumer(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **self._connection.client_options(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=_SCAN_BYTES,
+        )
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            await consumer.stop()
+            raise translate(error, str(self._connection)) from error
+        return consumer
+
+    # ------------------------------------------------------------ topics
+
+    async def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
+        """See :class:`streamcore.contracts.Log`; replicated as the cluster's default says."""
+        admin = AIOKafkaAdminClient(**self._connection.client_options())
+        try:
+            await admin.start()
+            wanted = NewTopic(topic, partitions, 1, topic_configs=dict(config))
+            wanted.replication_factor = -1  # the constructor does not allow the cluster's default
+            answer = await admin.create_topics([wanted])
+            error_type = for_code(answer.topic_errors[0][1])
+            if error_type not in (NoError, TopicAlreadyExistsError):
+                raise translate(error_type(), topic)
+            await self._wait_for_leaders(admin, topic)
+        except KafkaError as error:
+            raise translate(error, topic) from error
+        finally:
+            await admin.close()
+        self._topics.pop(topic, None)
+        return error_type is NoError
+
+    async def _wait_for_leaders(self, admin: AIOKafkaAdminClient, topic: str) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LEADER_SECONDS
+        while loop.time() < deadline:
+            found = await describe_topics(admin._client, [topic])
+            if topic in found and found[topic].has_leaders:
+                return
+            await asyncio.sleep(0.05)
+        raise Transient(f"topic {topic} has no leaders yet", fix="see the broker's log")
+
+    async def close(self) -> None:
+        """Send what is on its way, for a while, and disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await self._stop(producer)
+
+    async def _stop(self, producer: AIOKafkaProducer) -> None:
+        try:
+            await asyncio.wait_for(producer.stop(), _CLOSE_SECONDS)
+        except (KafkaError, asyncio.TimeoutError):
+            return  # no broker to say goodbye to; nothing on its way was confirmed
