@@ -153,6 +153,8 @@ def redrive(
     that was tried dead_letters.max_attempts times stays where it is.
     """
     settings = options.settings(broker_settings(broker, state_dir)).settings
+    from streamcore.runtime.options import REDRIVE_SUFFIX
+
     plan = asyncio.run(_redrive(settings, topology, _filter(only, ids), dry_run))
     if options.json:
         counts = {"sent_before": plan.sent_before, "over_limit": plan.over_limit}
@@ -160,7 +162,7 @@ def redrive(
         return
     if dry_run and plan.send:
         _table(list(plan.send))
-    click.echo(f"{'would send' if dry_run else 'sent'} {len(plan.send):,} to {_redrive_topic(topology)}")
+    click.echo(f"{'would send' if dry_run else 'sent'} {len(plan.send):,} to {topology}{REDRIVE_SUFFIX}")
     if plan.sent_before:
         click.echo(f"left {plan.sent_before:,} that were sent before")
     if plan.over_limit:
@@ -178,17 +180,14 @@ async def _read(settings: Settings, topology: str, only: Filter | None) -> list[
 async def _redrive(settings: Settings, topology: str, only: Filter, dry_run: bool) -> RedrivePlan:
     from streamcore.cli.logs import open_log
     from streamcore.deadletter.redrive import plan, send
+    from streamcore.runtime.options import REDRIVE_SUFFIX
 
     async with open_log(settings, topology) as log:
-        source, target = settings.dead_letter_topic(topology), _redrive_topic(topology)
+        source, target = settings.dead_letter_topic(topology), topology + REDRIVE_SUFFIX
         chosen = await plan(log, source, target, only, settings.dead_letters.max_attempts)
         if not dry_run:
             await send(log, target, chosen.send, time.time())
         return chosen
-
-
-def _redrive_topic(topology: str) -> str:
-    return f"{topology}.redrive"
 
 
 def _filter(only: dict[str, object], ids: tuple[str, ...] = ()) -> Filter:

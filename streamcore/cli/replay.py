@@ -71,7 +71,7 @@ def replay(
 
 def _sources(topology: Topology, texts: tuple[str, ...]) -> dict[str, BoundedSource]:
     """What each stream reads. BadConfig: no such stream, given twice, unreadable."""
-    from batch_adapters import open_source
+    from batch_adapters.catalogue import open_source
 
     streams = topology.freeze().sources
     found: dict[str, BoundedSource] = {}
