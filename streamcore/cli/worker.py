@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from streamcore.cli.command import Command, Globals, broker_options, broker_settings
-from streamcore.cli.signals import stop_on_signals
-from streamcore.errors import BadConfig, StreamcoreError
-
-if TYPE_CHECKING:
-    from streamcore.settings import Settings
-    from streamcore.topology import Topology
+from streamcore.errors import BadConfig
 
 
 @click.command(cls=Command)
@@ -55,22 +48,7 @@ def worker(
             got="embedded",
             fix="give --broker kafka://host:port, or use streamcore replay for files",
         )
-    from streamcore.observability.logs import configure
     from streamcore.runtime.loading import load_topology
+    from streamcore.runtime.worker import run_worker
 
-    configure(level=settings.log.level, format=settings.log.format)
-    asyncio.run(_work(load_topology(module), settings))
-    return 0
-
-
-async def _work(topology: Topology, settings: Settings) -> None:
-    from streamcore.runtime.worker import exit_soon, work
-
-    try:
-        await work(topology, settings, stop_on_signals())
-    except StreamcoreError as error:
-        exit_soon(error.exit_code)  # a driver's thread that hangs must not keep the process
-        raise
-    except Exception:
-        exit_soon(1)
-        raise
+    return run_worker(load_topology(module), settings)

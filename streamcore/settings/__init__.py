@@ -2,8 +2,8 @@
 
 A setting is named ``section.key``: ``--broker`` sets ``broker.url``, so do the environment variable
 ``STREAMCORE_BROKER__URL`` and the lines ``broker:`` / ``url:`` of the file. The origin of each value
-is kept. References (see :mod:`streamcore.secrets`) may stand in any value; a ``Secret`` keeps its
-reference until it is used, other values are resolved when the settings are loaded.
+is kept. References (see :mod:`streamcore.secrets`) may stand in any value; they are resolved when the
+settings are loaded, and shown as references.
 """
 
 from streamcore.settings.loading import DEFAULT_FILE, Loaded, Shown, load

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from streamcore.errors import BadConfig, did_you_mean
-from streamcore.secrets import HIDDEN_TEXT, Secret, mask_url, references, resolve
+from streamcore.secrets import mask_url, references, resolve
 from streamcore.settings.lines import Given, read
 from streamcore.settings.model import Section, Settings
 
@@ -122,7 +122,7 @@ def _resolved(model: type[Section], key: str, given: Given, name: str) -> object
     annotation = model.model_fields[key].annotation
     if isinstance(given.value, bool) and annotation is not bool:  # pydantic would take True for 1
         raise BadConfig(f"{name} must not be true or false", where=given.origin, fix=_fix(name))
-    if not isinstance(given.value, str) or _is_secret(annotation):
+    if not isinstance(given.value, str):
         return given.value
     try:
         return resolve(given.value)
@@ -131,19 +131,12 @@ def _resolved(model: type[Section], key: str, given: Given, name: str) -> object
         raise BadConfig(error.what, where=place, allowed=error.allowed, fix=error.fix) from None
 
 
-def _is_secret(annotation: object) -> bool:
-    return Secret in getattr(annotation, "__args__", (annotation,))
-
-
 def _bad_value(section: str, error: ErrorDetails, own: Mapping[str, Given]) -> BadConfig:
-    """pydantic's first complaint in our words; the value is shown unless it may be a secret."""
+    """pydantic's first complaint in our words, with the value as it was written."""
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should", "must", 1)
-    key = str(error["loc"][0]) if error["loc"] else ""
-    if not key:  # what keys of a section say together
-        return BadConfig(f"{section}: {said}", where=next(iter(own.values())).origin, fix=_fix(section))
+    key = str(error["loc"][0])
     given, name = own[key], f"{section}.{key}"
-    secret = _is_secret(SECTIONS[section].model_fields[key].annotation)
-    plain = given.value if not secret and isinstance(given.value, str | int | float) else None
+    plain = given.value if isinstance(given.value, str | int | float) else None
     return BadConfig(
         f"{name}: {said[:1].lower()}{said[1:]}",
         where=given.origin,
@@ -157,8 +150,6 @@ def _fix(name: str) -> str:
 
 
 def _shown(value: object, written: object) -> object:
-    if isinstance(value, Secret):
-        return value.reference or HIDDEN_TEXT
     if isinstance(written, str) and any(r.startswith(("${env:", "${file:")) for r in references(written)):
         return mask_url(written)  # the reference may lead to a secret: show it, not where it leads
     if isinstance(value, Path):

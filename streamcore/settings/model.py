@@ -8,9 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
-
-from streamcore.secrets import Secret
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
@@ -138,34 +136,11 @@ class Log(Section):
 
 
 class Kafka(Section):
-    """How to connect to Kafka, where `broker.url` does not say it, and membership in the group."""
+    """Membership in Kafka's consumer group; how to connect is in `broker.url`."""
 
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="TLS and login. With TLS the server's certificate and name are checked."
-    )
-    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="Login method."
-    )
-    sasl_username: Text | None = Field(None, description="User name; needs `security_protocol: SASL_SSL`.")
-    sasl_password: Secret | None = Field(
-        None, description="Password, best as `${env:NAME}` or `${file:PATH}`; resolved when it is used."
-    )
-    ca_file: Path | None = Field(
-        None, description="Certificates that are trusted (PEM); the system's own when not set."
-    )
-    cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
-    key_file: Path | None = Field(None, description="Key of the client certificate (PEM).")
     session_timeout_s: Seconds = Field(
         45.0, description="Seconds without a heartbeat after which others get a worker's partitions."
     )
-
-    @model_validator(mode="after")
-    def _login_needs_tls(self) -> Kafka:
-        if self.sasl_username and self.security_protocol != "SASL_SSL":
-            raise ValueError("sasl_username needs security_protocol SASL_SSL")
-        if bool(self.sasl_username) != bool(self.sasl_password):
-            raise ValueError("sasl_username and sasl_password go together")
-        return self
 
 
 class Settings(Section):

@@ -9,7 +9,6 @@ import typing
 
 from pydantic_core import PydanticUndefined
 
-from streamcore.secrets import Secret
 from streamcore.settings import load
 from streamcore.settings.loading import SECTIONS
 from streamcore.settings.yaml_file import commented_file
@@ -28,8 +27,6 @@ def kind(annotation):
         return " or ".join(kind(a) for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is typing.Annotated:
         return kind(typing.get_args(annotation)[0])
-    if annotation is Secret:
-        return "secret"
     return {"str": "text", "int": "integer", "float": "number", "Path": "path"}[annotation.__name__]
 
 

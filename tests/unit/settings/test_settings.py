@@ -134,45 +134,6 @@ def test_what_is_shown_holds_no_secret(file, monkeypatch):
         assert "hunter2" not in repr(loaded)
 
 
-LOGIN = "kafka:\n  security_protocol: SASL_SSL\n  sasl_username: u\n  sasl_password: {}\n"
-
-
-def test_a_secret_keeps_its_reference_until_it_is_used(file, monkeypatch):
-    file(LOGIN.format("${env:SC_PW}"))
-    loaded = load(environ={})
-    monkeypatch.setenv("SC_PW", "hunter2")
-    assert loaded.settings.kafka.sasl_password.reveal() == "hunter2"
-    assert shown(loaded)["kafka.sasl_password"][0] == "${env:SC_PW}"
-    assert "hunter2" not in repr(loaded) + loaded.settings.model_dump_json()
-
-
-def test_a_literal_secret_is_hidden(file):
-    file(LOGIN.format("hunter2"))
-    loaded = load(environ={})
-    assert shown(loaded)["kafka.sasl_password"][0] == "***"
-    assert "hunter2" not in repr(loaded) + loaded.settings.model_dump_json()
-
-
-def test_a_wrong_secret_is_not_quoted(file):
-    file(LOGIN.format("[hunter2]"))
-    with pytest.raises(BadConfig, match=r"kafka\.sasl_password") as caught:
-        load(environ={})
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("kafka:\n  sasl_username: u\n  sasl_password: p\n", "needs security_protocol SASL_SSL"),
-        ("kafka:\n  security_protocol: SASL_SSL\n  sasl_username: u\n", "go together"),
-    ],
-)
-def test_login_settings_that_do_not_fit_are_refused(file, text, message):
-    file(text)
-    with pytest.raises(BadConfig, match=rf"streamcore.yaml:2:3: kafka: .*{message}"):
-        load(environ={})
-
-
 def test_a_password_is_not_quoted_when_the_url_is_refused(file):
     file("broker:\n  url: redis://u:hunter2@h\n")
     with pytest.raises(BadConfig, match="redis://u:") as caught:
