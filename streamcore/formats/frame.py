@@ -16,9 +16,9 @@ import polars as pl
 from streamcore.batch import OFFSET, SUB, Chunk, Rejects
 from streamcore.contracts import Decoded, Decoder
 from streamcore.errors import BadConfig, did_you_mean
-from streamcore.formats.cast import cast_column
 from streamcore.formats.rows import Places, RowVerdicts, assemble
 from streamcore.schema import StreamSchema
+from streamcore.schema.cast import cast_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ChunkDecoder:
 
 
 def judge_frame(schema: StreamSchema, frame: pl.DataFrame) -> tuple[pl.DataFrame, Places | None, RowVerdicts]:
-    """Rows of *frame* proved right in the schema's columns, their places (None: all), and verdicts on the others.
+    """Rows of *frame* proved right in the schema's columns, their places (None: all), and what became of others.
 
     BadConfig lists the columns that exist when a required one is missing.
     """
@@ -52,7 +52,7 @@ def judge_frame(schema: StreamSchema, frame: pl.DataFrame) -> tuple[pl.DataFrame
     for name, dtype in schema.columns.items():
         source = inputs.get(name)
         values, unsure = (
-            (pl.Series(name, [None], dtype).new_from_index(0, frame.height), None)
+            (pl.Series(name, [], dtype).extend_constant(None, frame.height), None)
             if source is None
             else cast_column(frame[source], dtype)
         )

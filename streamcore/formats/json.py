@@ -53,7 +53,7 @@ class Json:
         starts = np.zeros(len(ends) + 1, np.int32)
         if self.array:
             text = b"[" + text[:-1].replace(b"\n", b"][") + b"]"
-            starts[1:] = ends + np.arange(1, len(ends) + 1)
+            starts[1:] = ends + np.arange(len(ends)) + 2
         else:
             text = text.replace(b"\n", b"")
             starts[1:] = ends - np.arange(len(ends))

@@ -10,7 +10,7 @@ the schema, and is trusted only where it provably says the same:
   (white space outside of strings, refused inside, like a newline), and the rows are counted.
 * Where a string is asked for it spells numbers, booleans, lists and objects out without a word: texts
   that look so are in doubt. It reads lone surrogates as NUL: documents with ``\\ud`` are in doubt.
-* Dates, decimals and bytes are read from text in their canonical spelling (:mod:`.text`), others are in doubt.
+* Dates, decimals and bytes are text in their canonical spelling (:mod:`streamcore.schema.text`), or in doubt.
 * The schema's compiled checks (nulls, bounds, patterns) put their rows in doubt.
 
 Rows in doubt go the row path, all others pass. So the work is linear in the bytes whatever they hold.
@@ -31,8 +31,8 @@ from streamcore.contracts import Decoded
 from streamcore.errors import BadConfig
 from streamcore.formats.json_documents import elements_of, lines_of, read_document
 from streamcore.formats.rows import Places, RowVerdicts, Subs, assemble, with_messages
-from streamcore.formats.text import COERCED, coerced, from_text, is_text, narrow
 from streamcore.schema import TYPE_NAMES, Refusal, StreamSchema
+from streamcore.schema.text import COERCED, coerced, from_text, is_text, narrow
 from streamcore.schema.types import instance_of
 
 Bools = npt.NDArray[np.bool_]
@@ -214,15 +214,24 @@ def _column_of(block: pl.DataFrame, column: _Column) -> tuple[pl.Series, pl.Seri
     values = first
     if is_text(column.dtype):
         values = from_text(first, column.dtype)
-        if isinstance(column.dtype, pl.Binary):
-            here = first.str.contains(COERCED).fill_null(False)
-            lost = here if lost is None else lost | here
+        doubt = _text_doubt(first, column.dtype)
+        if doubt is not None:
+            lost = doubt if lost is None else lost | doubt
     elif narrow(column.dtype):
         values = first.cast(column.dtype, strict=False)
     if values.null_count() > first.null_count():
         here = values.is_null() & first.is_not_null()
         lost = here if lost is None else lost | here
     return values.alias(column.name), lost
+
+
+def _text_doubt(text: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    """Where *text* may have been a number that looks like a text of *dtype*."""
+    if isinstance(dtype, pl.Binary):
+        return text.str.contains(COERCED).fill_null(False)
+    if isinstance(dtype, pl.Decimal):  # a number has passed through a double, which keeps 15 digits
+        return (text.str.len_bytes() > 15).fill_null(False)
+    return None
 
 
 def _has_surrogates(joined: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +91,7 @@ def elements_of(message: bytes) -> list[bytes] | Refusal:
     depth = np.cumsum(opened.astype(np.int32) - closed)
     commas = np.flatnonzero(outside & (text == ord(",")) & (depth == 1)).tolist()
     cuts = [message.index(b"["), *commas, message.rindex(b"]")]
-    return [message[a + 1 : b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [message[a + 1 : b] for a, b in pairwise(cuts)]
 
 
 def _in_string(text: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -20,7 +20,7 @@ Subs = npt.NDArray[np.uint32]
 
 @dataclass(slots=True)
 class RowVerdicts:
-    """Rows decided one by one: values of those that pass, reasons of those that don't, by place in the chunk."""
+    """Rows decided one by one, by place in the chunk: values of those that pass, reasons of the others."""
 
     places: list[int] = field(default_factory=list)
     values: list[dict[str, Any]] = field(default_factory=list)

@@ -80,7 +80,7 @@ class StreamSchema:
         columns: pl.Schema | Mapping[str, str | pl.DataType | type[pl.DataType]],
         required: frozenset[str] = frozenset(),
     ) -> StreamSchema:
-        """A schema without a model, e.g. ``{"id": "int64", "name": "string"}``. Values must have exactly these types."""
+        """A schema without a model, e.g. ``{"id": "int64"}``; values must have exactly these types."""
         types = {n: type_named(t) if isinstance(t, str) else t for n, t in columns.items()}
         schema = pl.Schema({n: t() if isinstance(t, type) else t for n, t in types.items()})
         _refuse_hidden(schema, "the columns")
@@ -133,7 +133,7 @@ class RowJudge:
         self._doubts = tuple(doubt(pl.col(name)) for (name, _), c in columns for doubt in c.doubts)
 
     def null_ok(self, column: str) -> bool:
-        """Whether a null in *column* means null, and not that pydantic must see it (refused, or a default)."""
+        """Whether a null in *column* means null: otherwise pydantic must see it (refusal, or a default)."""
         return column not in self._never_null
 
     def in_doubt(self, frame: pl.DataFrame) -> Bools:

@@ -17,7 +17,7 @@ ColumnValue: TypeAlias = Callable[[Any], Any]
 
 
 def column_value(dtype: pl.DataType) -> ColumnValue:
-    """The conversion to *dtype*; it raises OverflowError or ValueError for a value that has no place there."""
+    """The conversion to *dtype*; it raises OverflowError or ValueError for what has no place there."""
     return _nulls_pass(_conversion(dtype))
 
 

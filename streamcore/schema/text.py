@@ -25,7 +25,7 @@ def is_text(dtype: pl.DataType) -> bool:
 
 
 def from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """*text* (String) as *dtype*, null where the spelling is not canonical. *dtype* satisfies :func:`is_text`."""
+    """*text* (String) as *dtype* (see :func:`is_text`), null where the spelling is not canonical."""
     if isinstance(dtype, pl.Datetime):
         return _datetimes(text, dtype)
     frame = text.alias("t").to_frame()
@@ -39,11 +39,9 @@ def from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
         parsed = _shaped(t, _BASE64).str.decode("base64", strict=False)
     else:
         assert isinstance(dtype, pl.Decimal)
-        # At most 15 digits: a JSON number has passed through a double, which keeps that many.
-        scale, whole = dtype.scale, min((dtype.precision or 38) - dtype.scale, 15)
+        scale, whole = dtype.scale, (dtype.precision or 38) - dtype.scale
         places = rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
-        parsed = pl.when(t.str.len_bytes() <= 16).then(_shaped(t, rf"^-?[0-9]{{1,{max(whole, 1)}}}{places}$"))
-        parsed = parsed.cast(dtype, strict=False)
+        parsed = _shaped(t, rf"^-?[0-9]{{1,{max(whole, 1)}}}{places}$").cast(dtype, strict=False)
     return frame.select(parsed.alias(text.name))[text.name]
 
 

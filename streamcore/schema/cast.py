@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import polars as pl
+from polars._typing import PolarsDataType
 
-from streamcore.formats.text import from_text, is_text
+from streamcore.schema.text import from_text, is_text
 from streamcore.schema.types import instance_of, int_bounds
 
 
@@ -25,56 +26,57 @@ def cast_column(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series, pl.Se
 def _cast(values: pl.Series, source: pl.DataType, dtype: pl.DataType) -> pl.Series:
     """Null for what can't be cast for certain."""
     if isinstance(source, pl.Null):
-        return values.cast(dtype)
+        return _to(values, dtype)
     if isinstance(source, pl.Categorical | pl.Enum):
-        return (
-            _cast(values.cast(pl.String), pl.String(), dtype)
-            if dtype != pl.String
-            else values.cast(pl.String)
-        )
+        text = _to(values, pl.String)
+        return text if dtype == pl.String else _from_string(text, dtype)
     if isinstance(source, pl.String):
         return _from_string(values, dtype)
     if isinstance(source, pl.Boolean):
         whole = int_bounds(dtype) is not None or dtype.is_float()
-        return values.cast(dtype) if whole else _nothing(values, dtype)
+        return _to(values, dtype) if whole else _nothing(values, dtype)
     if source.is_numeric():
         return _from_number(values, source, dtype)
     if isinstance(source, pl.Datetime | pl.Date):
         return _from_time(values, source, dtype)
     if widens(source, dtype):
-        return values.cast(dtype)
+        return _to(values, dtype)
     return _nothing(values, dtype)
 
 
+def _to(values: pl.Series, dtype: PolarsDataType, *, strict: bool = True) -> pl.Series:
+    cast: pl.Series = values.cast(dtype, strict=strict)
+    return cast
+
+
 def _nothing(values: pl.Series, dtype: pl.DataType) -> pl.Series:
-    return pl.Series(values.name, [None], dtype).new_from_index(0, len(values))
+    return pl.Series(values.name, [], dtype).extend_constant(None, len(values))
 
 
 def _from_string(values: pl.Series, dtype: pl.DataType) -> pl.Series:
     if isinstance(dtype, pl.Binary):
-        return values.cast(pl.Binary)
+        return _to(values, pl.Binary)
     if is_text(dtype):
         return from_text(values, dtype)
     if isinstance(dtype, pl.Boolean):
-        return values.str.to_lowercase().replace_strict(
-            {"true": True, "false": False}, default=None, return_dtype=pl.Boolean
-        )
+        lower, v = values.str.to_lowercase().alias("v").to_frame(), pl.col("v")
+        return lower.select(pl.when(v.is_in(["true", "false"])).then(v == "true"))["v"]
     if dtype.is_numeric():
         # Only plain digits: the cast would also take "1_000", "nan" or blanks, which others read otherwise.
         shape = r"^-?[0-9]+$" if dtype.is_integer() else r"^-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
         plain = values.alias("v").to_frame()
         shaped = plain.select(pl.when(pl.col("v").str.contains(shape)).then(pl.col("v")))["v"]
-        return shaped.cast(dtype, strict=False)
+        return _to(shaped, dtype, strict=False)
     return _nothing(values, dtype)
 
 
 def _from_number(values: pl.Series, source: pl.DataType, dtype: pl.DataType) -> pl.Series:
     if isinstance(dtype, pl.Decimal) and not source.is_float():
-        return _exact(values, values.cast(dtype, strict=False), source)
+        return _exact(values, _to(values, dtype, strict=False), source)
     if dtype.is_float():
-        return values.cast(dtype)
+        return _to(values, dtype)
     if dtype.is_integer():
-        cast = values.cast(dtype, strict=False)
+        cast = _to(values, dtype, strict=False)
         return cast if source.is_integer() else _exact(values, cast, source)
     return _nothing(values, dtype)
 
@@ -93,8 +95,8 @@ def _from_time(values: pl.Series, source: pl.DataType, dtype: pl.DataType) -> pl
         return _nothing(values, dtype)
     zone = source.time_zone if isinstance(source, pl.Datetime) else None
     if dtype.time_zone is None:
-        return values.cast(dtype) if zone is None else _nothing(values, dtype)
-    times = values.cast(pl.Datetime(dtype.time_unit, zone))
+        return _to(values, dtype) if zone is None else _nothing(values, dtype)
+    times = _to(values, pl.Datetime(dtype.time_unit, zone))
     return (
         times.dt.convert_time_zone(dtype.time_zone) if zone else times.dt.replace_time_zone(dtype.time_zone)
     )
