@@ -1,1 +1,1 @@
-"""Bounded sources: what is replayed as a stream that ends. :mod:`batch_adapters.catalogue` opens them."""
+"""Bounded sources: files that are replayed as streams that end. :mod:`.catalogue` opens them."""

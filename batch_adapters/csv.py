@@ -172,35 +172,44 @@ class CsvReader:
 def _layout(file: InputFile, options: CsvOptions) -> Layout:
     delimiter = options.delimiter or _sniff(file, options)
     dialect = Dialect(ord(delimiter), ord(options.quote) if options.quote else None, lone_cr=True)
+    has_header = options.header if options.header is not None else options.names is None
     stream = open_text(file, options)
     try:
-        begin = stream.position
-        piece = RecordCutter(stream, dialect, options.max_record_bytes).next(_SAMPLE)
+        cutter = RecordCutter(stream, dialect, options.max_record_bytes)
+        begin = cutter.position
+        if not has_header:
+            return Layout(options.names or _numbered(cutter, dialect), dialect, begin)
+        piece = cutter.next(_SAMPLE)
     finally:
         stream.close()
     if piece is None:
         return Layout(options.names or (), dialect, begin)
-    has_header = options.header if options.header is not None else options.names is None
     header = _header(file, piece, dialect, options)
-    if not has_header:
-        names = options.names or tuple(f"column_{i + 1}" for i in range(len(header)))
-        return Layout(names, dialect, begin)
     after = int(piece.starts[1]) + piece.base if len(piece) > 1 else piece.end
     return Layout(options.names or unique_names(header), dialect, after)
 
 
 def _header(file: InputFile, piece: Piece, dialect: Dialect, options: CsvOptions) -> list[str]:
-    record = piece.data[int(piece.starts[0]) : int(piece.ends[0])]
     where = f"{file.path}:1"
     if piece.fault:
         raise BadConfig(f"cannot read the header: {piece.fault.message}", where=where)
     try:
-        text = record.decode()
+        text = piece.data[int(piece.starts[0]) : int(piece.ends[0])].decode()
     except UnicodeDecodeError:
         raise BadConfig(
             "the header is not valid text", where=where, got=options.encoding, fix="give encoding="
         ) from None
     return [field or "" for field in split_fields(text, dialect)]
+
+
+def _numbered(cutter: RecordCutter, dialect: Dialect) -> tuple[str, ...]:
+    """Names for the columns of a file without any, as many as its first whole record has."""
+    whole = (piece for piece in cutter.pieces(_SAMPLE) if not piece.fault)
+    piece = next(whole, None)
+    if piece is None:
+        return ()
+    first = piece.data[int(piece.starts[0]) : int(piece.ends[0])].decode("utf-8", "replace")
+    return unique_names([""] * len(split_fields(first, dialect)))
 
 
 def _sniff(file: InputFile, options: CsvOptions) -> str:

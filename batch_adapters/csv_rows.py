@@ -150,7 +150,9 @@ def _clean_text(piece: Piece, dialect: Dialect, good: npt.NDArray[np.bool_]) -> 
     """The good records as text that polars reads alike: no lone CR, no quote in an unquoted field."""
     odd = np.zeros(len(piece), bool)
     odd[np.searchsorted(piece.starts, piece.quotes.literal, "right") - 1] = True
-    odd[:1] |= piece.data.startswith(_MARK)  # polars would take it for a byte order mark
+    first = int(np.argmax(good))
+    # polars would take the mark for that of the text
+    odd[first] |= piece.data.startswith(_MARK, int(piece.starts[first]))
     array = np.frombuffer(piece.data + b"\n\n", np.uint8)
     crlf = (array[piece.ends] == _CR) & (array[piece.ends + 1] == _LF)
     lone = piece.ends[(array[piece.ends] == _CR) & ~crlf]
@@ -158,7 +160,7 @@ def _clean_text(piece: Piece, dialect: Dialect, good: npt.NDArray[np.bool_]) -> 
     joined = follows[:-1] == piece.starts[1:]  # False where blank lines lie between two records
     plain = good & ~odd
     if plain.all() and joined.all() and not len(lone):
-        return piece.data[: int(follows[-1])]
+        return piece.data[int(piece.starts[0]) : int(follows[-1])]
     array = array.copy()
     array[lone] = _LF
     data = array.tobytes()

@@ -156,7 +156,7 @@ class ElementCutter:
 
     def _empty(self, cut: _Cut) -> bool:
         """Whether the array is ``[]``."""
-        return not self._opened and len(cut.starts) == 1 and cut.starts[0] == cut.ends[0]
+        return not self._opened and len(cut.starts) == 1 and cut.starts[0] == cut.ends[0] == cut.rest
 
     def _fill(self, wanted: int) -> None:
         parts, have = [self._buffer], len(self._buffer)
@@ -199,6 +199,7 @@ class ElementCutter:
             )
         while not self._buffer[close + 1 :].strip(_WHITE):
             if self._final:
+                self._buffer = b""
                 return None
             # Only white space so far: it need not be kept.
             self._buffer, self.position = self._buffer[close:], self.position + close
