@@ -75,11 +75,11 @@ class Topology:
             check_columns(
                 [*keys, *([event_time] if event_time else [])], parsed.columns, f"in stream {name!r}"
             )
-            if event_time and not parsed.columns[event_time].is_temporal():
+            if event_time and not _is_time(parsed.columns[event_time]):
                 raise BadConfig(
-                    f"event_time {event_time!r} must be a date or a time",
+                    f"event_time {event_time!r} must be a time",
                     got=str(parsed.columns[event_time]),
-                    allowed=["Datetime", "Date"],
+                    allowed=["Datetime", "Date", "Int64 (milliseconds since 1970)"],
                 )
             form = format_named(format) if isinstance(format, str) else format
             form.decoder(parsed)  # says now what the format can't hold

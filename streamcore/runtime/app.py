@@ -35,6 +35,7 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
 
     More agents and tables may be added to it before it starts, on other topics.
     """
+    options.datadir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         options.group,
         broker=options.broker,

@@ -192,9 +192,11 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         tp = TP(*tp)
         if self.positions is None:
             self._handed_out[tp][record.end] = False
-        return ConsumerMessage(
+        message = ConsumerMessage(
             tp.topic, tp.partition, record.end - 1, None, 0, None, None, record, None, 0, 0, tp
         )  # fmt: skip
+        message.generation_id = self.app.consumer_generation_id
+        return message
 
     def ack(self, message: Message) -> bool:
         """Called by Faust when all streams are done with *message*."""
