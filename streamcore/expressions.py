@@ -80,14 +80,37 @@ def check_columns(names: list[str], columns: pl.Schema, context: str) -> None:
             )
 
 
-_MANY_ROWS = frozenset({"Agg", "Len", "Over", "Rank", "Rolling", "Shift", "Sort", "SortBy"})
-_NAMES_AND_VALUES = frozenset({"Column", "Literal"})
+_MANY_ROWS = frozenset(
+    [
+        "Agg",
+        "Len",
+        "Over",
+        "Rank",
+        "Rolling",
+        "Shift",
+        "Sort",
+        "SortBy",
+        "Slice",
+        "Gather",
+        "Explode",
+        "Filter",
+        "Unique",
+        "Reverse",
+        "Diff",
+        "CumCount",
+        "CumSum",
+        "CumMin",
+        "CumMax",
+    ]
+)
+_HARMLESS = frozenset({"Column", "Literal", "StringExpr", "TemporalExpr", "ListExpr"})
 
 
 def _looks_at_one_row(expression: pl.Expr) -> bool:
     """Whether no part of *expression* aggregates, orders or shifts rows.
 
-    polars' own is_row_separable looks at the outermost node only, so the tree is walked.
+    polars' own is_row_separable looks at the outermost node only, so the tree is walked. "Slice" and
+    "Reverse" within a StringExpr are of texts, not of rows.
     """
     todo: list[object] = [orjson.loads(expression.meta.serialize(format="json"))]
     while todo:
@@ -95,12 +118,12 @@ def _looks_at_one_row(expression: pl.Expr) -> bool:
         if isinstance(node, dict):
             if _MANY_ROWS & node.keys():
                 return False
-            todo += [value for key, value in node.items() if key not in _NAMES_AND_VALUES]
+            todo += [value for key, value in node.items() if key not in _HARMLESS]
         elif isinstance(node, list):
             todo += node
         elif node in _MANY_ROWS:
             return False
-    return expression.meta.is_row_separable()
+    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -41,6 +41,8 @@ class Topology:
 
     def __init__(self, name: str) -> None:
         self._nodes: dict[str, Node] = {}
+        self._optional: set[str] = set()
+        """Nodes that may lead nowhere: the rest of a branch."""
         self._where = _caller()
         with _at(self._where):
             _check_name(name, "topology")
@@ -109,17 +111,19 @@ class Topology:
 
     def freeze(self) -> Graph:
         """The checked graph. BadConfig when a stream leads to no sink, or a sink feeds its own source."""
-        children: dict[str, list[str]] = {n: [] for n in self._nodes}
-        for node in self._nodes.values():
+        used = {before for node in self._nodes.values() for before in node.inputs}
+        nodes = {id: node for id, node in self._nodes.items() if id in used or id not in self._optional}
+        children: dict[str, list[str]] = {n: [] for n in nodes}
+        for node in nodes.values():
             for before in node.inputs:
                 children[before].append(node.id)
-        graph = Graph(self.name, dict(self._nodes), {n: tuple(c) for n, c in children.items()})
+        graph = Graph(self.name, nodes, {n: tuple(c) for n, c in children.items()})
         if not graph.sources:
             raise BadConfig(
                 f"topology {self.name!r} has no stream", where=self._where, fix="add topology.stream(…)"
             )
         topics = {node.part.topic: node for node in graph.sources.values() if isinstance(node.part, Source)}
-        for node in self._nodes.values():
+        for node in nodes.values():
             if not children[node.id] and not isinstance(node.part, Sink | Agent):
                 raise BadConfig(
                     f"{label(node)!r} leads to no sink", where=node.where, fix="end it with .to(sink)"
@@ -246,10 +250,12 @@ class Stream:
                 names[branch] = " and ".join([f"({text})", *before])
                 before.append(f"not coalesce(({text}), false)")
             names["otherwise"] = " and ".join(before)
-        return {
+        branches = {
             branch: self._step("branch", lambda t=text: Filter(t, self.columns), None, f"branch-{branch}")  # type: ignore[misc]
             for branch, text in names.items()
         }
+        self._topology._optional.add(branches["otherwise"].node.id)
+        return branches
 
     def union(self, *others: Stream, name: str | None = None) -> Stream:
         """The rows of this stream and *others*; the columns must be the same."""

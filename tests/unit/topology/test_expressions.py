@@ -22,6 +22,8 @@ COLUMNS = pl.Schema({"age": pl.Int64, "name": pl.String, "Airport Name": pl.Stri
             {"name": ["ab", "b", "b"], "age": [1, 2, None]},
             [True, False, True],
         ),
+        ("substr(name, 1, 2)", {"name": ["abc"]}, ["ab"]),
+        ("age / 2", {"age": [1]}, [0.5]),
         ("'now' || name", {"name": ["a"]}, ["nowa"]),
     ],
 )
