@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,3 +119,17 @@ def broker_settings(broker: str | None, state_dir: Path | None) -> dict[str, tup
         "broker.url": ("--broker", broker),
         "state.dir": ("--state-dir", None if state_dir is None else str(state_dir)),
     }
+
+
+def same_broker(broker: str | None, state_dir: Path | None) -> str:
+    """The options to add to a suggested command so that it looks at the same place."""
+    from streamcore.secrets import mask_url
+
+    given = [] if broker is None else ["--broker", mask_url(broker)]
+    given += [] if state_dir is None else ["--state-dir", str(state_dir)]
+    return "".join(f" {shlex.quote(text)}" for text in given)
+
+
+def suggest(command: str) -> None:
+    """Print the command that the user may want next."""
+    click.echo(click.style("next  ", dim=True) + click.style(command, fg="cyan"))

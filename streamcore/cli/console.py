@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-WIDTH = 100
-"""Columns where the output is no terminal: rich's own 80 would break paths."""
+WIDTH = 160
+"""Columns where the output is no terminal: rich's own 80 would cut paths and messages."""
 
 
 def out() -> Console:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from streamcore.cli.command import Command, Globals, Group, broker_options, broker_settings
+from streamcore.cli.command import (
+    Command,
+    Globals,
+    Group,
+    broker_options,
+    broker_settings,
+    same_broker,
+    suggest,
+)
 from streamcore.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 _AGO = re.compile(r"(\d+)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SHOWN_BYTES = 4_096
+_SHOWN_LETTERS = 20
 
 
 class Moment(click.ParamType):
@@ -94,10 +103,7 @@ def list_(
     reasons = Counter((x.stage, x.code) for x in letters)
     listed = ", ".join(f"{stage} {code} {number:,}" for (stage, code), number in reasons.most_common(10))
     click.echo(f"{min(limit, len(letters)):,} of {len(letters):,} shown: {listed}")
-    click.echo(
-        click.style("next  ", dim=True)
-        + click.style(f"streamcore dlq show {topology} {_place(letters[0])}", fg="cyan")
-    )
+    suggest(f"streamcore dlq show {topology} {_place(letters[0])}{same_broker(broker, state_dir)}")
 
 
 @dlq.command(cls=Command)
@@ -161,7 +167,7 @@ def redrive(
         click.echo(json.dumps({"dry_run": dry_run, "sent": [x.id for x in plan.send], **counts}))
         return
     if dry_run and plan.send:
-        _table(list(plan.send))
+        _table(list(plan.send[:_SHOWN_LETTERS]))
     click.echo(f"{'would send' if dry_run else 'sent'} {len(plan.send):,} to {topology}{REDRIVE_SUFFIX}")
     if plan.sent_before:
         click.echo(f"left {plan.sent_before:,} that were sent before")
@@ -201,11 +207,10 @@ def _place(letter: DeadLetter) -> str:
 
 
 def _document(letter: DeadLetter) -> dict[str, object]:
-    refused = dt.datetime.fromtimestamp(letter.time, dt.timezone.utc).isoformat(timespec="seconds")
     return {
         "id": letter.id,
         "place": _place(letter),
-        "time": refused,
+        "time": _refused(letter),
         "stage": letter.stage,
         "code": letter.code,
         "message": letter.message,
@@ -221,13 +226,20 @@ def _table(letters: list[DeadLetter]) -> None:
     from streamcore.cli.console import out
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = ("place", "time", "stage", "code", "source", "attempts", "message")
-    for column in shown:
-        table.add_column(column, no_wrap=column in ("place", "time", "code"), overflow="fold")
+    for column in ("place", "refused", "stage", "code", "tries", "record"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("message", no_wrap=True, overflow="ellipsis")
     for letter in letters:
-        row = _document(letter)
-        table.add_row(*(str(row[column]) for column in shown))
+        record = f"{letter.stream} {letter.source.partition}/{letter.offset}"
+        refused = _refused(letter).removesuffix("+00:00").replace("T", " ")
+        table.add_row(
+            _place(letter), refused, letter.stage, letter.code, str(letter.attempts), record, letter.message
+        )
     out().print(table)
+
+
+def _refused(letter: DeadLetter) -> str:
+    return dt.datetime.fromtimestamp(letter.time, dt.timezone.utc).isoformat(timespec="seconds")
 
 
 def _original(letter: DeadLetter) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from streamcore.cli.command import Command, Globals
+from streamcore.cli.command import Command, Globals, suggest
 from streamcore.errors import BadConfig
 
 TEMPLATE = Path(__file__).parent / "scaffold"
@@ -41,7 +41,7 @@ def init(options: Globals, name: Path) -> None:
     for path in written:
         click.echo(f"  {path}")
     for command in commands:
-        click.echo(click.style("next  ", dim=True) + click.style(command, fg="cyan"))
+        suggest(command)
 
 
 def _copy(template: Path, target: Path) -> list[Path]:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamcore.cli.command import INTERRUPTED, Command, Globals, broker_options, broker_settings
+from streamcore.cli.command import (
+    INTERRUPTED,
+    Command,
+    Globals,
+    broker_options,
+    broker_settings,
+    same_broker,
+)
 from streamcore.cli.signals import stop_on_signals
 from streamcore.errors import BadConfig, did_you_mean
 
@@ -65,7 +72,7 @@ def replay(
         _preview(options, topology, bound, how)
         return 0
     summary = asyncio.run(_run(topology, bound, how))
-    _show(options, summary, module)
+    _show(options, summary, _next(summary, module, same_broker(broker, state_dir)))
     return INTERRUPTED if summary.status == "interrupted" else 0
 
 
@@ -123,27 +130,28 @@ def _preview(
         view.show(out(), topology.name, found)
 
 
-def _show(options: Globals, summary: Summary, module: str) -> None:
+def _show(options: Globals, summary: Summary, commands: list[str]) -> None:
     from streamcore.cli import summary as view
     from streamcore.cli.console import out
 
-    commands = _next(summary, module)
     if options.json:
         click.echo(json.dumps(view.document(summary, commands)))
     else:
         view.show(out(), summary, commands)
 
 
-def _next(summary: Summary, module: str) -> list[str]:
-    """What to do now, as commands."""
+def _next(summary: Summary, module: str, place: str) -> list[str]:
+    """What to do now, as commands; *place* are the options that name the broker."""
     if summary.status == "interrupted":
         return [f"{_this_command()}   # goes on where it stopped"]
     if summary.status == "already finished":
         return [f"{_this_command()} --again"]
     if summary.progress.dead_letters:
-        return [f"streamcore dlq list {summary.topology}"]
+        return [f"streamcore dlq list {summary.topology}{place}"]
     return [f"streamcore topologies show {module}"]
 
 
 def _this_command() -> str:
-    return shlex.join(["streamcore", *sys.argv[1:]])
+    from streamcore.secrets import mask_url
+
+    return shlex.join(["streamcore", *(mask_url(argument) for argument in sys.argv[1:])])

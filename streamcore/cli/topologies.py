@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ def topologies() -> None:
 def list_(options: Globals, folder: Path) -> None:
     """List the topologies in the modules of FOLDER.
 
-    The modules are imported, so what they do at import happens.
+    The modules are imported; one that can't be is listed with its error.
     """
     if not folder.is_dir():
         raise BadConfig(
@@ -35,36 +36,52 @@ def list_(options: Globals, folder: Path) -> None:
         click.echo(json.dumps(found))
         return
     from rich.table import Table
+    from rich.text import Text
 
     from streamcore.cli.console import out
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("topology", "module", "streams", "sinks", "what"):
-        table.add_column(column, overflow="fold")
+    console, table = out(), Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("topology", "module", "streams", "sinks"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what")
     for row in found:
-        table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
-    out().print(table)
+        if not row["error"]:
+            table.add_row(*("\n".join(v) if isinstance(v, list) else str(v) for v in list(row.values())[:5]))
+    console.print(table)
+    for row in found:
+        if row["error"]:
+            console.print(Text.assemble((f"{row['module']}  ", "bold"), (str(row["error"]), "red")))
 
 
 def _rows(path: Path) -> list[dict[str, object]]:
-    """A row a topology of the module at *path*; a module without one gives none."""
+    """A row a topology of the module at *path*, or one with what is wrong with the module."""
     from streamcore.runtime.loading import load_module, topologies_of
 
-    module = load_module(str(path))
+    try:
+        module = load_module(str(path))
+        graphs = [topology.freeze() for topology in topologies_of(module).values()]
+    except BadConfig as error:
+        return [_row("", path, error=str(error))]
     what = (module.__doc__ or "").strip().partition("\n")[0]
-    rows: list[dict[str, object]] = []
-    for topology in topologies_of(module).values():
-        graph = topology.freeze()
-        rows.append(
-            {
-                "topology": topology.name,
-                "module": str(path),
-                "streams": list(graph.sources),
-                "sinks": list(graph.sinks),
-                "what": what,
-            }
-        )
-    return rows
+    return [_row(graph.name, path, list(graph.sources), list(graph.sinks), what) for graph in graphs]
+
+
+def _row(
+    name: str,
+    path: Path,
+    streams: Sequence[str] = (),
+    sinks: Sequence[str] = (),
+    what: str = "",
+    error: str | None = None,
+) -> dict[str, object]:
+    return {
+        "topology": name,
+        "module": str(path),
+        "streams": [*streams],
+        "sinks": [*sinks],
+        "what": what,
+        "error": error,
+    }
 
 
 @topologies.command(cls=Command)

@@ -29,6 +29,9 @@ from streamcore.secrets import HIDDEN_TEXT, mask_url
 NOISY = ("faust", "mode", "aiokafka", "aiohttp.access", "asyncio")
 """Loggers of libraries that are heard from warning on (from info on at level debug)."""
 
+MODE_SERVICES = ("streamcore.transport",)
+"""Our subclasses of Mode's services: "Starting…" and "Stopping…" come under our module's name."""
+
 SHORTEST_SECRET = 4
 """Masking every appearance of a shorter text would spoil the log more than it would hide."""
 
@@ -154,7 +157,7 @@ def configure(
     root.addHandler(handler)
     number: int = getattr(logging, level.upper())
     root.setLevel(number)
-    for name in NOISY:
+    for name in (*NOISY, *MODE_SERVICES):
         logging.getLogger(name).setLevel(logging.INFO if level == "debug" else max(number, logging.WARNING))
     logging.captureWarnings(True)
     return redactor

@@ -1,1 +1,5 @@
 """The shipped test kit: conformance suites and drivers, for our components and for yours."""
+
+from streamcore.testing.driver import TopologyDriver
+
+__all__ = ["TopologyDriver"]
