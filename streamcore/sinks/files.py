@@ -69,6 +69,11 @@ class _FileSink:
         object.__setattr__(self, "name", self.name or f"{type(self).__name__.lower()}:{self.path}")
 
     @property
+    def target(self) -> str:
+        """Where the rows are, for people."""
+        return self.path
+
+    @property
     def folders(self) -> tuple[str, ...]:
         """The columns of ``partition_by``."""
         by = self.partition_by
