@@ -248,7 +248,9 @@ class Pipeline:
             else:
                 metrics.step_seconds.labels(name, stage).observe(seconds)
         for (_, counter), number in outcome.counts.items():
-            self.counters.rules[counter] = self.counters.rules.get(counter, 0) + number
+            if counter.startswith("rule:"):
+                rule = counter.removeprefix("rule:").removesuffix(":failed")
+                self.counters.rules[rule] = self.counters.rules.get(rule, 0) + number
 
     # ------------------------------------------------------------ sinks
 
