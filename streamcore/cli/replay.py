@@ -6,6 +6,8 @@ import asyncio
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,13 +62,14 @@ def replay(
     it was; one that is finished says so.
     """
     settings = options.settings(broker_settings(broker, state_dir)).settings
-    from streamcore.observability.logs import configure
-    from streamcore.runtime.loading import load_topology
-    from streamcore.runtime.replay import ReplayOptions
+    with _loading(module):
+        from streamcore.observability.logs import configure
+        from streamcore.runtime.loading import load_topology
+        from streamcore.runtime.replay import ReplayOptions
 
-    configure(level=settings.log.level, format=settings.log.format)
-    topology = load_topology(module)
-    bound = _sources(topology, sources)
+        configure(level=settings.log.level, format=settings.log.format)
+        topology = load_topology(module)
+        bound = _sources(topology, sources)
     how = ReplayOptions(settings=settings, limit=limit, again=again)
     if dry_run:
         _preview(options, topology, bound, how)
@@ -74,6 +77,19 @@ def replay(
     summary = asyncio.run(_run(topology, bound, how))
     _show(options, summary, _next(summary, module, same_broker(broker, state_dir)))
     return INTERRUPTED if summary.status == "interrupted" else 0
+
+
+@contextmanager
+def _loading(module: str) -> Iterator[None]:
+    """A note on the terminal while polars, Faust and the module are imported: that takes a second."""
+    shown = sys.stderr.isatty()
+    if shown:
+        click.echo(f"loading {module} …", nl=False, err=True)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo("\r\x1b[2K", nl=False, err=True)
 
 
 def _sources(topology: Topology, texts: tuple[str, ...]) -> dict[str, BoundedSource]:

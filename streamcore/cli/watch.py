@@ -114,16 +114,16 @@ class View:
         return table
 
     def _counters(self, progress: Progress) -> Table:
-        left = self._pace.seconds_left
+        left, dead = self._pace.seconds_left, progress.dead_letters
+        ahead = "" if left is None else f"{duration(left)} left"
         table = Table.grid(padding=(0, 3))
-        dead = progress.dead_letters
         table.add_row(
             f"  {count(progress.rows_in)} rows",
             f"{short(self._pace.rows_per_second)} rows/s",
             size(progress.bytes_in),
             Text(f"{count(dead)} dead letters", style="yellow" if dead else "dim"),
             duration(progress.elapsed),
-            Text("" if left is None else f"{duration(left)} left", style="dim"),
+            Text("all read, writing" if progress.fraction == 1 else ahead, style="dim"),
         )
         return table
 

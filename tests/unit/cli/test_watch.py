@@ -75,6 +75,15 @@ def test_on_a_terminal_it_shows_streams_counters_and_dead_letters():
         assert shown in text
 
 
+def test_when_all_is_read_it_says_that_the_sinks_are_writing():
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    view = View("replaying flights")
+    console.print(view.render(at(1, 10, position=999)))
+    assert "writing" not in console.file.getvalue()
+    console.print(view.render(at(2, 20, position=1000)))
+    assert "all read, writing" in console.file.getvalue()
+
+
 def test_the_live_display_leaves_nothing_behind():
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=True, color_system=None, legacy_windows=False)
