@@ -1,7 +1,8 @@
 """In CI a skip is a failure unless ``allowed_skips.toml`` lists it; an entry that nothing needs fails too.
 
 An entry has ``tests`` (a pattern of test ids, as in a shell), ``skip`` (a part of the skip's own reason) and
-``why`` (the reason why that is all right). Without ``CI=true`` skips are what they always were.
+``why`` (the reason why that is all right). One with ``without = "docker"`` holds only where no Docker engine
+answers. Without ``CI=true`` skips are what they always were.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 import pytest
+
+from tests.services.containers import engine_answers
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,6 +34,7 @@ class Allowed:
     tests: str
     skip: str
     why: str
+    without: Literal["", "docker"] = ""
     used: bool = field(default=False, init=False)
     passed: list[str] = field(default_factory=list, init=False)
 
@@ -108,5 +113,5 @@ class SkipRule:
 def _read(path: Path) -> list[Allowed]:
     if not path.exists():
         return []
-    entries = tomllib.loads(path.read_text()).get("allowed", [])
-    return [Allowed(**entry) for entry in entries]
+    entries = [Allowed(**entry) for entry in tomllib.loads(path.read_text()).get("allowed", [])]
+    return [entry for entry in entries if not (entry.without == "docker" and engine_answers())]

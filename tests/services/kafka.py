@@ -24,6 +24,7 @@ from tests.services.server import Life, Server
 from tests.services.tls import Certificates, certificates
 
 VERSION = "4.3.1"
+IMAGE = f"apache/kafka:{VERSION}"
 USER, PASSWORD = "alice", "alice-secret"
 _LOG4J = "2.25.1"
 _JVM = ("-Xmx384m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -189,7 +190,7 @@ def _contained(folder: Path, tls: Certificates, bootstrap: str) -> Life:
         f"exec /opt/kafka/bin/kafka-server-start.sh {settings}"
     )
     return Container(
-        f"apache/kafka:{VERSION}",
+        IMAGE,
         script,
         files=folder,
         environment={"KAFKA_HEAP_OPTS": "-Xmx384m -Xms128m"},

@@ -1,4 +1,4 @@
-"""docker-compose.yml without an engine: its parts fit together, and its commands and settings are real ones."""
+"""docker-compose.yml without an engine: its parts fit together, its commands and settings are real ones."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ def test_mounts_exist_and_images_have_versions() -> None:
             assert (ROOT / source).is_dir() if source.startswith(".") else source in COMPOSE["volumes"]
         if "image" in service:
             assert re.search(r":v?\d+", service["image"])
+
+
+def test_the_broker_is_the_one_that_the_tests_use() -> None:
+    assert SERVICES["kafka"]["image"] == SERVICES["topics"]["image"] == kafka_service.IMAGE
 
 
 def test_ports_are_open_to_this_machine_only_and_passwords_come_from_outside() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.containers import engine_answers
+
 ROOT = Path(__file__).parents[3]
 TESTS = """
 import pytest
@@ -66,6 +68,11 @@ def test_a_stale_entry_fails_and_is_named(tmp_path: Path, pattern: str) -> None:
     code, shown = run(tmp_path, entries)
     assert code == 1
     assert f"stale entry in tests/allowed_skips.toml: {pattern}" in shown
+
+
+def test_an_entry_for_machines_without_docker_holds_there(tmp_path: Path) -> None:
+    entry = ENTRY.format("tests/*::test_mysql", "no MySQL server") + 'without = "docker"\n'
+    assert run(tmp_path, entry)[0] == int(engine_answers())
 
 
 def test_a_part_of_the_suite_cannot_judge_entries_for_the_rest(tmp_path: Path) -> None:
