@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import faust
+from faust.tables import TableManager
 from yarl import URL
 
 from streamcore.batch import Chunk
@@ -28,6 +29,17 @@ class AppOptions:
     fetch_max_bytes: int = 1 << 20
     session_timeout: float = 45.0
     credentials: object = None
+
+
+class _Tables(TableManager):  # type: ignore[misc]
+    """Faust's table manager without the second that it waits for tables to be declared.
+
+    All tables of our apps are declared before the app starts.
+    """
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) -> faust.App:
@@ -52,6 +64,7 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
+        TableManager=_Tables,
     )
     app.streamcore_positions = pipeline
     app.streamcore_fetch_bytes = options.fetch_max_bytes
