@@ -42,7 +42,7 @@ class ChunkDecoder:
 
 
 def judge_frame(schema: StreamSchema, frame: pl.DataFrame) -> tuple[pl.DataFrame, Places | None, RowVerdicts]:
-    """Rows of *frame* proved right in the schema's columns, their places (None: all), and what became of others.
+    """Rows of *frame* proved right in the schema's columns, their places (None: all), and the others.
 
     BadConfig lists the columns that exist when a required one is missing.
     """

@@ -159,6 +159,8 @@ class RowJudge:
             instance = self._validate(obj, document, missing)
         except ValidationError as error:
             return Refusal("schema", self._message(error))
+        except Exception as error:  # noqa: BLE001 - a validator of the user's, or pydantic's for Decimal([])
+            return Refusal("schema", f"{type(error).__name__} raised by a validator")
         row = {}
         for column, attribute, convert in self._outputs:
             try:

@@ -126,7 +126,7 @@ def email(column: str, **options: Unpack[RuleOptions]) -> Rule:
 
 
 def regex(column: str, pattern: str, **options: Unpack[RuleOptions]) -> Rule:
-    """*pattern* (Rust's syntax) is found in the column; anchor it with ``^`` and ``$`` for all of the text."""
+    """*pattern* (Rust's syntax) is found in the column; anchor it by ``^`` and ``$`` for all of it."""
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.PolarsError as error:
