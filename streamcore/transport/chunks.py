@@ -27,7 +27,6 @@ import faust
 from faust.transport.consumer import Consumer
 from faust.types import TP, AppT, ConsumerMessage, EventT, Message
 from faust.types.tuples import ack_lock
-from mode.utils.futures import notify
 
 from streamcore.batch import Chunk, PartitionId
 from streamcore.errors import BadConfig
@@ -100,8 +99,8 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self._chunked_topics: dict[str, bool] = {}
-        # Without Positions: end of each chunk that was handed out -> acked, in the order of reading.
-        self._handed_out: defaultdict[TP, dict[int, bool]] = defaultdict(dict)
+        # Without Positions: the end of each chunk that was handed out and its message, in order.
+        self._handed_out: defaultdict[TP, dict[int, Message]] = defaultdict(dict)
         self._acked_prefix: dict[TP, int] = {}
         self._chunked_assigned: set[TP] = set()
         self._held_by_positions: set[TP] = set()
@@ -190,29 +189,15 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         if not isinstance(record, Chunk):
             return super()._to_message(tp, record)
         tp = TP(*tp)
-        if self.positions is None:
-            self._handed_out[tp][record.end] = False
         message = ConsumerMessage(
             tp.topic, tp.partition, record.end - 1, None, 0, None, None, record, None, 0, 0, tp
         )  # fmt: skip
         message.generation_id = self.app.consumer_generation_id
+        if self.positions is None:
+            for other in self._handed_out:  # let go of the chunks that are done
+                self._advance(other)
+            self._handed_out[tp][record.end] = message
         return message
-
-    def ack(self, message: Message) -> bool:
-        """Called by Faust when all streams are done with *message*."""
-        if not self.is_chunked(message.topic):
-            return bool(super().ack(message))
-        with ack_lock:
-            if message.acked:
-                return False
-            message.acked = True
-            self._unacked_messages.discard(message)
-            ends = self._handed_out.get(message.tp, {})
-            if message.generation_id == self.app.consumer_generation_id and message.offset + 1 in ends:
-                ends[message.offset + 1] = True
-            self._n_acked += 1
-            notify(self._waiting_for_ack)
-        return True
 
     # ------------------------------------------------------------ committing
 
@@ -220,19 +205,25 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         if not self.is_chunked(tp.topic):
             offset: int | None = super()._new_offset(tp)
             return offset
+        with ack_lock:  # Faust notes acks by offset, which means nothing for chunks
+            self._acked[tp].clear()
+            self._acked_index[tp].clear()
         if self.positions is not None:
             return self.positions.commit_position(tp)
-        with ack_lock:
-            ends = self._handed_out[tp]
-            for end in list(ends):
-                if not ends[end]:
-                    break
-                del ends[end]
-                self._acked_prefix[tp] = end
+        self._advance(tp)
         return self._acked_prefix.get(tp)
 
+    def _advance(self, tp: TP) -> None:
+        # The messages say what is acked: Faust's compiled stream never calls Consumer.ack().
+        ends = self._handed_out[tp]
+        for end in list(ends):
+            if not ends[end].acked:
+                break
+            del ends[end]
+            self._acked_prefix[tp] = end
+
     def _filter_tps_with_pending_acks(self, topics: Iterable[object] | None = None) -> list[TP]:
-        # Faust looks at the keys of _acked only, where chunked partitions never are.
+        # Faust looks at the keys of _acked only; commit positions of chunked partitions need no ack.
         wanted = None if topics is None else set(topics)
         tps = {*self._acked, *self._chunked_assigned}
         return [tp for tp in tps if wanted is None or tp in wanted or tp.topic in wanted]

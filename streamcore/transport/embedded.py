@@ -181,9 +181,7 @@ class Consumer(ChunkOffsets):
     def _to_message(self, tp: TP, record: object) -> ConsumerMessage:
         if isinstance(record, Chunk):
             self._next[tp] = record.end
-            message = super()._to_message(tp, record)
-            message.generation_id = self._generation
-            return message
+            return super()._to_message(tp, record)
         assert isinstance(record, _Record)
         self._next[tp] = record.offset + 1
         seconds = time.time() if record.timestamp is None else record.timestamp / 1000
