@@ -53,12 +53,43 @@ def data_folder(name: str) -> Path:
     return folder
 
 
-class Process:
-    """The life of a native server: a process in a session of its own, with its output in *folder*.
+class Guard:
+    """Kills a process group when we are killed: a shell that waits at a pipe whose other end we hold.
 
-    A guard ends it when pytest is killed: a shell that waits at a pipe held by us. We send a line when the
-    server has ended; the end of the file without a line means that we are gone, and the guard kills.
+    We send it a line when the process has ended; the end of the file without a line means that we are gone.
     """
+
+    def __init__(self, group: int) -> None:
+        self._shell = subprocess.Popen(
+            ["sh", "-c", f"read line || kill -9 -{group}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def release(self) -> None:
+        """The process has ended: the guard ends too. Harmless when it is gone."""
+        with contextlib.suppress(OSError, ValueError):
+            self._shell.communicate(b"done\n")
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL *process* and its children, and wait until they are gone; harmless when they are."""
+    children: list[psutil.Process] = []
+    if process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=10)
+    process.wait()
+
+
+class Process:
+    """The life of a native server: a guarded process in a session of its own, with its output in *folder*."""
 
     def __init__(
         self,
@@ -98,13 +129,7 @@ class Process:
                 group=self._user,
                 extra_groups=None if self._user is None else [],
             )
-        self._guard = subprocess.Popen(
-            ["sh", "-c", f"read line || kill -9 -- -{self.pid}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._guard = Guard(self.pid)
         atexit.register(self.kill)
         try:
             self._wait_ready()
@@ -140,17 +165,8 @@ class Process:
         PostgreSQL's sessions outlive their postmaster for a moment and would hinder the next start.
         """
         atexit.unregister(self.kill)
-        children: list[psutil.Process] = []
-        if self._popen.poll() is None:
-            children = psutil.Process(self.pid).children(recursive=True)
-            self._popen.kill()
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, timeout=10)
-        self._popen.wait()
-        with contextlib.suppress(OSError, ValueError):
-            self._guard.communicate(b"done\n")
+        kill_tree(self._popen)
+        self._guard.release()
 
     def remove(self) -> None:
         """Kill the server, since what is thrown away needs no orderly end, and delete its folder."""
