@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamcore.batch import Chunk, FrameChunk, PartitionId, RecordChunk
+from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts import Split, SplitReader
+from streamcore.runtime.chunk_part import ChunkPart
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,11 @@ class _LimitedReader:
                 return None
             count = len(chunk)
             if count > self._left:
-                chunk = _head(chunk, self._left)
-            self._left -= count
+                chunk = ChunkPart(chunk, chunk.first, int(chunk.offsets()[self._left]))
+            self._left -= len(chunk)
             if chunk.end > self._position:
                 return chunk
         return None
 
     def close(self) -> None:
         self._reader.close()
-
-
-def _head(chunk: Chunk, count: int) -> Chunk:
-    offsets = chunk.offsets()
-    end = int(offsets[count])
-    if chunk.frame is not None:
-        return FrameChunk(chunk.source, offsets[:count], chunk.frame[:count], first=chunk.first, end=end)
-    return RecordChunk(
-        chunk.source,
-        offsets[:count],
-        chunk.values()[:count],
-        keys=chunk.keys()[:count],
-        first=chunk.first,
-        end=end,
-    )

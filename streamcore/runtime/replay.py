@@ -7,7 +7,6 @@ read, so the same replay started again goes on where its sinks stand, and a fini
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,15 +17,16 @@ import orjson
 import polars as pl
 
 from streamcore.batch import PartitionId
-from streamcore.contracts import BoundedSource, Split
-from streamcore.errors import BadConfig, did_you_mean
-from streamcore.graph import Graph, Source
+from streamcore.contracts import BoundedSource
+from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import OnProgress, Progress, Rejected, SplitProgress, Status, Summary
 from streamcore.runtime.app import AppOptions
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.limiting import LimitedSplit
 from streamcore.runtime.options import pipeline_options_of
+from streamcore.runtime.pacing import Pacer
+from streamcore.runtime.planning import StreamPlan, check_streams, plan
 from streamcore.settings import Settings
 from streamcore.task import PartitionTask
 from streamcore.topology import Topology
@@ -37,11 +37,15 @@ from streamcore.transport.embedded_log import EmbeddedLog
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """``limit``: read at most so many rows of each stream. ``again``: start anew what was done before."""
+    """``limit``: read at most so many rows of each stream. ``again``: start anew what was done before.
+
+    ``speed``: so many times as fast as the event times; None is as fast as it goes.
+    """
 
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None
     again: bool = False
+    speed: float | None = None
     splits: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
@@ -67,15 +71,16 @@ async def replay(
     unreadable sources, before a row is read; Permanent when a sink gives up.
     """
     graph = topology.freeze()
-    _check_streams(graph, sources)
+    pacer = Pacer(options.speed) if options.speed else None
+    plans = plan(graph, sources, splits=options.splits, limit=options.limit, pacer=pacer)
     folder = (options.settings.state.dir / graph.name).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    feeds = _feeds(graph, sources, options, folder)
+    feeds = _feeds(plans, options, folder)
     broker = Broker.open(f"embedded://{graph.name}{folder}")
     try:
         for partitions in feeds.values():
             broker.attach(partitions[0].source.topic, partitions)
-        return await _run(graph, broker, feeds, options, on_progress, stop or asyncio.Event())
+        return await _run(graph, broker, feeds, options, pacer, on_progress, stop or asyncio.Event())
     finally:
         broker.close()
 
@@ -85,7 +90,7 @@ def preview(
 ) -> Preview:
     """Bring the first *rows* rows of each source through the topology and write nothing."""
     graph = topology.freeze()
-    _check_streams(graph, sources)
+    check_streams(graph, sources)
     found: dict[str, list[pl.DataFrame]] = {sink: [] for sink in graph.sinks}
     rejected: dict[Rejected, int] = {}
     rows_in = 0
@@ -106,43 +111,18 @@ def preview(
     return Preview(frames, rejected, rows_in)
 
 
-def _check_streams(graph: Graph, sources: Mapping[str, BoundedSource]) -> None:
-    for stream in sources:
-        if stream not in graph.sources:
-            raise BadConfig(
-                f"topology {graph.name!r} has no such stream",
-                got=stream,
-                allowed=list(graph.sources),
-                fix=did_you_mean(stream, graph.sources),
-            )
-    if not sources:
-        raise BadConfig("nothing to replay", fix="give --from STREAM=PATH", allowed=list(graph.sources))
-
-
 def _feeds(
-    graph: Graph, sources: Mapping[str, BoundedSource], options: ReplayOptions, folder: Path
+    plans: Mapping[str, StreamPlan], options: ReplayOptions, folder: Path
 ) -> dict[str, list[SplitFeed]]:
     """The partitions that each stream reads, on a topic of this replay's own."""
     feeds: dict[str, list[SplitFeed]] = {}
-    for stream, source in sources.items():
-        part = graph.sources[stream].part
-        assert isinstance(part, Source)
-        splits: Sequence[Split] = source.splits(1 if options.limit else options.splits)
-        if options.limit:
-            splits = [LimitedSplit(splits[0], options.limit)]
-        identity = [
-            graph.name,
-            stream,
-            source.uri,
-            source.fingerprint(),
-            str(options.limit),
-            str(len(splits)),
-        ]
-        name = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
+    for stream, planned in plans.items():
+        name = planned.name
         run = _run_number(folder, name, options.again)
-        topic, topic_id = f"{part.topic}.replay-{name[:8]}-{run}", f"replay/{name}/{run}"
+        topic, topic_id = f"{planned.part.topic}.replay-{name[:8]}-{run}", f"replay/{name}/{run}"
         feeds[stream] = [
-            SplitFeed(split, PartitionId(topic, number, topic_id)) for number, split in enumerate(splits)
+            SplitFeed(split, PartitionId(topic, number, topic_id))
+            for number, split in enumerate(planned.splits)
         ]
     return feeds
 
@@ -164,6 +144,7 @@ async def _run(
     broker: Broker,
     feeds: Mapping[str, Sequence[SplitFeed]],
     options: ReplayOptions,
+    pacer: Pacer | None,
     on_progress: OnProgress,
     stop: asyncio.Event,
 ) -> Summary:
@@ -185,10 +166,14 @@ async def _run(
         def progress() -> Progress:
             return _progress(job, feeds, time.monotonic() - began)
 
-        while not _ended(job, feeds) and not stop.is_set():
-            job.check()
-            on_progress(progress())
-            await asyncio.sleep(LOOK)
+        try:
+            while not _ended(job, feeds) and not stop.is_set():
+                job.check()
+                on_progress(progress())
+                await asyncio.sleep(LOOK)
+        finally:
+            if pacer:
+                pacer.halt()  # or stopping would wait for the next row's time
         interrupted = not _ended(job, feeds)
         await job.drain(settings.runtime.drain_timeout_s)
         done = progress()

@@ -1,0 +1,112 @@
+"""What a replay reads: which splits of which source feed which stream, checked before a row is read.
+
+A plan's name is a hash of what is read and how it is cut, so that the same replay started again is
+known as the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from streamcore.batch import FrameChunk, PartitionId
+from streamcore.contracts import BoundedSource, Split
+from streamcore.errors import BadConfig, did_you_mean
+from streamcore.formats import decoder_for
+from streamcore.graph import Graph, Node, Source
+from streamcore.runtime.limiting import LimitedSplit
+from streamcore.runtime.pacing import PacedSplit, Pacer
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What one stream reads. ``name``: 24 hexadecimal digits."""
+
+    node: Node
+    part: Source
+    splits: tuple[Split, ...]
+    name: str
+
+
+def plan(
+    graph: Graph,
+    sources: Mapping[str, BoundedSource],
+    *,
+    splits: int,
+    limit: int | None = None,
+    pacer: Pacer | None = None,
+    into: str = "",
+) -> dict[str, StreamPlan]:
+    """The plan of each stream; *into* tells replays of the same rows into different places apart.
+
+    With a *limit* of rows or a *pacer* a source is read in its own order, not in parts side by side.
+    BadConfig for unknown streams, sources without the stream's columns, and pacing without event times.
+    """
+    check_streams(graph, sources)
+    return {
+        stream: _plan(graph, stream, source, 1 if limit or pacer else splits, limit, pacer, into)
+        for stream, source in sources.items()
+    }
+
+
+def check_streams(graph: Graph, sources: Mapping[str, BoundedSource]) -> None:
+    """BadConfig unless *sources* names streams of *graph*."""
+    for stream in sources:
+        if stream not in graph.sources:
+            raise BadConfig(
+                f"topology {graph.name!r} has no such stream",
+                got=stream,
+                allowed=list(graph.sources),
+                fix=did_you_mean(stream, graph.sources),
+            )
+    if not sources:
+        raise BadConfig("nothing to replay", fix="give --from STREAM=PATH", allowed=list(graph.sources))
+
+
+def _plan(
+    graph: Graph,
+    stream: str,
+    source: BoundedSource,
+    wanted: int,
+    limit: int | None,
+    pacer: Pacer | None,
+    into: str,
+) -> StreamPlan:
+    node = graph.sources[stream]
+    part = node.part
+    assert isinstance(part, Source)
+    _check_columns(part, source)
+    splits: Sequence[Split] = source.splits(wanted)
+    if limit:
+        splits = [LimitedSplit(splits[0], limit)]
+    if pacer:
+        splits = [_paced(split, part, pacer, node.where) for split in splits]
+    identity = [graph.name, stream, source.uri, source.fingerprint(), str(limit), str(len(splits))]
+    if pacer:  # its parts end elsewhere
+        identity.append("paced")
+    if into:
+        identity.append(into)
+    name = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
+    return StreamPlan(node, part, tuple(splits), name)
+
+
+def _check_columns(part: Source, source: BoundedSource) -> None:
+    columns = source.columns()
+    if columns:
+        nowhere = PartitionId(part.topic, 0, "check")
+        empty = FrameChunk(nowhere, np.empty(0, np.int64), pl.DataFrame(schema=columns), first=0, end=0)
+        decoder_for(part.format, part.schema).decode(empty)
+
+
+def _paced(split: Split, part: Source, pacer: Pacer, where: str) -> PacedSplit:
+    if part.event_time is None:
+        raise BadConfig(
+            f"stream {part.name!r} has no event time to pace by",
+            where=where,
+            fix="declare event_time= on the stream, or leave --speed away",
+        )
+    return PacedSplit(split, decoder_for(part.format, part.schema), part.event_time, pacer)
