@@ -1,5 +1,6 @@
 """Where rows go: the catalogue of sinks, ``sc.sinks.…``."""
 
 from streamcore.sinks.files import Csv, JsonLines, Parquet
+from streamcore.sinks.postgres import Postgres
 
-__all__ = ["Csv", "JsonLines", "Parquet"]
+__all__ = ["Csv", "JsonLines", "Parquet", "Postgres"]

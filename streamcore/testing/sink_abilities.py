@@ -146,7 +146,11 @@ class UpsertSinkConformance(Suite):
 
     key: tuple[str, ...] = ("id",)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
+    )
     @given(
         rows=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=30),
         cuts=st.lists(st.integers(0, 30), max_size=6),

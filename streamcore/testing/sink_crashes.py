@@ -67,7 +67,11 @@ class CrashLaws(Suite):
     @settings(
         max_examples=40,
         deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.differing_executors,
+            HealthCheck.function_scoped_fixture,
+        ],
     )
     @given(
         sizes=st.tuples(st.integers(0, 25), st.integers(0, 25)),

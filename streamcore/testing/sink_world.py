@@ -30,6 +30,10 @@ class SinkTarget(Protocol):
     @property
     def sink(self) -> Sink: ...
 
+    async def start(self) -> None:
+        """Called once, first: make the target ready."""
+        ...
+
     async def rows(self) -> pl.DataFrame:
         """All visible rows in any order: exactly the columns of the suite's frame."""
         ...
@@ -177,6 +181,7 @@ class Suite:
 
         async def body() -> T:
             world = World(self.target(), self.columns, self.key)
+            await world.target.start()
             try:
                 return await test(world)
             finally:

@@ -26,6 +26,9 @@ class FolderTarget:
         self.sink = make(str(self.folder / "out"))
         self._pattern, self._reader = pattern, reader
 
+    async def start(self) -> None:
+        """The sink makes its folder itself."""
+
     async def rows(self) -> pl.DataFrame:
         if not list((self.folder / "out").glob(self._pattern)):
             return pl.DataFrame(schema=COLUMNS)

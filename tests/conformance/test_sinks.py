@@ -9,7 +9,13 @@ import polars as pl
 import pytest
 
 from streamcore.sinks.files import Csv, JsonLines, Parquet
-from streamcore.testing.sinks import RefusingSinkConformance, SinkConformance
+from streamcore.testing.sinks import (
+    BreakableSinkConformance,
+    RefusingSinkConformance,
+    SinkConformance,
+    UpsertSinkConformance,
+)
+from tests.conformance.postgres_targets import ProxiedTarget
 from tests.conformance.sink_targets import (
     FolderTarget,
     read_csv,
@@ -17,12 +23,14 @@ from tests.conformance.sink_targets import (
     read_json_lines,
     read_parquet,
 )
+from tests.services.postgres import PostgresServer
 
 FLAT_TYPES = {
     "i8": pl.Int8, "i16": pl.Int16, "i32": pl.Int32, "i64": pl.Int64, "u8": pl.UInt8, "u16": pl.UInt16,
     "u32": pl.UInt32, "u64": pl.UInt64, "f32": pl.Float32, "f64": pl.Float64, "bool": pl.Boolean,
-    "text": pl.String, "enum": pl.Enum(["a", "b"]), "category": pl.Categorical(),
-    "date": pl.Date, "time": pl.Time,    "at": pl.Datetime("us"), "at_utc": pl.Datetime("ns", "UTC"), "decimal": pl.Decimal(20, 4),
+    "text": pl.String, "enum": pl.Enum(["a", "b"]), "category": pl.Categorical(), "date": pl.Date,
+    "time": pl.Time, "at": pl.Datetime("us"), "at_utc": pl.Datetime("ns", "UTC"),
+    "decimal": pl.Decimal(20, 4),
 }  # fmt: skip
 NESTED_TYPES = {
     "list": pl.List(pl.Int64),
@@ -81,6 +89,37 @@ class TestJsonLines(SinkConformance):
     def read_back(self, frame: pl.DataFrame) -> pl.DataFrame:
         value = pl.col("value")
         return frame.with_columns(pl.when(value.is_finite()).then(value))
+
+
+class _OnPostgres:
+    """Awkward names of schema and table; numbers and texts as PostgreSQL holds them."""
+
+    dsn: str
+
+    @pytest.fixture(autouse=True)
+    def _server(self, postgres: PostgresServer) -> None:
+        self.dsn = postgres.dsn
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES, "bytes": pl.Binary}
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        """Found in columns before they are sent; refused by the server's constraint."""
+        return [{"name": "a\0b"}, {"name": "forbidden"}]
+
+
+class TestPostgresAppend(_OnPostgres, SinkConformance, RefusingSinkConformance, BreakableSinkConformance):
+    def target(self) -> ProxiedTarget:
+        return ProxiedTarget(self.dsn)
+
+
+class TestPostgresUpsert(
+    _OnPostgres, SinkConformance, RefusingSinkConformance, BreakableSinkConformance, UpsertSinkConformance
+):
+    key = ("id",)
+
+    def target(self) -> ProxiedTarget:
+        return ProxiedTarget(self.dsn, key="id")
 
 
 @pytest.mark.parametrize("sink", [Parquet, Csv, JsonLines])

@@ -1,0 +1,118 @@
+"""A PostgreSQL table as the sink finds it at start, and how rows get into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import polars as pl
+
+from streamcore.batch import OP, OP_DELETE, OP_UPDATE_BEFORE
+from streamcore.errors import BadConfig, Permanent, did_you_mean
+from streamcore.sinks.postgres_columns import ColumnChecks, ColumnPair, TableColumn
+from streamcore.sinks.postgres_copy import CopyStream
+from streamcore.sinks.postgres_statements import DELETED, STAGE, TABLE_COLUMNS, Statements
+from streamcore.systems.postgres import Session
+
+_LOCK = "select pg_advisory_xact_lock(7236278263)"  # two workers that start at once must not both create
+
+
+class Description(Protocol):
+    """What the user said about the table."""
+
+    @property
+    def table(self) -> str: ...
+    @property
+    def schema(self) -> str | None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def keys(self) -> tuple[str, ...]: ...
+    @property
+    def statements(self) -> Statements: ...
+    def plan(self, columns: pl.Schema) -> list[str]: ...
+
+
+class Table:
+    """``checks`` finds rows that can't be stored; :meth:`write` stores the others."""
+
+    def __init__(self, sink: Description, pairs: Sequence[ColumnPair]) -> None:
+        self._sink, self._sql = sink, sink.statements
+        self._columns = [pair.table for pair in pairs]
+        self.checks = ColumnChecks(pairs, sink.keys)
+        if sink.keys:
+            pairs = [*pairs, ColumnPair(TableColumn(DELETED, "bool", "boolean"), pl.Boolean())]
+        self._stream = CopyStream(pairs)
+
+    @classmethod
+    async def prepare(cls, session: Session, sink: Description, columns: pl.Schema) -> Table:
+        """Make what is missing and meet the columns: BadConfig or Permanent with the remedy."""
+        await _create_missing(session, sink, columns)
+        found, filled = await _table_columns(session, sink.statements.target)
+        for name in columns.names():
+            if name not in found:
+                raise BadConfig(
+                    f"the table has no column {name!r}",
+                    where=sink.name,
+                    allowed=found,
+                    fix=did_you_mean(name, found) or "add it, or drop it from the stream",
+                )
+        for name, column in found.items():
+            if column.required and name not in filled and name not in columns:
+                raise BadConfig(
+                    f"the table's column {name!r} may not be null and has no default",
+                    where=sink.name,
+                    fix="add it to the stream or give it a default",
+                )
+        return cls(sink, [ColumnPair(found[name], dtype) for name, dtype in columns.items()])
+
+    async def begin(self, session: Session) -> None:
+        """What each new session needs; checks that the key has its unique index."""
+        if self._sink.keys:
+            await session.run(self._sql.create_stage(self._columns))
+            await session.run("explain " + self._sql.merge(self._columns)[1])
+
+    async def write(self, session: Session, frame: pl.DataFrame) -> None:
+        """The rows of *frame* (with hidden columns, in order) inside of the session's transaction."""
+        stream = self._stream
+        if not self._sink.keys:
+            target = self._sink.table, self._sink.schema
+            await session.copy(*target, stream.columns, stream.form, stream.of(frame))
+            return
+        last = frame.unique(self._sink.keys, keep="last", maintain_order=True)
+        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(DELETED)
+        await session.copy(STAGE, None, stream.columns, stream.form, stream.of(last.with_columns(gone)))
+        for statement in self._sql.merge(self._columns):
+            await session.run(statement)
+
+
+async def _table_columns(session: Session, target: str) -> tuple[dict[str, TableColumn], set[str]]:
+    """The columns that can be written, and the names of those that the server fills when they are not."""
+    found, filled = {}, set()
+    for row in await session.rows(TABLE_COLUMNS, target):
+        name, kind, shown, is_enum, length, required, has_default, generated = row
+        if not generated:
+            size = length if isinstance(length, int) else None
+            column = TableColumn(str(name), str(kind), str(shown), bool(is_enum), size, bool(required))
+            found[column.name] = column
+        if has_default:
+            filled.add(str(name))
+    return found, filled
+
+
+async def _create_missing(session: Session, sink: Description, columns: pl.Schema) -> None:
+    positions, target = sink.statements.positions, sink.statements.target
+    for statement in sink.plan(columns):
+        name = target if statement.startswith(f"create table if not exists {target} ") else positions
+        try:
+            async with session.transaction():
+                ((missing,),) = await session.rows("select to_regclass($1::text) is null", name)
+                if missing:
+                    await session.rows(_LOCK)
+                    await session.run(statement)
+        except Permanent as error:
+            raise Permanent(
+                f"can't make the table {name}: {error.what}",
+                where=sink.name,
+                fix=f"run it as its owner: {statement}",
+            ) from None
