@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -25,10 +25,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from batch_adapters.column_names import unique_names
-from batch_adapters.files import InputFile, first_line, reading
+from batch_adapters.files import InputFile, reading
 from streamcore.batch import FrameChunk, PartitionId
 from streamcore.contracts import Split
-from streamcore.errors import BadConfig, Permanent, StreamcoreError, did_you_mean
+from streamcore.errors import BadConfig, Permanent, did_you_mean
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet
@@ -62,31 +62,22 @@ class SheetLayout:
     end: int
 
 
-@contextmanager
-def _calamine(file: InputFile) -> Iterator[None]:
-    """Translate calamine's errors; its Rust code panics on some broken files."""
-    with reading(file):
-        try:
-            yield
-        except (StreamcoreError, OSError):
-            raise
-        except BaseException as error:
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise Permanent(
-                "the workbook is broken, protected or not supported",
-                where=str(file.path),
-                got=type(error).__name__ if not isinstance(error, Exception) else first_line(error),
-            ) from error
+def _calamine(file: InputFile) -> AbstractContextManager[None]:
+    """Translate errors of calamine and zipfile: whatever they raise, the workbook is at fault."""
+    return reading(file, "the workbook is broken, protected or not supported", (Exception,))
 
 
 def _check_size(file: InputFile, limit: int) -> None:
-    """BadConfig when the workbook's content is above *limit* bytes."""
-    size = file.size
+    """BadConfig when the workbook's content is above *limit* bytes; Permanent when it lies about its size."""
+    size, lying = file.size, None
     with _calamine(file):
         if zipfile.is_zipfile(file.path):
             with zipfile.ZipFile(file.path) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
+                # calamine believes neither sizes nor limits: an entry longer than it says fails its check sum.
+                lying = archive.testzip() if size <= limit else None
+    if lying is not None:
+        raise Permanent("the workbook is broken", where=str(file.path), got=f"bad check sum of {lying}")
     if size > limit:
         raise BadConfig(
             f"the workbook holds {size} bytes, above max_piece_bytes={limit}",

@@ -59,10 +59,13 @@ class InputFile:
 
 
 @contextmanager
-def reading(file: InputFile, broken: str = "the file is broken") -> Iterator[None]:
-    """Translate errors of reading *file*: gone or forbidden is Permanent, other I/O errors are Transient.
+def reading(
+    file: InputFile, broken: str = "the file is broken", library_errors: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Translate errors of reading *file*: gone, forbidden or damaged is Permanent, other I/O is Transient.
 
-    Libraries report damaged content as an OSError without an ``errno``: Permanent, with *broken* as text.
+    Damaged (*broken* says it in words) is what *library_errors* tell, an OSError without an ``errno``,
+    and a panic of a library in Rust, which is no Exception.
     """
     try:
         yield
@@ -73,9 +76,15 @@ def reading(file: InputFile, broken: str = "the file is broken") -> Iterator[Non
             "the file can no longer be read", where=str(file.path), got=error.strerror or type(error).__name__
         ) from error
     except OSError as error:
-        if error.errno is None:
-            raise Permanent(broken, where=str(file.path), got=first_line(error)) from error
-        raise Transient("reading failed", where=str(file.path), got=error.strerror) from error
+        if error.errno is not None:
+            raise Transient("reading failed", where=str(file.path), got=error.strerror) from error
+        raise Permanent(broken, where=str(file.path), got=first_line(error)) from error
+    except library_errors as error:
+        raise Permanent(broken, where=str(file.path), got=first_line(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise Permanent(broken, where=str(file.path)) from error
 
 
 def first_line(error: BaseException, length: int = 160) -> str:

@@ -3,22 +3,26 @@
 A row group is read column by column in small batches, so that memory is bounded by what one batch
 needs; a group above ``max_piece_bytes`` is refused before anything is read. Resuming skips whole row
 groups and drops the rows before the position in the one that holds it.
+
+Writers don't always check text: a row with a String that is not UTF-8 is refused ("encoding", stage
+"read"); its original is the row as Arrow, with its strings as binary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from batch_adapters.files import InputFile, first_line, reading
-from streamcore.batch import FrameChunk, PartitionId
+from batch_adapters.files import InputFile, reading
+from streamcore.batch import OFFSET, SUB, FrameChunk, Int64s, Original, PartitionId, Rejects, arrow_bytes
 from streamcore.contracts import Split
 from streamcore.errors import BadConfig, Permanent
 
@@ -42,18 +46,10 @@ class RowGroup:
     nbytes: int
 
 
-@contextmanager
-def _parquet(file: InputFile) -> Iterator[None]:
-    """Translate pyarrow's errors."""
-    with reading(file, "the Parquet file is broken or cut off"):
-        try:
-            yield
-        except (pa.ArrowException, pl.exceptions.PolarsError) as error:
-            raise Permanent(
-                "the Parquet file is broken, cut off or not supported",
-                where=str(file.path),
-                got=first_line(error),
-            ) from error
+def _parquet(file: InputFile) -> AbstractContextManager[None]:
+    """Translate errors of pyarrow and polars."""
+    text = "the Parquet file is broken, cut off or not supported"
+    return reading(file, text, (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError))
 
 
 def _open(file: InputFile) -> pq.ParquetFile:
@@ -158,10 +154,20 @@ class ParquetReader:
                     break
             if not batches:
                 return None
-            frame = _frame(pa.Table.from_batches(batches))
-        first, self._position = self._position, self._position + frame.height
-        offsets = np.arange(first, self._position, dtype=np.int64)
-        return FrameChunk(self._source, offsets, frame, first=first, end=self._position)
+            table = pa.Table.from_batches(batches)
+            first, self._position = self._position, self._position + table.num_rows
+            return self._chunk(table, np.arange(first, self._position, dtype=np.int64))
+
+    def _chunk(self, table: pa.Table, offsets: Int64s) -> FrameChunk:
+        first, end = int(offsets[0]), self._position
+        try:
+            table.validate(full=True)
+        except pa.ArrowInvalid:
+            raw = table.cast(_as_binary(table.schema))
+            raw.validate(full=True)
+            frame, bad = _decoded(_frame(raw), _frame(table.schema.empty_table()).schema)
+            return ParquetChunk(self._source, offsets, frame, _frame(raw), bad, first=first, end=end)
+        return FrameChunk(self._source, offsets, _frame(table), first=first, end=end)
 
     def _read_batches(self, position: int) -> Iterator[pa.RecordBatch]:
         """The rows from *position* on."""
@@ -185,3 +191,55 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame.with_columns(pl.selectors.categorical().cast(pl.String), pl.selectors.enum().cast(pl.String))
+
+
+class ParquetChunk(FrameChunk):
+    """Rows of which some are refused; ``raw`` holds all of them, with strings as binary."""
+
+    __slots__ = ("_all", "_raw")
+
+    def __init__(
+        self,
+        source: PartitionId,
+        offsets: Int64s,
+        frame: pl.DataFrame,
+        raw: pl.DataFrame,
+        bad: npt.NDArray[np.bool_],
+        *,
+        first: int,
+        end: int,
+    ) -> None:
+        self._all, self._raw = offsets, raw
+        rows = pl.DataFrame({OFFSET: offsets[bad], SUB: np.zeros(int(bad.sum()), np.uint32)})
+        rejects = Rejects.of(rows, "read", "encoding", "a string of the row is not valid UTF-8")
+        super().__init__(source, offsets[~bad], frame.filter(~bad), first=first, end=end, rejects=rejects)
+
+    def original(self, offset: int) -> Original:
+        """The row as Arrow; its strings are binary."""
+        return Original(arrow_bytes(self._raw[int(np.searchsorted(self._all, offset))]), "arrow")
+
+
+def _as_binary(schema: pa.Schema) -> pa.Schema:
+    """*schema* with its strings as binary, which need not be valid text."""
+    texts = (pa.string(), pa.large_string(), pa.string_view())
+    plain = [
+        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema
+    ]
+    return pa.schema([f.with_type(pa.large_binary()) if f.type in texts else f for f in plain])
+
+
+def _decoded(raw: pl.DataFrame, schema: pl.Schema) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
+    """*raw* with its binary columns as the strings that *schema* says, and which rows can't be."""
+    texts = [name for name, dtype in raw.schema.items() if dtype == pl.Binary and schema[name] == pl.String]
+    frame = raw.with_columns(
+        pl.Series(name, [_text(value) for value in raw[name]], pl.String) for name in texts
+    )
+    wrong = [(frame[name].is_null() & raw[name].is_not_null()).to_numpy() for name in texts]
+    return frame, np.logical_or.reduce(wrong) if wrong else np.zeros(raw.height, bool)
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
