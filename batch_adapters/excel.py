@@ -74,7 +74,7 @@ def _check_size(file: InputFile, limit: int) -> None:
         if zipfile.is_zipfile(file.path):
             with zipfile.ZipFile(file.path) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
-                # calamine believes neither sizes nor limits: an entry longer than it says fails its check sum.
+                # calamine checks no sizes itself; an entry that is longer than it says fails its check sum.
                 lying = archive.testzip() if size <= limit else None
     if lying is not None:
         raise Permanent("the workbook is broken", where=str(file.path), got=f"bad check sum of {lying}")
