@@ -57,6 +57,7 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
         broker_heartbeat_interval=min(3.0, options.session_timeout / 3),
         consumer_auto_offset_reset=options.start,
         consumer_group_instance_id=options.instance_id,
+        consumer_max_fetch_size=options.fetch_max_bytes,
         stream_buffer_maxsize=2,
         stream_wait_empty=True,
         store="memory://",

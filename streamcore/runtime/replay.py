@@ -18,6 +18,7 @@ import polars as pl
 
 from streamcore.batch import PartitionId
 from streamcore.contracts import BoundedSource
+from streamcore.deadletter.writer import TOPIC_CONFIG
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import OnProgress, Progress, Rejected, SplitProgress, Status, Summary
@@ -30,7 +31,7 @@ from streamcore.runtime.planning import StreamPlan, check_streams, plan
 from streamcore.settings import Settings
 from streamcore.task import PartitionTask
 from streamcore.topology import Topology
-from streamcore.transport.embedded_broker import Broker
+from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_feed import SplitFeed
 from streamcore.transport.embedded_log import EmbeddedLog
 
@@ -159,6 +160,7 @@ async def _run(
         fetch_max_bytes=settings.limits.fetch_max_bytes,
     )
     log, metrics = EmbeddedLog(broker), Metrics()
+    broker.create(pipeline_options.redrive_topic, 1, TOPIC_CONFIG)
     began = time.monotonic()
     streams = {parts[0].source.topic: stream for stream, parts in feeds.items()}
     async with running(graph, streams, log, metrics, pipeline_options, app_options, 1) as job:
@@ -166,15 +168,18 @@ async def _run(
         def progress() -> Progress:
             return _progress(job, feeds, time.monotonic() - began)
 
+        def ended() -> bool:
+            return _fed(job, feeds) and _redriven(job, broker.topic(pipeline_options.redrive_topic))
+
         try:
-            while not _ended(job, feeds) and not stop.is_set():
+            while not ended() and not stop.is_set():
                 job.check()
                 on_progress(progress())
                 await asyncio.sleep(LOOK)
         finally:
             if pacer:
                 pacer.halt()  # or stopping would wait for the next row's time
-        interrupted = not _ended(job, feeds)
+        interrupted = not ended()
         await job.drain(settings.runtime.drain_timeout_s)
         done = progress()
         on_progress(done)
@@ -190,13 +195,18 @@ async def _run(
     )
 
 
-def _ended(job: Job, feeds: Mapping[str, Sequence[SplitFeed]]) -> bool:
+def _fed(job: Job, feeds: Mapping[str, Sequence[SplitFeed]]) -> bool:
     processed = job.pipeline.processed
     return all(
         (end := feed.end()) is not None and processed.get(feed.source, -1) >= end
         for parts in feeds.values()
         for feed in parts
     )
+
+
+def _redriven(job: Job, topic: Topic | None) -> bool:
+    processed = job.pipeline.processed
+    return topic is None or all(processed.get(log.source, -1) >= log.end for log in topic.logs)
 
 
 def _progress(job: Job, feeds: Mapping[str, Sequence[SplitFeed]], elapsed: float) -> Progress:

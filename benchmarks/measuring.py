@@ -1,0 +1,136 @@
+"""Running one program on one topic: CPU and memory of its process tree, and the output's growth."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from streamcore.transport.kafka_log import KafkaLog
+
+SAMPLE = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``cpu_us`` CPU microseconds a message, ``rate`` messages a second (first message to last result),
+    ``steady`` messages a second from 20 % to 100 % of the output, ``rss_mb`` peak of the process tree."""
+
+    name: str
+    messages: int
+    outputs: int
+    cpu_us: float
+    rate: float
+    steady: float
+    rss_mb: float
+    note: str = ""
+
+
+@dataclass
+class _Tree:
+    """CPU seconds and peak memory of a process and its children, also of those that have ended."""
+
+    root: psutil.Process
+    cpu: dict[int, float] = field(default_factory=dict)
+    peak: dict[int, int] = field(default_factory=dict)
+
+    def sample(self) -> float:
+        try:
+            processes = [self.root, *self.root.children(recursive=True)]
+        except psutil.Error:
+            processes = []
+        for process in processes:
+            try:
+                times = process.cpu_times()
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except (OSError, psutil.Error):
+                continue
+            self.cpu[process.pid] = times.user + times.system
+            peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
+            self.peak[process.pid] = int(peak)
+        return sum(self.cpu.values())
+
+
+async def measure(
+    name: str,
+    command: list[str],
+    environment: dict[str, str],
+    log: KafkaLog,
+    output: str,
+    messages: int,
+    expected: int,
+    work: Path,
+    timeout: float = 240.0,
+) -> Measured:
+    """Run *command* until *output* holds *expected* records, or for *timeout* seconds.
+
+    The program writes the file ``$T0FILE`` when it has the first message in hand; the measurement
+    begins there.
+    """
+    started = work / f"{name}.t0"
+    started.unlink(missing_ok=True)
+    with (work / f"{name}.log").open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment, "T0FILE": str(started)},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    tree = _Tree(psutil.Process(process.pid))
+    try:
+        return await _follow(name, process, tree, started, log, output, messages, expected, timeout)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+async def _follow(
+    name: str,
+    process: subprocess.Popen[bytes],
+    tree: _Tree,
+    started: Path,
+    log: KafkaLog,
+    output: str,
+    messages: int,
+    expected: int,
+    timeout: float,
+) -> Measured:
+    deadline = time.monotonic() + timeout
+    while not started.exists() and process.poll() is None and time.monotonic() < deadline:
+        tree.sample()
+        await asyncio.sleep(0.005)
+    cpu_before, began = tree.sample(), time.monotonic()
+    growth: list[tuple[float, int]] = [(began, 0)]
+    while growth[-1][1] < expected and process.poll() is None and time.monotonic() < deadline:
+        await asyncio.sleep(SAMPLE)
+        tree.sample()
+        count = sum(end for _, end in (await log.bounds(output)).values())
+        growth.append((time.monotonic(), count))
+    cpu = tree.sample() - cpu_before
+    ended, outputs = growth[-1]
+    share = outputs / expected if expected else 0.0
+    done = max(1.0, messages * share)
+    late = next(((t, n) for t, n in growth if n >= expected * 0.2), growth[0])
+    steady = (outputs - late[1]) / max(1e-9, ended - late[0]) * messages / expected
+    note = "" if outputs >= expected else f"stopped at {share:.0%}"
+    return Measured(
+        name,
+        messages,
+        outputs,
+        cpu * 1e6 / done,
+        done / (ended - began),
+        steady,
+        sum(tree.peak.values()) / 1024,
+        note,
+    )

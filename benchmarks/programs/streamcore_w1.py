@@ -1,0 +1,58 @@
+"""W1 on streamcore: a worker with dead letters, row positions in the headers, and the e-mail rule."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import streamcore as sc
+from streamcore.batch import Chunk
+from streamcore.runtime.pipeline import Pipeline
+from streamcore.runtime.worker import run_worker
+from streamcore.settings import Settings
+
+
+class User(sc.Event):
+    event_id: int
+    user_id: int
+    email: str
+    age: int
+    salary: float
+    action: str
+    ts: int
+
+
+topology = sc.Topology(os.environ.get("GROUP", "w1"))
+(
+    topology.stream("users", User, key="user_id", event_time="ts", topic=os.environ.get("IN", "users"))
+    .filter("age >= 18")
+    .validate(sc.rules.email("email", severity="warning"))
+    .add_column("age_group", "case when age < 30 then 'Young' when age < 50 then 'Middle' else 'Senior' end")
+    .to(sc.sinks.Topic(os.environ.get("OUT", "adults")))
+)
+
+
+def tell_the_first_chunk() -> None:
+    """Write $T0FILE when the first message is in hand: where the measurement begins."""
+    process = Pipeline.process
+
+    async def timed(self: Pipeline, chunk: Chunk) -> None:
+        if len(chunk):
+            Path(os.environ["T0FILE"]).write_text(str(time.time()))
+            Pipeline.process = process  # type: ignore[method-assign]
+        await process(self, chunk)
+
+    Pipeline.process = timed  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    if "T0FILE" in os.environ:
+        tell_the_first_chunk()
+    broker = {"url": f"kafka://{os.environ['BROKER']}"}
+    state = {"dir": os.environ["WORK"]}
+    limits = {"memory_mb": int(os.environ.get("MEMORY_MB", "64"))}
+    run_worker(
+        topology,
+        Settings.model_validate({"broker": broker, "state": state, "limits": limits, "http": {"port": 0}}),
+    )
