@@ -1,0 +1,241 @@
+"""The topic sink on a log that the test holds in its hand."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from datetime import datetime, timezone
+
+import numpy as np
+import polars as pl
+import pytest
+
+from streamcore.batch import Batch, FrameChunk, PartitionId, Range, RecordChunk, hide
+from streamcore.contracts import FlushReason, Records, Sink, SinkContext
+from streamcore.errors import BadConfig, Permanent, Transient
+from streamcore.sinks.topic import Topic
+
+A, B = PartitionId("in", 0, "cluster/uuid"), PartitionId("in", 1, "cluster/uuid")
+COLUMNS = pl.Schema({"id": pl.Int64, "who": pl.String})
+
+
+class HandLog:
+    """Keeps what is appended; the test says when it is acknowledged."""
+
+    def __init__(self, topics: tuple[str, ...] = ("out",)) -> None:
+        self.topics = set(topics)
+        self.appended: list[Records] = []
+        self.acks: list[asyncio.Future[None]] = []
+        self.made: list[tuple[str, int, Mapping[str, str]]] = []
+
+    async def bounds(self, topic: str) -> Mapping[int, Range]:
+        return {0: Range(0, 0)} if topic in self.topics else {}
+
+    async def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
+        self.made.append((topic, partitions, config))
+        return True
+
+    async def append(self, topic: str, records: Records) -> Awaitable[None]:
+        self.appended.append(records)
+        self.acks.append(asyncio.get_running_loop().create_future())
+        return self.acks[-1]
+
+    def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+
+
+def context(
+    log: HandLog,
+    columns: pl.Schema = COLUMNS,
+    key: tuple[str, ...] = (),
+    event_time: str | None = None,
+) -> SinkContext:
+    async def refuse(batch, rejects):
+        raise AssertionError
+
+    return SinkContext(
+        topology="t", sink="topic:out", columns=columns, key=key, event_time=event_time,
+        clock=lambda: 1_700_000_000.0, owner="w", refuse=refuse, memory_limit=1 << 20,
+        crash_point=lambda name: None, log=log,
+    )  # fmt: skip
+
+
+def batch(start: int, count: int, source: PartitionId = A, **columns: object) -> Batch:
+    offsets = np.arange(start, start + count, dtype=np.int64)
+    keys = [b"k%d" % i for i in offsets]
+    chunk = RecordChunk(source, offsets, [b"v"] * count, first=start, end=start + count, keys=keys,
+                        timestamps=offsets + 5_000)  # fmt: skip
+    frame = pl.DataFrame({"id": offsets, "who": [f"w{i}" for i in offsets], **columns})
+    return Batch(hide(frame, offsets), {source: Range(start, start + count)}, chunk)
+
+
+async def writer(log: HandLog, sink: Topic | None = None, **options):
+    live = (sink or Topic("out")).writer(context(log, **options))
+    await live.start()
+    await live.open({A: 0, B: 0})
+    return live
+
+
+async def test_rows_become_records_with_key_time_and_where_they_came_from():
+    log = HandLog()
+    live = await writer(log, Topic("out", key="who"))
+    await live.write(batch(7, 2))
+    (records,) = log.appended
+    assert records.values.to_pylist() == [b'{"id":7,"who":"w7"}', b'{"id":8,"who":"w8"}']
+    assert records.keys.to_pylist() == [b"w7", b"w8"]
+    assert records.timestamps.tolist() == [5_007, 5_008]
+    source, offset = records.headers
+    assert source == ("sc-source", b"cluster/uuid/0")
+    assert [struct.unpack(">qI", v) for v in offset[1].to_pylist()] == [(7, 0), (8, 0)]
+
+
+@pytest.mark.parametrize(
+    ("sink", "stream_key", "expected"),
+    [
+        (Topic("out"), ("who",), [b"w1"]),
+        (Topic("out", key=["who", "id"]), (), [b"w1|1"]),
+        (Topic("out", key="id"), ("who",), [b"1"]),
+        (Topic("out"), (), [b"k1"]),
+    ],
+    ids=["the stream's key", "several columns", "a column of its own", "the source record's key"],
+)
+async def test_the_key_of_a_record(sink, stream_key, expected):
+    log = HandLog()
+    live = await writer(log, sink, key=stream_key)
+    await live.write(batch(1, 1))
+    assert log.appended[0].keys.to_pylist() == expected
+
+
+async def test_rows_of_a_columnar_source_without_a_key_have_none():
+    log = HandLog()
+    live = await writer(log)
+    frame = pl.DataFrame({"id": [1], "who": ["w"]})
+    chunk = FrameChunk(A, np.array([1]), frame, first=1, end=2)
+    await live.write(Batch(hide(frame, np.array([1])), {A: Range(1, 2)}, chunk))
+    assert log.appended[0].keys is None
+    assert log.appended[0].timestamps.tolist() == [1_700_000_000_000]
+
+
+async def test_the_event_time_is_the_records_time_but_never_before_1970():
+    log = HandLog()
+    columns = pl.Schema({**COLUMNS, "at": pl.Datetime("us", "UTC")})
+    live = await writer(log, columns=columns, event_time="at")
+    times = [datetime(2026, 1, 1, tzinfo=timezone.utc), None, datetime(1960, 1, 1, tzinfo=timezone.utc)]
+    await live.write(batch(0, 3, at=pl.Series(times, dtype=pl.Datetime("us", "UTC"))))
+    assert log.appended[0].timestamps.tolist() == [1_767_225_600_000, 1_700_000_000_000, 0]
+
+
+async def test_only_what_is_acknowledged_is_confirmed_in_order():
+    log = HandLog()
+    live = await writer(log)
+    for start in (0, 10):
+        await live.write(batch(start, 10))
+    assert await live.flush(FlushReason.IDLE) == {A: 0, B: 0}
+    log.acks[1].set_result(None)
+    assert await live.flush(FlushReason.TIMER) == {A: 0, B: 0}
+    log.acks[0].set_result(None)
+    assert await live.flush(FlushReason.IDLE) == {A: 20, B: 0}
+
+
+async def test_a_batch_without_rows_is_confirmed_behind_those_before_it():
+    log = HandLog()
+    live = await writer(log)
+    await live.write(batch(0, 5))
+    await live.write(batch(5, 0))
+    empty = batch(5, 5)
+    await live.write(empty.with_frame(empty.frame.clear()))
+    assert len(log.appended) == 1
+    assert (await live.flush(FlushReason.IDLE))[A] == 0
+    log.acks[0].set_result(None)
+    assert (await live.flush(FlushReason.IDLE))[A] == 10
+
+
+@pytest.mark.parametrize("reason", [FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE])
+async def test_lasting_flushes_wait_for_every_acknowledgement(reason):
+    log = HandLog()
+    live = await writer(log)
+    await live.write(batch(0, 5))
+    flush = asyncio.ensure_future(live.flush(reason))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not flush.done()
+    log.acks[0].set_result(None)
+    assert (await flush)[A] == 5
+
+
+async def test_after_a_failed_send_nothing_behind_it_is_confirmed_until_all_is_sent_again():
+    log = HandLog()
+    live = await writer(log)
+    for start in (0, 10):
+        await live.write(batch(start, 10))
+    log.acks[0].set_exception(Transient("lost"))
+    log.acks[1].set_result(None)
+    with pytest.raises(Transient):
+        await live.flush(FlushReason.TIMER)
+    assert (await live.flush(FlushReason.IDLE))[A] == 0
+    again = [r.values.to_pylist()[0] for r in log.appended[2:]]
+    assert again == [b'{"id":0,"who":"w0"}', b'{"id":10,"who":"w10"}']
+    for ack in log.acks[2:]:
+        ack.set_result(None)
+    assert (await live.flush(FlushReason.END))[A] == 20
+
+
+async def test_a_write_that_raised_is_not_noted_twice():
+    log = HandLog()
+    live = await writer(log)
+    real = log.append
+
+    async def fails(topic, records):
+        log.append = real
+        raise Transient("full")
+
+    log.append = fails
+    with pytest.raises(Transient):
+        await live.write(batch(0, 5))
+    await live.write(batch(0, 5))
+    log.acks[0].set_result(None)
+    assert (await live.flush(FlushReason.END))[A] == 5
+    assert len(log.appended) == 1
+
+
+async def test_released_partitions_are_forgotten():
+    log = HandLog()
+    live = await writer(log)
+    await live.write(batch(0, 5))
+    await live.write(batch(0, 5, B))
+    await live.release([A])
+    log.acks[1].set_result(None)
+    assert await live.flush(FlushReason.END) == {B: 5}
+
+
+async def test_a_missing_topic_stops_the_start_unless_it_is_to_be_made():
+    with pytest.raises(Permanent, match="does not exist; create it, or set create=True"):
+        await Topic("gone").writer(context(HandLog())).start()
+    log = HandLog()
+    await Topic("gone", create=True, partitions=3).writer(context(log)).start()
+    assert log.made == [("gone", 3, {"message.timestamp.type": "LogAppendTime"})]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Topic("t", key="whoo").check(COLUMNS), "key column 'whoo'.*did you mean 'who'"),
+        (lambda: Topic("t", key="l").check(pl.Schema({"l": pl.List(pl.Int64)})), "'l' can't be a key"),
+        (lambda: Topic("t").check(pl.Schema({"o": pl.Object})), "'o' has a type"),
+        (lambda: Topic("t", format="jsn"), "unknown format.*did you mean 'json'"),
+        (lambda: Topic(""), "needs the name"),
+        (lambda: Topic("t", partitions=0), "at least 1"),
+    ],
+)
+def test_a_wrong_description_is_refused_at_load(make, message):
+    with pytest.raises(BadConfig, match=message):
+        make()
+
+
+def test_its_description():
+    sink = Topic("out")
+    assert isinstance(sink, Sink)
+    assert (sink.name, sink.topic, sink.abilities.stores_positions) == ("topic:out", "out", False)
