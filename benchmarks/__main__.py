@@ -72,7 +72,7 @@ def show(title: str, results: Sequence[Measured]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("what", nargs="*", default=["w1"], choices=["w1"])
+    parser.add_argument("what", nargs="?", default="w1", choices=["w1"])
     parser.add_argument("--only", action="append", choices=list(PEERS))
     parser.add_argument("--messages", type=int)
     parser.add_argument("--partitions", type=int, default=4)

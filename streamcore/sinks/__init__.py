@@ -2,5 +2,6 @@
 
 from streamcore.sinks.files import Csv, JsonLines, Parquet
 from streamcore.sinks.postgres import Postgres
+from streamcore.sinks.topic import Topic
 
-__all__ = ["Csv", "JsonLines", "Parquet", "Postgres"]
+__all__ = ["Csv", "JsonLines", "Parquet", "Postgres", "Topic"]
