@@ -43,14 +43,18 @@ ALLOWED = (
 )
 _INT64 = 1 << 63
 _WRAPPERS = frozenset({"function-after", "function-before", "function-wrap"})
-_PYTHON_STRING_OPTIONS = (
+_STRING_OPTIONS = (
     "str_strip_whitespace",
     "str_to_lower",
     "str_to_upper",
     "str_min_length",
     "str_max_length",
-    "regex_engine",
 )
+_PYTHON_OPTIONS = {
+    "regex_engine": "python-re",
+    "extra_fields_behavior": "forbid",
+    "allow_inf_nan": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +128,11 @@ class ModelCompiler:
             self.needs_python = True
             node = self._resolve(node["schema"])
         config = node.get("config") or {}
-        if any(config.get(option) for option in _PYTHON_STRING_OPTIONS):
-            self.needs_python = True
-        if (
-            node.get("custom_init")
-            or node.get("post_init")
-            or config.get("extra_fields_behavior") == "forbid"
+        if any(config.get(option) for option in _STRING_OPTIONS) or any(
+            config.get(option) == value for option, value in _PYTHON_OPTIONS.items()
         ):
+            self.needs_python = True
+        if node.get("custom_init") or node.get("post_init"):
             self.needs_python = True
         inner = self._resolve(node["schema"])
         while inner["type"] in _WRAPPERS:
@@ -196,12 +198,10 @@ class ModelCompiler:
 
     def _float_type(self, node: Node, where: str) -> _Kind:
         doubts = self._bounds(node, lambda v: True)
-        if (
-            doubts
-            or node.get("allow_inf_nan") is False
-            or not self.model.model_config.get("allow_inf_nan", True)
-        ):
-            doubts.append(lambda e: ~e.is_finite())  # polars sorts NaN above all numbers, pydantic refuses it
+        if node.get("allow_inf_nan") is False:
+            doubts.append(lambda e: ~e.is_finite())
+        elif doubts:  # polars sorts NaN above all numbers, pydantic compares it false
+            doubts.append(lambda e: e.is_nan())
         if node.get("multiple_of") is not None:
             self.needs_python = True
         return _Kind(pl.Float64(), doubts)

@@ -33,9 +33,7 @@ class Event(BaseModel):
     Fields may be filled by alias or by name. Unknown input fields are ignored unless the model forbids them.
     """
 
-    model_config = ConfigDict(
-        populate_by_name=True, val_json_bytes="base64", ser_json_bytes="base64", use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(populate_by_name=True, val_json_bytes="base64", ser_json_bytes="base64")
 
 
 class Refusal(NamedTuple):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import builtins
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -162,29 +163,31 @@ def expression(text: str, **options: Unpack[RuleOptions]) -> Rule:
 
 def from_dict(given: Mapping[str, Any]) -> Rule:
     """A rule from configuration: rule_type, column, parameters, rule_id, name, severity, on_fail."""
-    for key in given:
-        if key not in _KEYS:
-            raise BadConfig("unknown key of a rule", got=key, allowed=_KEYS, fix=did_you_mean(key, _KEYS))
+    _known(given, _KEYS, "unknown key of a rule")
     kind = str(given.get("rule_type"))
-    if kind not in _COMPILERS:
-        raise BadConfig("unknown rule_type", got=kind, allowed=_COMPILERS, fix=did_you_mean(kind, _COMPILERS))
-    where = str(given.get("rule_id") or kind)
+    if kind not in _WRITTEN:
+        raise BadConfig("unknown rule_type", got=kind, allowed=_WRITTEN, fix=did_you_mean(kind, _WRITTEN))
+    where = f"rule {given.get('rule_id') or kind!r}"
     parameters = given.get("parameters") or {}
     if not isinstance(parameters, Mapping):
-        raise BadConfig("parameters of a rule must be a mapping", where=where, got=parameters)
-    arguments = dict(parameters)
-    if "column" in given and kind != "expression":
-        arguments["column"] = given["column"]
-    if kind == "expression" and "expression" in arguments:
-        arguments["text"] = arguments.pop("expression")
-    try:
-        rule = _WRITTEN[kind](**arguments)
-    except TypeError as error:
-        raise BadConfig(
-            f"rule {where!r}: {str(error).replace('()', '')}", fix="correct its parameters"
-        ) from None
+        raise BadConfig(f"{where}: parameters must be a mapping", got=parameters)
+    takes = inspect.signature(_WRITTEN[kind]).parameters
+    _known(parameters, [p for p in takes if p not in ("column", "options")], f"{where}: unknown parameter")
+    arguments = {**parameters, **({"column": given["column"]} if given.get("column") is not None else {})}
+    missing = [n for n, p in takes.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    for name in missing:
+        if name not in arguments:
+            raise BadConfig(f"{where}: {name} is missing")
+    if "column" not in takes and "column" in arguments:
+        raise BadConfig(f"{where}: takes no column", fix="name the columns in the text")
     options = {k: given[k] for k in ("rule_id", "name", "severity", "on_fail") if given.get(k) is not None}
-    return replace(rule, **options)
+    return replace(_WRITTEN[kind](**arguments), **options)
+
+
+def _known(given: Iterable[str], allowed: Sequence[str], what: str) -> None:
+    for key in given:
+        if key not in allowed:
+            raise BadConfig(what, got=key, allowed=allowed, fix=did_you_mean(str(key), allowed))
 
 
 _WRITTEN: Mapping[str, Callable[..., Rule]] = {

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -195,8 +196,7 @@ def test_cuts_change_nothing(form: Json, values: list[bytes | None], cuts: list[
     whole = decoder.decode(RecordChunk(SOURCE, range(len(values)), values))
     ends = sorted({min(c, len(values)) for c in cuts} | {0, len(values)})
     parts = [
-        decoder.decode(RecordChunk(SOURCE, np.arange(a, b), values[a:b]))
-        for a, b in zip(ends, ends[1:], strict=False)
+        decoder.decode(RecordChunk(SOURCE, np.arange(a, b), values[a:b])) for a, b in pairwise(ends)
     ] or [whole]
     assert pl.concat([p.frame for p in parts]).equals(whole.frame)
     assert Rejects.join([p.rejects for p in parts]).frame.equals(whole.rejects.frame)
