@@ -85,7 +85,7 @@ def run(block: Block, folder: Path, namespace: dict[str, object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
     if block.language == "python":
-        exec(compile(block.text, str(block), "exec"), namespace)
+        exec(compile(block.text, str(block), "exec", dont_inherit=True), namespace)
     elif block.language == "yaml":
         settings = folder / "block.yaml"
         settings.write_text(block.text, encoding="utf-8")

@@ -1,6 +1,7 @@
 """What the documentation shows works: every code block is run, or says why not and is still parsed."""
 
 import re
+import sys
 
 import pytest
 
@@ -22,9 +23,14 @@ def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch):
     if todo:
         prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [n for n in sys.modules if n.partition(".")[0] == "topologies"]:
+        monkeypatch.delitem(sys.modules, name)  # those of the repository are not the page's
     namespace = {"__name__": "page"}
     for block in todo:
         run(block, tmp_path, namespace)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "topologies"]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
