@@ -57,7 +57,17 @@ def context(sink: Sink, columns: pl.Schema) -> SinkContext:
         raise AssertionError("no row is bad")
 
     return SinkContext(
-        "bench", sink.name, columns, (), None, time.time, "bench", refuse, 64 * 2**20, lambda _: None, cast(Log, None)
+        "bench",
+        sink.name,
+        columns,
+        (),
+        None,
+        time.time,
+        "bench",
+        refuse,
+        64 * 2**20,
+        lambda _: None,
+        cast(Log, None),
     )
 
 

@@ -34,6 +34,11 @@ class PostgresTarget:
         await self._connection.execute(f"drop schema if exists {schema} cascade; create schema {schema}")
         await self._connection.execute(f"create table {schema}.{self._quoted(self._table)} {COLUMN_TEXT}")
 
+    async def reconnect(self) -> None:
+        """After the server was away."""
+        self._connection.terminate()
+        self._connection = await asyncpg.connect(self._dsn)
+
     @staticmethod
     def _quoted(name: str) -> str:
         return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,282 @@
+"""Sinks under faults: no row lost, none doubled, whoever dies, hangs or is cut off, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import polars as pl
+import pytest
+
+from streamcore.contracts import FlushReason, SinkWriter
+from streamcore.errors import Permanent, Transient
+from streamcore.sinks import Csv, JsonLines, Parquet
+from streamcore.sinks.files import _FileSink
+from streamcore.testing.sink_world import (
+    COLUMNS,
+    ORDERS,
+    World,
+    assert_same_rows,
+    batches_of,
+    deliver,
+    frame_of,
+)
+from tests.conformance.postgres_targets import ProxiedTarget
+from tests.conformance.sink_targets import FolderTarget, read_parquet
+from tests.faults.sink_worker import FENCED_EXIT
+from tests.services.postgres import PostgresServer
+
+ROWS = 3000
+
+
+class Worker:
+    """One life of ``sink_worker``."""
+
+    def __init__(self, crash: str = "", **spec: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.sink_worker", json.dumps({"rows": ROWS, **spec})],
+            env={**os.environ, "STREAMCORE_CRASH_POINT": crash, "POLARS_MAX_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, word: str) -> None:
+        assert self._process.stdout is not None
+        assert any(line.startswith(word) for line in self._process.stdout), f"it ended without {word!r}"
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self) -> int:
+        """Its exit code; negative for a signal."""
+        self._process.communicate(timeout=60)
+        return self._process.returncode
+
+
+# ---- kill -9, files
+
+
+def ids_in(folder: Path) -> list[int]:
+    return sorted(pl.read_parquet(folder / "**/*.parquet", columns=["id"])["id"].to_list())
+
+
+@pytest.mark.parametrize("point", ["files.before_seal", "files.after_seal", "files.after_outputs"])
+@pytest.mark.parametrize("at", [1, 3])
+def test_files_after_kill_9_at_a_crash_point(tmp_path: Path, point: str, at: int) -> None:
+    target = str(tmp_path / "out")
+    dead = Worker(f"{point}:{at}", sink="files", target=target, cut=170, owner="dead").end()
+    assert dead == -signal.SIGKILL, "a run that ended before its fault is invalid"
+    assert Worker(sink="files", target=target, cut=113, owner="heir").end() == 0
+    assert ids_in(tmp_path / "out") == list(range(ROWS))
+    litter = [path for path in (tmp_path / "out").rglob(".*") if path.is_file()]
+    assert not litter, "what the dead owner left aside is cleared away"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_files_after_kill_9_at_random(tmp_path: Path, seed: int) -> None:
+    target, dice, killed = str(tmp_path / "out"), random.Random(seed), 0
+    for life in range(5):
+        worker = Worker(sink="files", target=target, cut=dice.randint(3, 40), owner=f"life-{life}")
+        worker.wait_for("open")
+        time.sleep(dice.random() * 0.15)
+        worker.signal(signal.SIGKILL)
+        killed += worker.end() == -signal.SIGKILL
+    assert killed, "a run that ended before its fault is invalid"
+    assert Worker(sink="files", target=target, cut=200, owner="last").end() == 0
+    assert ids_in(tmp_path / "out") == list(range(ROWS))
+
+
+# ---- kill -9 and SIGSTOP, PostgreSQL
+
+
+async def stored(dsn: str) -> list[int]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [row[0] for row in await connection.fetch("select id from orders order by id")]
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("point", ["postgres.before_commit:3", "postgres.after_commit:3"])
+async def test_postgres_after_kill_9_at_a_crash_point(postgres: PostgresServer, point: str) -> None:
+    dsn = postgres.fresh_database()
+    dead = await asyncio.to_thread(Worker(point, sink="postgres", target=dsn, cut=170, owner="dead").end)
+    assert dead == -signal.SIGKILL, "a run that ended before its fault is invalid"
+    heir = Worker(sink="postgres", target=dsn, cut=113, owner="heir")
+    assert await asyncio.to_thread(heir.end) == 0
+    assert await stored(dsn) == list(range(ROWS))
+
+
+async def test_a_zombie_that_stopped_inside_of_its_transaction_cannot_hold_the_row(
+    postgres: PostgresServer,
+) -> None:
+    """The heir ends the zombie's session after the lock time-out; woken up, the zombie writes nothing."""
+    dsn = postgres.fresh_database()
+    zombie = Worker(sink="postgres", target=dsn, cut=500, owner="zombie", stop_at="postgres.before_commit")
+    await asyncio.to_thread(zombie.wait_for, "stopped")
+    heir = Worker(sink="postgres", target=dsn, cut=700, owner="heir")
+    assert await asyncio.to_thread(heir.end) == 0
+    assert await stored(dsn) == list(range(ROWS))
+    zombie.signal(signal.SIGCONT)
+    assert await asyncio.to_thread(zombie.end) in (FENCED_EXIT, 1)
+    assert await stored(dsn) == list(range(ROWS))
+
+
+# ---- the network and the server
+
+
+async def with_world(target: ProxiedTarget | FolderTarget, test: Callable[[World], object]) -> None:
+    world = World(target, COLUMNS)
+    await target.start()
+    try:
+        await test(world)  # type: ignore[misc]
+    finally:
+        for writer in world.writers:
+            await writer.close()
+        await target.close()
+
+
+async def until_confirmed(writer: SinkWriter, position: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert await writer.flush(FlushReason.END) == {ORDERS: position}
+            return
+        except Transient:
+            assert time.monotonic() < deadline, "it did not recover in 30 s"
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("key", [None, "id"])
+async def test_a_commit_whose_reply_was_lost_is_not_repeated(
+    postgres: PostgresServer, key: str | None
+) -> None:
+    target = ProxiedTarget(postgres.dsn, key)
+
+    async def test(world: World) -> None:
+        writer = await world.writer()
+        await writer.open({ORDERS: 0})
+        await deliver(writer, batches_of(frame_of(range(50)), [20], ORDERS))
+        target.proxy.lose_reply_to(b"COMMIT")
+        with pytest.raises(Transient):
+            await writer.flush(FlushReason.END)
+        assert target.proxy.lost == 1
+        await deliver(writer, batches_of(frame_of(range(50, 60)), [], ORDERS, first=50))
+        await until_confirmed(writer, 60)
+        assert_same_rows(await target.rows(), frame_of(range(60)))
+        assert await target.positions() == {ORDERS: 60}
+
+    await with_world(target, test)
+
+
+async def test_a_half_open_connection_ends_in_a_time_out(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamcore.systems.postgres.COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr("streamcore.systems.postgres.CONNECT_SECONDS", 0.5)
+    target = ProxiedTarget(postgres.dsn)
+
+    async def test(world: World) -> None:
+        writer = await world.writer()
+        await writer.open({ORDERS: 0})
+        await deliver(writer, batches_of(frame_of(range(30)), [], ORDERS))
+        target.proxy.freeze()
+        for _ in range(2):
+            with pytest.raises(Transient):
+                await asyncio.wait_for(writer.flush(FlushReason.END), 10)
+        target.proxy.thaw()
+        await until_confirmed(writer, 30)
+        assert_same_rows(await target.rows(), frame_of(range(30)))
+
+    await with_world(target, test)
+
+
+async def test_the_server_is_killed_and_comes_back(own_postgres: PostgresServer) -> None:
+    """The server's disk is not asked to be safe (fsync=off), but only the server dies here, not the machine."""
+    target = ProxiedTarget(own_postgres.dsn)
+
+    async def test(world: World) -> None:
+        writer = await world.writer()
+        await writer.open({ORDERS: 0})
+        await deliver(writer, batches_of(frame_of(range(30)), [], ORDERS), FlushReason.END)
+        await deliver(writer, batches_of(frame_of(range(30, 40)), [], ORDERS, first=30))
+        await asyncio.to_thread(own_postgres.kill)
+        for _ in range(3):
+            with pytest.raises(Transient):
+                await writer.flush(FlushReason.END)
+        await asyncio.to_thread(own_postgres.start)
+        await target.reconnect()
+        await until_confirmed(writer, 40)
+        assert_same_rows(await target.rows(), frame_of(range(40)))
+
+    await with_world(target, test)
+
+
+# ---- the disk
+
+
+@pytest.mark.parametrize("kind", [Parquet, Csv, JsonLines])
+async def test_a_full_disk_stops_with_the_path_and_confirms_nothing(
+    kind: type[_FileSink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/dev/full gives the kernel's own ENOSPC to the file that polars writes to."""
+    target = FolderTarget(kind, "**/*.*", read_parquet)
+    wanted = type(target.sink.format).write
+
+    async def test(world: World) -> None:
+        writer = await world.writer()
+        await writer.open({ORDERS: 0})
+        await deliver(writer, batches_of(frame_of(range(9000)), [], ORDERS))
+        with monkeypatch.context() as patch, open("/dev/full", "wb") as full:
+            patch.setattr(type(target.sink.format), "write", lambda self, frame, _: wanted(self, frame, full))
+            with pytest.raises(Permanent, match=r"No space left.*make room") as caught:
+                await writer.flush(FlushReason.END)
+        assert str(target.folder) in str(caught.value)
+        assert await target.positions() == {ORDERS: 0}
+        assert not [
+            path for path in target.folder.rglob("*") if path.is_file() and path.stat().st_size > 1000
+        ]
+        assert await writer.flush(FlushReason.END) == {ORDERS: 9000}
+
+    await with_world(target, test)
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_failing_fsync_is_never_ignored(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = FolderTarget(Parquet, "**/*.parquet", read_parquet)
+
+    async def test(world: World) -> None:
+        writer = await world.writer("worker-1")
+        await writer.open({ORDERS: 0})
+        await deliver(writer, batches_of(frame_of(range(9)), [], ORDERS))
+        left, fsync = [after], os.fsync
+
+        def failing(descriptor: int) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            fsync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", failing)
+            if after < 5:  # outputs, their folder, the seal, its folder, the outputs' folder
+                with pytest.raises(Permanent, match="Input/output error"):
+                    await writer.flush(FlushReason.END)
+            else:
+                assert await writer.flush(FlushReason.END) == {ORDERS: 9}
+        heir = await world.writer("worker-2")
+        start = (await heir.open({ORDERS: 0}))[ORDERS]
+        await deliver(heir, batches_of(frame_of(range(start, 9)), [], ORDERS, first=start), FlushReason.END)
+        assert_same_rows(await target.rows(), frame_of(range(9)))
+
+    await with_world(target, test)
