@@ -80,7 +80,7 @@ class GroupCoordinator(Generic[Metadata]):
     ) -> None:
         self.group, self.generation = group, 0
         self._clock = clock
-        self._session_timeout, self._rebalance_timeout = session_timeout, rebalance_timeout
+        self.session_timeout, self.rebalance_timeout = session_timeout, rebalance_timeout
         self._seats: dict[str, _Seat[Metadata]] = {}
         self._round_began: float | None = None
         self._ticked = clock()
@@ -89,6 +89,11 @@ class GroupCoordinator(Generic[Metadata]):
     def members(self) -> tuple[str, ...]:
         """The members in the order in which they came."""
         return tuple(self._seats)
+
+    @property
+    def in_round(self) -> bool:
+        """Whether a rebalance is on."""
+        return self._round_began is not None
 
     def state(self, name: str) -> State:
         """Where the member *name* stands."""
@@ -138,13 +143,13 @@ class GroupCoordinator(Generic[Metadata]):
         """Drop members that were silent too long and end a round that waits too long."""
         now = self._clock()
         # When the whole process stood still nobody could beat: that time counts for no one.
-        pause = now - self._ticked - self._session_timeout / 2
+        pause = now - self._ticked - self.session_timeout / 2
         self._ticked = now
         if pause > 0:
             for seat in self._seats.values():
                 seat.seen = min(now, seat.seen + pause)
-        late = [n for n, s in self._seats.items() if now - s.seen > self._session_timeout]
-        if self._round_began is not None and now - self._round_began > self._rebalance_timeout:
+        late = [n for n, s in self._seats.items() if now - s.seen > self.session_timeout]
+        if self._round_began is not None and now - self._round_began > self.rebalance_timeout:
             late += [n for n, s in self._seats.items() if not s.joined and n not in late]
         self.drop(late)
 

@@ -50,10 +50,13 @@ class Consumer(ChunkOffsets):
         super().__init__(*args, **kwargs)
         self._broker: Broker = self.transport.broker
         self._group: Group = self._broker.group(self.app.conf.id)
+        self._group.coordinator.session_timeout = self.app.conf.broker_session_timeout
+        self._group.coordinator.rebalance_timeout = self.app.conf.broker_rebalance_timeout
         self.member = f"{self.app.conf.broker_client_id}-{uuid.uuid4()}"
         self._topics: set[str] = set()
         self._owned: set[TP] = set()
         self._generation = 0
+        self._subscribed_anew = False
         self._next: dict[TP, int] = {}
         self._readers: dict[TP, FeedReader] = {}
         self._membership: asyncio.Future[None] | None = None
@@ -68,7 +71,7 @@ class Consumer(ChunkOffsets):
         self._topics = set(topics)
         for topic in sorted(self._topics):
             self._broker.create(topic, self.app.conf.topic_partitions)
-        self._generation = 0  # what is owned was assigned for other topics
+        self._subscribed_anew = True
         self._woken.set()
         if self._membership is None:
             # Not awaited here: the assignment waits for the subscription to be done.
@@ -91,12 +94,13 @@ class Consumer(ChunkOffsets):
         while not (self.should_stop or self.app.should_stop):
             await self._woken.wait()
             self._woken.clear()
-            stable = coordinator.state(self.member) is State.STABLE
-            if not stable or not coordinator.is_current(self.member, self._generation):
+            current = coordinator.is_current(self.member, self._generation)
+            if self._subscribed_anew or not current or coordinator.in_round:
                 await self._rebalance()
 
     async def _rebalance(self) -> None:
         self.app.on_rebalance_start()
+        self._broker.let_appends_pass()
         if self._owned:
             await self.on_partitions_revoked(set(self._owned))
         await self._give_up_partitions()
@@ -112,6 +116,7 @@ class Consumer(ChunkOffsets):
     async def _join(self) -> Assignment[object]:
         coordinator = self._group.coordinator
         while True:
+            self._subscribed_anew = False
             coordinator.join(self.member, self, self.app.assignor.metadata(self._topics))
             while coordinator.state(self.member) is State.JOINED:
                 self._woken.clear()

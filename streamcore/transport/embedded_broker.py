@@ -95,7 +95,12 @@ class Broker:
 
     @classmethod
     def open(
-        cls, url: str, *, partition_bytes: int = PARTITION_BYTES, clock: Callable[[], float] = time.monotonic
+        cls,
+        url: str,
+        *,
+        partition_bytes: int = PARTITION_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Broker:
         """The broker at *url*: the one that this process has open, or a new one with these options.
 
@@ -103,7 +108,9 @@ class Broker:
         """
         url = str(URL(url))
         if url not in cls._open:
-            cls._open[url] = cls(url, partition_bytes=partition_bytes, clock=clock)
+            cls._open[url] = cls(
+                url, partition_bytes=partition_bytes, segment_bytes=segment_bytes, clock=clock
+            )
         return cls._open[url]
 
     def close(self) -> None:
@@ -208,15 +215,22 @@ class Broker:
                 wake()
             await freed.wait()
 
+    def let_appends_pass(self) -> None:
+        """A group rebalances: work that waits for room must be able to end, or its commit never comes."""
+        for freed in self._full.values():
+            freed.set()
+        self._full.clear()
+
     @property
     def full(self) -> bool:
         """Whether an append waits for commits."""
         return bool(self._full)
 
     def _is_limited(self, topic: str) -> bool:
-        if not self._drops(topic):
+        readers = [self._groups[group] for group in self._readers[topic]]
+        if not self._drops(topic) or any(group.coordinator.in_round for group in readers):
             return False
-        return bool(self._readers[topic]) or RETENTION in self._topics[topic].config
+        return bool(readers) or RETENTION in self._topics[topic].config
 
     def _drops(self, topic: str) -> bool:
         config = self._topics[topic].config
@@ -284,14 +298,13 @@ class Broker:
         return self._groups[name]
 
     async def write_commits(self, group: str, committed: Mapping[PartitionId, int]) -> None:
-        """Make the commits of *group* durable, then drop what nobody needs any more."""
+        """Make the commits of *group* durable."""
         if self._directory is not None:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._disk, self._directory.write_commits, group, dict(committed))
-        for source in committed:
-            self._drop_committed(source)
+            await loop.run_in_executor(self._disk, self._directory.write_commits, group, committed)
 
-    def _drop_committed(self, source: PartitionId) -> None:
+    def drop_committed(self, source: PartitionId) -> None:
+        """Drop what no reading group needs any more, if the topic's retention says so."""
         topic = self._topics.get(source.topic)
         if topic is None or topic.topic_id != source.topic_id:
             return  # the feed of an earlier run, or a deleted topic
@@ -329,5 +342,7 @@ class Group:
         async with self._committing:
             await self._broker.synced()
             self.coordinator.check(member, generation, partitions)
+            await self._broker.write_commits(self.name, {**self.committed, **offsets})
             self.committed.update(offsets)
-            await self._broker.write_commits(self.name, self.committed)
+        for source in offsets:
+            self._broker.drop_committed(source)

@@ -63,7 +63,11 @@ class SplitFeed:
         if self._reader is None or position != self._at:
             self.close()
             self._reader, self._at = self._split.open(self._source, position), position
-        chunk = self._reader.read(max_bytes)
+        try:
+            chunk = self._reader.read(max_bytes)
+        except BaseException:
+            self.close()  # where it stands is unknown: a repeated read opens it again
+            raise
         if chunk is None:
             self._end = self._at
             self.close()
@@ -108,9 +112,12 @@ class FeedReader:
             self._reading.exception()
             self._read(position)
             return None
-        self._chunk, self._chunk_at = self._reading.result(), position
+        reading, self._reading = self._reading, None
+        self._chunk, self._chunk_at = reading.result(), position
         if self._chunk is not None:
             self._read(self._chunk.end)
+        else:
+            self._reading = reading  # the end: not read again
         return self._chunk
 
     def _read(self, position: int) -> None:

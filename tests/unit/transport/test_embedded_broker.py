@@ -164,8 +164,9 @@ async def test_topics_that_keep_everything_do(memory: Broker, config: dict[str, 
 
 async def test_an_append_waits_while_the_partition_holds_too_much(memory: Broker) -> None:
     memory.create("t", 1)
-    memory.reads("t", "g")
     log = EmbeddedLog(memory)
+    memory.group("g")
+    memory.reads("t", "g")
     member = OnlyMember(memory, "g", "t")
     await (await log.append("t", columns(bytes(9_000))))
     woken = []
@@ -180,6 +181,20 @@ async def test_an_append_waits_while_the_partition_holds_too_much(memory: Broker
     end()
     assert (await log.bounds("t"))[0] == Range(1, 2)
     assert not memory.full
+
+
+async def test_a_rebalance_lets_waiting_appends_pass(memory: Broker) -> None:
+    memory.create("t", 1)
+    member = OnlyMember(memory, "g", "t")
+    memory.reads("t", "g")
+    log = EmbeddedLog(memory)
+    await (await log.append("t", columns(bytes(9_000))))
+    waiting = asyncio.create_task(log.append("t", columns(bytes(9_000))))
+    await asyncio.sleep(0)
+    member.group.coordinator.join("other", member, None)
+    memory.let_appends_pass()
+    await (await waiting)
+    assert (await log.bounds("t"))[0].end == 2
 
 
 async def test_a_record_over_the_limit_passes_when_nothing_else_is_held(memory: Broker) -> None:
