@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import resource
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,8 @@ import pytest
 import xlsxwriter
 
 from batch_adapters.catalogue import open_source
-from streamcore.errors import BadConfig, Permanent, StreamcoreError
+from batch_adapters.files import InputFile, reading
+from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 from streamcore.testing.sources import ReadRecord, read_source
 
 Shown = list[tuple[object, ...] | str | bytes | None]
@@ -72,6 +75,8 @@ JSON = {
     "array cut off after a comma": (b"[1,", [b"1", "truncated"]),
     "array cut off in a string": (b'[1,"]', [b"1", "truncated"]),
     "text after the array": (b"[1]\n[2]", [b"1", "trailing"]),
+    "much white space": (b" " * 200_000 + b"[1]" + b"\n" * 200_000, [b"1"]),
+    "text after much white space": (b"[1]" + b"\n" * 200_000 + b"x", [b"1", "trailing"]),
     "wrong brackets": (b"[1,2}3]", [b"1", "brackets"]),
     "garbage between elements": (b"[1 x 2,3]", [b"1 x 2", b"3"]),
     "NUL and bad UTF-8 are the decoder's": (b"[\x00,\xff]", [b"\x00", b"\xff"]),
@@ -127,6 +132,13 @@ def test_a_line_of_json_above_the_limit_is_refused(tmp_path: Path) -> None:
 def test_an_element_above_the_limit_ends_the_replay_with_its_size(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(b'[1,"' + b"x" * 100_000 + b'"]')
     with pytest.raises(Permanent, match=r"element of 100002 bytes at byte 3, above max_record_bytes=1000"):
+        read_source(open_source(tmp_path / "x.json", max_record_bytes=1000))
+
+
+@pytest.mark.parametrize("text", [b"[1]%s", b"[1}%s"])
+def test_a_rest_above_the_limit_ends_the_replay_with_its_place(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(text % (b"x" * 100_000))
+    with pytest.raises(Permanent, match=r"from byte \d, above max_record_bytes=1000"):
         read_source(open_source(tmp_path / "x.json", max_record_bytes=1000))
 
 
@@ -224,6 +236,32 @@ def test_compression_is_told_by_content_too(tmp_path: Path) -> None:
     (tmp_path / "y.csv.gz").write_bytes(b"a,b\n1,2\n")
     with pytest.raises(Permanent, match="named as gzip but is not"):
         read_source(open_source(tmp_path / "y.csv.gz"))
+
+
+# ---------------------------------------------------------------- errors of the system
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EIO, "Input/output error"), Transient),
+        (PermissionError(errno.EACCES, "Permission denied"), Permanent),
+        (OSError("Truncated compressed stream"), Permanent),
+    ],
+)
+def test_errors_of_reading_say_whether_to_try_again(
+    error: OSError, expected: type[StreamcoreError], tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_bytes(b"")
+    with pytest.raises(expected, match=r"x\.csv"), reading(InputFile.of(tmp_path / "x.csv")):
+        raise error
+
+
+def test_a_missing_driver_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _excel(tmp_path / "x.xlsx")
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(BadConfig, match=r"install streamcore\[excel\]"):
+        open_source(tmp_path / "x.xlsx").columns()
 
 
 # ---------------------------------------------------------------- encodings

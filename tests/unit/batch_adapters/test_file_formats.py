@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -70,6 +71,25 @@ def test_bird_strikes_are_read_as_the_csv_module_reads_them() -> None:
     assert columns is not None
     assert columns.names() == header
     assert [[field or "" for field in r.value] for r in read_source(source)] == expected  # type: ignore[attr-defined]
+
+
+def _fewer_rows(*_: object, schema: pl.Schema, **__: object) -> pl.DataFrame:
+    return schema.to_frame()
+
+
+def _failure(*_: object, **__: object) -> pl.DataFrame:
+    raise pl.exceptions.ComputeError("malformed")
+
+
+@pytest.mark.parametrize("read_csv", [_fewer_rows, _failure])
+def test_our_rules_decide_where_polars_sees_other_rows(
+    read_csv: Callable[..., pl.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.csv").write_bytes('a,b\r\n1,"x\r\n""y"""\r\n"",\n5" p,é'.encode())
+    expected = [("1", 'x\r\n"y"'), ("", None), ('5" p', "é")]
+    assert [r.value for r in read_source(open_source(tmp_path / "x.csv"))] == expected
+    monkeypatch.setattr(pl, "read_csv", read_csv)
+    assert [r.value for r in read_source(open_source(tmp_path / "x.csv"))] == expected
 
 
 def test_an_original_of_csv_is_the_line_and_of_parquet_the_row(tmp_path: Path) -> None:
