@@ -225,16 +225,23 @@ def _table(letters: list[DeadLetter]) -> None:
 
     from streamcore.cli.console import out
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("place", "refused", "stage", "code", "tries", "record"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("message", no_wrap=True, overflow="ellipsis")
-    for letter in letters:
-        record = f"{letter.stream} {letter.source.partition}/{letter.offset}"
-        refused = _refused(letter).removesuffix("+00:00").replace("T", " ")
-        table.add_row(
-            _place(letter), refused, letter.stage, letter.code, str(letter.attempts), record, letter.message
+    rows = [
+        (
+            _place(x),
+            _refused(x).removesuffix("+00:00").replace("T", " "),
+            x.stage,
+            x.code,
+            str(x.attempts),
+            f"{x.stream} {x.source.partition}/{x.offset}",
         )
+        for x in letters
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, *cells in zip(("place", "refused", "stage", "code", "tries", "record"), *rows, strict=True):
+        table.add_column(column, min_width=max(len(text) for text in (column, *cells)))
+    table.add_column("message", no_wrap=True, overflow="ellipsis")  # it alone gives way
+    for row, letter in zip(rows, letters, strict=True):
+        table.add_row(*row, letter.message)
     out().print(table)
 
 

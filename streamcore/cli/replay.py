@@ -164,7 +164,7 @@ def _next(summary: Summary, module: str, place: str) -> list[str]:
         return [f"{_this_command()} --again"]
     if summary.progress.dead_letters:
         return [f"streamcore dlq list {summary.topology}{place}"]
-    return [f"streamcore topologies show {module}"]
+    return [f"streamcore worker {module} --broker kafka://localhost:9092   # the same on Kafka"]
 
 
 def _this_command() -> str:

@@ -29,8 +29,8 @@ from streamcore.secrets import HIDDEN_TEXT, mask_url
 NOISY = ("faust", "mode", "aiokafka", "aiohttp.access", "asyncio")
 """Loggers of libraries that are heard from warning on (from info on at level debug)."""
 
-MODE_SERVICES = ("streamcore.transport",)
-"""Our subclasses of Mode's services: "Starting…" and "Stopping…" come under our module's name."""
+MODE_MARK = "[^"
+"""Mode's services begin their lines so; those of our subclasses come under our modules' names."""
 
 SHORTEST_SECRET = 4
 """Masking every appearance of a shorter text would spoil the log more than it would hide."""
@@ -136,6 +136,11 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
 
+def _is_worth_it(record: logging.LogRecord) -> bool:
+    """False for "Starting…" and "Stopping…" of Mode's services."""
+    return record.levelno > logging.INFO or not str(record.msg).startswith(MODE_MARK)
+
+
 def configure(
     *,
     level: Literal["debug", "info", "warning", "error"] = "info",
@@ -151,13 +156,15 @@ def configure(
     redactor = Redactor(secrets)
     handler = _Handler(stream)
     handler.setFormatter(_Lines(redactor, as_json=format == "json", tracebacks=level == "debug"))
+    if level != "debug":
+        handler.addFilter(_is_worth_it)
     root = logging.getLogger()
     for former in [h for h in root.handlers if isinstance(h, _Handler)]:
         root.removeHandler(former)
     root.addHandler(handler)
     number: int = getattr(logging, level.upper())
     root.setLevel(number)
-    for name in (*NOISY, *MODE_SERVICES):
+    for name in NOISY:
         logging.getLogger(name).setLevel(logging.INFO if level == "debug" else max(number, logging.WARNING))
     logging.captureWarnings(True)
     return redactor
