@@ -45,6 +45,7 @@ async def filled(log: KafkaLog, topic: str, count: int, partitions: int = 4) -> 
 
 def new_app(url: str, folder: Path, group: str, **settings: object) -> faust.App:
     """An app of consumer group *group* on the cluster at *url*."""
+    folder.mkdir(exist_ok=True)
     return faust.App(
         group,
         **faust_options(KafkaConnection.parse(url)),
