@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -9,13 +10,34 @@ import pytest
 
 from tests.services import kafka as kafka_service
 from tests.services import postgres as postgres_service
+from tests.services import prometheus as prometheus_service
+from tests.services.containers import engine_answers
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.server import Server, Unavailable
 
 pytest_plugins = ["tests.plugins.share", "tests.plugins.skips"]
 
+INSTALLS = {
+    "kafka": kafka_service.install,
+    "own_kafka": kafka_service.install,
+    "postgres": postgres_service.install,
+    "own_postgres": postgres_service.install,
+    "promtool": prometheus_service.install,
+}
 ServerT = TypeVar("ServerT", bound=Server)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install what the tests need before the first one runs: their time limit is no measure of a download."""
+    if session.config.option.collectonly:
+        return
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if engine_answers():
+        wanted &= {"promtool"}  # the servers come as images
+    for install in {INSTALLS[name] for name in wanted & INSTALLS.keys()}:
+        with contextlib.suppress(Unavailable):  # the fixture says it again, as the reason of a skip
+            install()
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +62,15 @@ def postgres() -> Iterator[PostgresServer]:
 def own_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL for this test alone, which may kill it."""
     yield from _running(postgres_service.start)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The name of Prometheus' promtool."""
+    try:
+        return prometheus_service.install()
+    except Unavailable as error:
+        pytest.skip(str(error))
 
 
 def _running(start: Callable[[], ServerT]) -> Iterator[ServerT]:

@@ -10,8 +10,6 @@ import pytest
 import yaml
 
 from streamcore.observability.metrics import table
-from tests.services.install import apt_install
-from tests.services.server import Unavailable
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "config" / "prometheus"
@@ -20,15 +18,6 @@ RULES = [
 ]
 TESTS = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
 LABELS = {row.name: set(row.labels) for row in table()}
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    try:
-        apt_install("promtool", "prometheus")
-    except Unavailable as error:
-        pytest.skip(str(error))
-    return "promtool"
 
 
 @pytest.mark.parametrize(
