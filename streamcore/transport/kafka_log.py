@@ -2,7 +2,7 @@
 
 Appending: columns -> record batches -> aiokafka's idempotent producer with acks=all, which retries a
 batch until it is in, once. When a batch fails for good, the producer's sequence numbers are torn and
-all later batches of that partition fail with it, so that none overtakes the lost one; the next append
+later batches of that partition fail with it, so that none overtakes the lost one; the next append
 starts another producer.
 """
 
