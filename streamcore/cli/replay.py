@@ -6,8 +6,9 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,13 @@ from streamcore.errors import BadConfig, did_you_mean
 
 if TYPE_CHECKING:
     from streamcore.contracts import BoundedSource
-    from streamcore.progress import Summary
+    from streamcore.progress import OnProgress, Summary
     from streamcore.runtime.replay import ReplayOptions
     from streamcore.topology import Topology
+
+    Way = Callable[
+        [Topology, dict[str, BoundedSource], ReplayOptions, OnProgress, asyncio.Event], Awaitable[Summary]
+    ]
 
 
 @click.command(cls=Command)
@@ -45,6 +50,14 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N rows of each stream at most.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written; write and remember nothing.")
 @click.option("--again", is_flag=True, help="From the start, although it was finished or interrupted before.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="X times as fast as the event times.  [default: as fast as it goes]",
+)
+@click.option("--wait", is_flag=True, help="With Kafka: until the workers have committed all of it.")
+@click.option("--isolate", is_flag=True, help="With Kafka: on topics of its own, worked off in this process.")
 @click.pass_obj
 def replay(
     options: Globals,
@@ -55,11 +68,15 @@ def replay(
     limit: int | None,
     dry_run: bool,
     again: bool,
+    speed: float | None,
+    wait: bool,
+    isolate: bool,
 ) -> int:
     """Run a topology over files and other sources that end.
 
-    MODULE is topologies.flights, a path, or module:variable. A replay that was stopped goes on where
-    it was; one that is finished says so.
+    MODULE is topologies.flights, a path, or module:variable. With --broker kafka://… the rows go into the
+    streams' topics, for the workers that run there. A replay that was stopped goes on where it was; one
+    that is finished says so.
     """
     settings = options.settings(broker_settings(broker, state_dir)).settings
     with _loading(module):
@@ -68,13 +85,14 @@ def replay(
         from streamcore.runtime.replay import ReplayOptions
 
         configure(level=settings.log.level, format=settings.log.format)
+        way = _way(settings.broker.url, wait, isolate)
         topology = load_topology(module)
         bound = _sources(topology, sources)
-    how = ReplayOptions(settings=settings, limit=limit, again=again)
+    how = ReplayOptions(settings=settings, limit=limit, again=again, speed=speed)
     if dry_run:
         _preview(options, topology, bound, how)
         return 0
-    summary = asyncio.run(_run(topology, bound, how))
+    summary = asyncio.run(_run(topology, bound, how, way))
     _show(options, summary, _next(summary, module, same_broker(broker, state_dir)))
     return INTERRUPTED if summary.status == "interrupted" else 0
 
@@ -124,12 +142,36 @@ def _sources(topology: Topology, texts: tuple[str, ...]) -> dict[str, BoundedSou
     return found
 
 
-async def _run(topology: Topology, sources: dict[str, BoundedSource], how: ReplayOptions) -> Summary:
+def _way(broker: str, wait: bool, isolate: bool) -> Way:
+    """How to replay: embedded, into the workers' topics, or on topics of its own."""
+    if wait and isolate:
+        raise BadConfig(
+            "--wait and --isolate exclude each other",
+            where="--wait",
+            fix="--isolate works in this process and waits by itself",
+        )
+    if broker == "embedded":
+        if wait or isolate:
+            raise BadConfig(
+                "only a replay into Kafka has workers to wait for or topics to isolate",
+                where="--wait" if wait else "--isolate",
+                fix="give --broker kafka://host:port, or leave it away",
+            )
+        from streamcore.runtime.replay import replay as embedded
+
+        return embedded
+    from streamcore.runtime.feeding import feed, feed_isolated
+
+    return feed_isolated if isolate else partial(feed, wait=wait)
+
+
+async def _run(
+    topology: Topology, sources: dict[str, BoundedSource], how: ReplayOptions, way: Way
+) -> Summary:
     from streamcore.cli.watch import watch
-    from streamcore.runtime.replay import replay as run
 
     with watch(topology.name) as on_progress:
-        return await run(topology, sources, how, on_progress, stop_on_signals())
+        return await way(topology, sources, how, on_progress, stop_on_signals())
 
 
 def _preview(
@@ -164,7 +206,7 @@ def _next(summary: Summary, module: str, place: str) -> list[str]:
         return [f"{_this_command()} --again"]
     if summary.progress.dead_letters:
         return [f"streamcore dlq list {summary.topology}{place}"]
-    return [f"streamcore worker {module} --broker kafka://localhost:9092   # the same on Kafka"]
+    return [f"streamcore worker {module}{place or ' --broker kafka://localhost:9092'}"]
 
 
 def _this_command() -> str:
