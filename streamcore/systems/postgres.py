@@ -165,14 +165,16 @@ class Session:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """BEGIN … COMMIT, or ROLLBACK on any error; inside of another one a savepoint."""
-        transaction = self._connection.transaction()  # type: ignore[attr-defined]
         async with self._translated():
+            transaction = self._connection.transaction()  # type: ignore[attr-defined]
             await transaction.start()
         try:
             yield
         except BaseException:
-            async with self._translated():
+            try:
                 await transaction.rollback()
+            except Exception:  # noqa: BLE001 - the first error counts; without a session there is no transaction
+                self.abort()
             raise
         async with self._translated():
             await transaction.commit()

@@ -16,7 +16,7 @@ from streamcore.testing.sink_world import COLUMNS
 from tests.faults.proxy import Proxy
 
 _numbers = itertools.count()
-COLUMN_TEXT = '(id bigint primary key, name text check (name <> \'forbidden\'), value double precision)'
+COLUMN_TEXT = "(id bigint primary key, name text check (name <> 'forbidden'), value double precision)"
 
 
 class PostgresTarget:
@@ -44,10 +44,14 @@ class PostgresTarget:
         return '"' + name.replace('"', '""') + '"'
 
     async def _fetch(self, table: str) -> list[asyncpg.Record]:
-        return await self._connection.fetch(f"select * from {self._quoted(self._schema)}.{self._quoted(table)}")
+        return await self._connection.fetch(
+            f"select * from {self._quoted(self._schema)}.{self._quoted(table)}"
+        )
 
     async def rows(self) -> pl.DataFrame:
-        return pl.DataFrame([tuple(row) for row in await self._fetch(self._table)], schema=COLUMNS, orient="row")
+        return pl.DataFrame(
+            [tuple(row) for row in await self._fetch(self._table)], schema=COLUMNS, orient="row"
+        )
 
     async def positions(self) -> Mapping[PartitionId, int]:
         rows = await self._fetch("streamcore_positions")

@@ -1,0 +1,236 @@
+"""The PostgreSQL sink on a real server: values of every type, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import polars as pl
+import pytest
+
+from streamcore.batch import Batch, PartitionId, Rejects
+from streamcore.contracts import FlushReason
+from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
+from streamcore.sinks import Postgres
+from streamcore.systems.postgres import address
+from streamcore.testing.sinks import World, batches_of
+from tests.conformance.postgres_targets import PostgresTarget
+from tests.services.postgres import PostgresServer
+
+SOURCE = PartitionId("orders", 0, "c/1")
+UTC = timezone.utc
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres: PostgresServer) -> str:
+    return postgres.fresh_database()
+
+
+async def write(sink: Postgres, frame: pl.DataFrame) -> Counter[str]:
+    """Deliver *frame* and give the dead letters' codes."""
+    world = World(PostgresTarget(sink.url), frame.schema)
+    world.target.sink = sink  # type: ignore[misc]
+    codes: Counter[str] = Counter()
+    context = world.context("worker-1")
+
+    async def refuse(batch: Batch, rejects: Rejects) -> None:
+        codes.update(rejects.frame["code"].to_list())
+
+    sink.check(frame.schema)
+    writer = sink.writer(replace(context, refuse=refuse))
+    try:
+        await writer.start()
+        await writer.open({SOURCE: 0})
+        for batch in batches_of(frame, [frame.height // 2], SOURCE):
+            await writer.write(batch)
+        assert await writer.flush(FlushReason.END) == {SOURCE: frame.height}
+    finally:
+        await writer.close()
+    return codes
+
+
+async def query(dsn: str, *statements: str) -> list[tuple[object, ...]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        found: list[asyncpg.Record] = []
+        for statement in statements:
+            found = await connection.fetch(statement)
+        return [tuple(row) for row in found]
+    finally:
+        await connection.close()
+
+
+VALUES: dict[str, tuple[pl.DataType | type[pl.DataType], list[object], list[object] | None]] = {
+    "i8": (pl.Int8, [-128, 127, None], None),
+    "i16": (pl.Int16, [-(2**15), 2**15 - 1, None], None),
+    "i32": (pl.Int32, [-(2**31), 2**31 - 1, None], None),
+    "i64": (pl.Int64, [-(2**63), 2**63 - 1, None], None),
+    "u32": (pl.UInt32, [0, 2**32 - 1, None], None),
+    "u64": (pl.UInt64, [0, 2**64 - 1, None], [Decimal(0), Decimal(2**64 - 1), None]),
+    "f32": (pl.Float32, [0.5, float("-inf"), None], None),
+    "f64": (pl.Float64, [5e-324, 1.7976931348623157e308, None], None),
+    "bool": (pl.Boolean, [True, False, None], None),
+    "text": (pl.String, ["", "ü\\.\n\"'", None], None),
+    "enum": (pl.Enum(["a", "b"]), ["b", "a", None], None),
+    "bytes": (pl.Binary, [b"", b"\0\xff", None], None),
+    "date": (pl.Date, [date(1, 1, 1), date(9999, 12, 31), None], None),
+    "time": (pl.Time, [time(0, 0), time(23, 59, 59, 999999), None], None),
+    "at": (pl.Datetime("us"), [datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999), None], None),
+    "at_ms": (pl.Datetime("ms", "UTC"), [datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), None, None], None),
+    "decimal": (pl.Decimal(20, 4), [Decimal("-0.0001"), Decimal("1234567890123456.7891"), None], None),
+    "span": (pl.Duration("us"), [timedelta(days=-1, microseconds=1), timedelta(0), None], None),
+    "list": (pl.List(pl.Int64), [[1, None], [], None], ["[1, null]", "[]", None]),
+    "struct": (pl.Struct({"a": pl.Int64}), [{"a": 1}, {"a": None}, None], ['{"a": 1}', '{"a": null}', None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["binary", "csv"])
+async def test_every_type_arrives_as_it_is_in_the_table_that_the_sink_makes(dsn: str, form: str) -> None:
+    """Without the numeric columns the stream is binary, with them it is CSV."""
+    numeric = {"u64", "decimal"}
+    names = [name for name in VALUES if form == "csv" or name not in numeric]
+    frame = pl.DataFrame([pl.Series(name, VALUES[name][1], dtype=VALUES[name][0]) for name in names])
+    table = f"types {form}"
+    assert not await write(Postgres(table, dsn, create=True), frame)
+    rows = await query(dsn, f'select * from "{table}"')
+    for name, *got in zip(names, *rows, strict=True):
+        _, given, read = VALUES[name]
+        assert got == (given if read is None else read), name
+
+
+async def test_a_texts_stream_is_parsed_by_the_server_and_its_bad_rows_are_dead_letters(dsn: str) -> None:
+    await query(dsn, "create table parsed (id uuid, at timestamptz, tags text[])")
+    good = "6f1c1f3e-0000-4000-8000-000000000001"
+    frame = pl.DataFrame(
+        {
+            "id": [good, "no uuid", None, good],
+            "at": ["2024-01-01 00:00:00+00", None, "yesterday evening", None],
+            "tags": ["{a,b}", "{}", None, None],
+        }
+    )
+    codes = await write(Postgres("parsed", dsn), frame)
+    assert codes == Counter({"invalid_text_representation": 1, "invalid_datetime_format": 1})
+    rows = await query(dsn, "select id::text, at, tags from parsed order by at nulls last")
+    assert rows == [(good, datetime(2024, 1, 1, tzinfo=UTC), ["a", "b"]), (good, None, None)]
+
+
+async def test_values_out_of_the_tables_range_are_dead_letters_with_their_reason(dsn: str) -> None:
+    await query(
+        dsn,
+        "create table narrow (small smallint, real4 real, short varchar(3), needed int not null, day date)",
+    )
+    ok: dict[str, object] = {"small": 1, "real4": 0.5, "short": "abc", "needed": 1, "day": date(2024, 1, 1)}
+    changes: list[dict[str, object]] = [
+        {},
+        {"small": 2**15},
+        {"small": -(2**15) - 1},
+        {"real4": 1e300},
+        {"real4": float("inf")},
+        {"short": "abcd"},
+        {"short": "abc   "},
+        {"needed": None},
+        {"short": "a\0"},
+    ]
+    schema = {"small": pl.Int64, "real4": pl.Float64, "short": pl.String, "needed": pl.Int64, "day": pl.Date}
+    codes = await write(
+        Postgres("narrow", dsn), pl.DataFrame([ok | change for change in changes], schema=schema)
+    )
+    assert codes == Counter(
+        {
+            "numeric_value_out_of_range": 3,
+            "string_data_right_truncation": 1,
+            "not_null_violation": 1,
+            "nul_in_text": 1,
+        }
+    )
+    assert len(await query(dsn, "select * from narrow")) == 3
+
+
+async def test_a_deferred_constraint_that_fails_at_commit_is_found_too(dsn: str) -> None:
+    await query(dsn, "create table late (id int unique deferrable initially deferred)")
+    assert await write(Postgres("late", dsn), pl.DataFrame({"id": [1, 2, 2, 3]})) == {"unique_violation": 1}
+    assert await query(dsn, "select id from late order by id") == [(1,), (2,), (3,)]
+
+
+FRAME = pl.DataFrame({"id": [1, 2]})
+
+
+async def refused(sink: Postgres, kind: type[StreamcoreError] = BadConfig) -> str:
+    with pytest.raises(kind) as caught:
+        await write(sink, FRAME)
+    return str(caught.value)
+
+
+async def test_a_wrong_target_is_refused_before_any_row_with_the_remedy(dsn: str) -> None:
+    assert "create=True" in await refused(Postgres("nowhere", dsn), Permanent)
+    await query(dsn, "create table other (ids int, needed int not null)", "create table plain (id int)")
+    assert "did you mean 'ids'" in await refused(Postgres("other", dsn, name="x"))
+    await query(dsn, "create table strict_one (id int, needed int not null)")
+    assert "'needed' may not be null" in await refused(Postgres("strict_one", dsn))
+    assert "unique index" in await refused(Postgres("plain", dsn, key="id"), Permanent)
+    await query(dsn, "create table texts (id text)")
+    assert "cast_type(id=" in await refused(Postgres("texts", dsn))
+
+
+async def test_without_the_right_to_make_the_positions_table_the_statement_is_shown(dsn: str) -> None:
+    await query(
+        dsn,
+        "create role reader login password 'reader-secret'",
+        "create schema closed",
+        "create table closed.t (id int)",
+        "grant usage on schema closed to reader",
+    )
+    parts = urlsplit(dsn)
+    login = parts._replace(netloc=f"reader:reader-secret@{parts.hostname}:{parts.port}")
+    message = await refused(Postgres("t", urlunsplit(login), schema="closed"), Permanent)
+    assert 'create table if not exists "closed"."streamcore_positions"' in message
+    assert "reader-secret" not in message
+
+
+async def test_who_cannot_come_in_is_told_why_and_no_password_is_shown(postgres: PostgresServer) -> None:
+    wrong = postgres.dsn.replace("pgpass", "wrong-secret")
+    message = await refused(Postgres("t", wrong), Permanent)
+    assert "check user, password" in message
+    assert "wrong-secret" not in message
+    away = "postgresql://postgres:wrong-secret@127.0.0.1:1/x"
+    message = await refused(Postgres("t", away), Transient)
+    assert "127.0.0.1:1" in message
+    assert "wrong-secret" not in message
+    assert "wrong-secret" not in repr(Postgres("t", away)) + repr(address(away))
+
+
+async def test_tls_is_verified(postgres: PostgresServer) -> None:
+    if postgres.ca_file is None:
+        pytest.skip("the server of TEST_POSTGRES has no TEST_CA_FILE")
+    assert not await write(Postgres("over tls", postgres.tls_dsn, create=True), FRAME)
+    unknown = postgres.tls_dsn.partition("?")[0] + "?sslmode=verify-full"
+    assert "sslrootcert" in await refused(Postgres("t", unknown), Permanent)
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:hidden-one@h/d", "hidden-one", "postgresql://u:hidden-one@h:port/d"]
+)
+def test_a_bad_url_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        address(url)
+    assert "hidden-one" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "verified"),
+    [
+        ("postgresql://u@db.example/x", True),
+        ("postgresql://u@db.example/x?sslmode=require", False),
+        ("postgresql://u@localhost/x?sslmode=verify-full", True),
+    ],
+)
+def test_a_server_elsewhere_must_prove_its_name_unless_told_otherwise(url: str, verified: bool) -> None:
+    tls = address(url).tls
+    assert isinstance(tls, ssl.SSLContext)
+    assert (tls.verify_mode == ssl.CERT_REQUIRED, tls.check_hostname) == (verified, verified)
+    assert address("postgresql://u@localhost/x").tls == "prefer"
