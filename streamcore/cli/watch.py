@@ -88,6 +88,8 @@ class LogLines:
             fields["done"] = f"{done:.0%}"
         if left is not None:
             fields["left"] = duration(left)
+        if progress.rows_left is not None:
+            fields["rows_to_do"] = progress.rows_left
         log.info("replaying", extra=fields)
 
 

@@ -41,7 +41,7 @@ def plan(
     pacer: Pacer | None = None,
     into: str = "",
 ) -> dict[str, StreamPlan]:
-    """The plan of each stream; *into* tells replays of the same rows into different places apart.
+    """The plan of each stream; *into* tells ways of replaying into topics apart.
 
     With a *limit* of rows or a *pacer* a source is read in its own order, not in parts side by side.
     BadConfig for unknown streams, sources without the stream's columns, and pacing without event times.
@@ -89,7 +89,7 @@ def _plan(
     if pacer:  # its parts end elsewhere
         identity.append("paced")
     if into:
-        identity.append(into)
+        identity += [into, part.topic]
     name = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
     return StreamPlan(node, part, tuple(splits), name)
 

@@ -16,21 +16,20 @@ from faust.types import TP
 
 from streamcore.batch import PartitionId
 from streamcore.contracts import Log
-from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
+from streamcore.errors import BadConfig, StreamcoreError, Transient
 from streamcore.graph import Graph, Source
 from streamcore.observability.health import Health
 from streamcore.observability.http import serving
 from streamcore.observability.logs import configure
 from streamcore.observability.metrics import Metrics
-from streamcore.runtime.app import AppOptions
 from streamcore.runtime.job import LOOK, Job, running
+from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection, probe
 from streamcore.topology import Topology
-from streamcore.transport.kafka import faust_options
 from streamcore.transport.kafka_log import KafkaLog
 
 log = logging.getLogger(__name__)
@@ -105,18 +104,7 @@ def exit_soon(code: int) -> None:
 
 async def _check_topics(graph: Graph, kafka_log: Log) -> int:
     """The largest number of partitions of the source topics, all of which must exist."""
-    most = 1
-    for node in graph.sources.values():
-        assert isinstance(node.part, Source)
-        bounds = await kafka_log.bounds(node.part.topic)
-        if not bounds:
-            raise Permanent(
-                f"stream {node.part.name!r}: there is no topic {node.part.topic!r}",
-                where=node.where,
-                fix=f"make it: kafka-topics.sh --create --topic {node.part.topic} --partitions 4",
-            )
-        most = max(most, len(bounds))
-    return most
+    return max([len(await topic_bounds(node, kafka_log)) for node in graph.sources.values()])
 
 
 async def _work(
@@ -131,17 +119,13 @@ async def _work(
     options = pipeline_options_of(settings, graph.name)
     metrics.worker.info({"topology": graph.name, "owner": options.owner})
     streams = streams_by_topic(graph)
-    faust = faust_options(connection)
-    app_options = AppOptions(
-        broker=faust["broker"],
-        credentials=faust.get("broker_credentials"),
-        group=settings.group(graph.name),
-        datadir=settings.state.dir / graph.name / "faust",
+    app_options = kafka_app_options(
+        settings,
+        connection,
+        graph.name,
+        settings.group(graph.name),
         start=_start(graph),
         instance_id=settings.broker.instance_id,
-        commit_interval=settings.runtime.commit_interval_s,
-        fetch_max_bytes=settings.limits.fetch_max_bytes,
-        session_timeout=settings.kafka.session_timeout_s,
     )
     async with (
         _serving(metrics, health, settings),

@@ -1,0 +1,158 @@
+"""From a chunk of a bounded source to the records of a stream's topic: nothing dropped, in order.
+
+A record whose rows are all good is written anew from its typed columns, one record a row. A record of
+which some row is refused goes in whole as it came, so that the workers refuse it for the same reason
+and make the dead letter. Each carries its position in :data:`AT`; the constant :data:`REPLAY` says of
+which replay and split it is, and where the chunk began, since that is where reading can go on.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from streamcore.batch import OFFSET, SUB, Chunk
+from streamcore.contracts import Records
+from streamcore.formats import decoder_for
+from streamcore.graph import Source
+from streamcore.sinks.topic import packed_positions, record_keys
+from streamcore.transport.record_batches import indices, partition_of
+
+REPLAY, AT = "sc-replay", "sc-at"
+_AT_STRUCT = struct.Struct(">qI")
+
+
+class At(NamedTuple):
+    """A row's place in its split; compares as they were read."""
+
+    position: int
+    sub: int
+
+
+class Label(NamedTuple):
+    """What :data:`REPLAY` says."""
+
+    replay: str
+    split: int
+    first: int
+
+    def pack(self) -> bytes:
+        return f"{self.replay} {self.split} {self.first}".encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Label | None:
+        """None when it is not of our making."""
+        replay, _, rest = data.decode("utf-8", "replace").partition(" ")
+        split, _, first = rest.partition(" ")
+        return cls(replay, int(split), int(first)) if split.isdigit() and first.isdigit() else None
+
+
+def unpack_at(data: bytes) -> At:
+    """The place that :data:`AT` holds."""
+    return At(*_AT_STRUCT.unpack(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows ready for a topic, in the order of their places; all columns of the same length.
+
+    ``places``: ``_offset`` and ``_sub`` of each row; ``at``: the same, packed. ``keys`` has nulls where
+    the stream has no key or the row is refused. ``refused``: the rejects (``batch.REJECT_TYPES``), which
+    the workers will find again.
+    """
+
+    first: int
+    end: int
+    nbytes: int
+    places: pl.DataFrame
+    at: pa.BinaryArray
+    keys: pa.BinaryArray
+    values: pa.BinaryArray
+    refused: pl.DataFrame
+
+    def __len__(self) -> int:
+        return self.places.height
+
+    def partitions(self, count: int) -> npt.NDArray[np.int32]:
+        """Each row's partition: by its key as Kafka's clients do, without one by its place.
+
+        It depends on the row alone, so a replay that goes on finds each row where it was.
+        """
+        chosen = partition_of(self.keys, count, -1)
+        keyless = chosen < 0
+        if keyless.any():
+            chosen[keyless] = partition_of(self.at, count, 0)[keyless]
+        return chosen
+
+    def records(
+        self, keep: npt.NDArray[np.intp], partitions: npt.NDArray[np.int32], label: Label, now: int
+    ) -> Records:
+        """The rows at places *keep*, written at *now* (milliseconds): old times would be deleted by age."""
+        at = indices(keep.astype(np.int64))
+        return Records(
+            values=self.values.take(at),
+            timestamps=np.full(len(keep), now, np.int64),
+            keys=self.keys.take(at),
+            partitions=partitions[keep],
+            headers=((REPLAY, label.pack()), (AT, self.at.take(at))),
+        )
+
+
+class RowMaker:
+    """Makes :class:`Rows` of the chunks of one stream; pure, for any thread."""
+
+    def __init__(self, part: Source) -> None:
+        self._part = part
+        self._decoder = decoder_for(part.format, part.schema)
+        # What the workers' decoder reads may be called otherwise than the columns.
+        names = part.schema.judge.names
+        self._inputs = {column: names[column][0] for column in part.schema.columns}
+
+    def make(self, chunk: Chunk) -> Rows:
+        """The rows of *chunk*, the refused ones too."""
+        decoded = self._decoder.decode(chunk)
+        refused = decoded.rejects.frame
+        good = decoded.frame
+        if refused.height:
+            good = good.filter(~pl.col(OFFSET).is_in(refused[OFFSET].unique().implode()))
+        places = good.select(OFFSET, SUB)
+        values = self._part.format.encode(
+            good.select(pl.col(column).alias(name) for column, name in self._inputs.items())
+        )
+        key = self._part.key
+        keys = record_keys(good, key) if key else pa.nulls(good.height, pa.binary())
+        if refused.height:
+            bad = refused.select(OFFSET, pl.lit(0, pl.UInt32).alias(SUB)).unique()
+            raw = pa.array([self._raw(chunk, offset) for offset in bad[OFFSET].to_list()], pa.binary())
+            places = pl.concat([places, bad])
+            order = places.select(pl.arg_sort_by(OFFSET, SUB)).to_series()
+            places, at = places[order], indices(order.to_numpy().astype(np.int64))
+            values = pa.concat_arrays([values, raw]).take(at)
+            keys = pa.concat_arrays([keys, pa.nulls(len(raw), pa.binary())]).take(at)
+        return Rows(
+            chunk.first,
+            chunk.end,
+            chunk.nbytes,
+            places,
+            packed_positions(places),
+            keys,
+            values,
+            refused,
+        )
+
+    def _raw(self, chunk: Chunk, offset: int) -> bytes | None:
+        """A refused record as a message: its bytes, or a table's row in the stream's own format."""
+        original = chunk.original(offset)
+        if original.encoding == "bytes" or original.data is None:
+            return original.data
+        try:
+            value: bytes | None = self._part.format.encode(pl.read_ipc_stream(original.data))[0].as_py()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return original.data  # a type that the format can't write: the workers refuse these bytes
+        return value
