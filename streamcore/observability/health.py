@@ -7,7 +7,6 @@ every named check passes (assigned, recovered, not stalled …); a worker that i
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,11 +30,15 @@ class CheckResult:
         return f"[+] {self.name} ok" if self.reason is None else f"[-] {self.name}: {self.reason}"
 
 
+_NO_CHECKS = CheckResult("started", "no check was added yet")
+
+
 class Health:
     """The checks of one process.
 
-    Checks are asked from the thread that serves HTTP: they only look at values, and never wait.
-    *clock* gives monotonic seconds.
+    All methods but :meth:`live` and :meth:`ready` belong to the worker's event loop, which asks the checks at
+    each beat; those two may be called from any thread and tell what the last beat found. *clock* gives
+    monotonic seconds.
     """
 
     def __init__(
@@ -44,22 +47,26 @@ class Health:
         self._clock = clock
         self._blocked_after = blocked_after
         self._last_beat = clock()
-        self._lock = threading.Lock()
         self._checks: dict[str, Check] = {}
+        self._results: tuple[CheckResult, ...] = (_NO_CHECKS,)
 
     def add(self, name: str, check: Check) -> None:
-        """Add the check *name*, or replace it."""
-        with self._lock:
-            self._checks[name] = check
+        """Add the check *name*, or replace it, and ask all."""
+        self._checks[name] = check
+        self.beat()
 
     def remove(self, name: str) -> None:
-        """Take the check *name* away; harmless when there is none."""
-        with self._lock:
-            self._checks.pop(name, None)
+        """Take the check *name* away and ask the others; harmless when there is none."""
+        self._checks.pop(name, None)
+        self.beat()
 
     def beat(self) -> None:
-        """Say that the event loop runs."""
+        """Say that the event loop runs, and ask the checks.
+
+        A check that raises has failed; its exception's text is not shown, since it may hold secrets.
+        """
         self._last_beat = self._clock()
+        self._results = tuple(_ask(name, check) for name, check in self._checks.items()) or (_NO_CHECKS,)
 
     async def keep_beating(self) -> None:
         """Beat once a second until cancelled; a task of the worker's event loop."""
@@ -75,13 +82,11 @@ class Health:
         return CheckResult("event loop", None)
 
     def ready(self) -> list[CheckResult]:
-        """The outcome of every check, the event loop's first; ready when all passed.
+        """The outcome of every check at the last beat, the event loop's first; ready when all passed.
 
-        A check that raises has failed; its exception's text is not shown, since it may hold secrets.
+        A process that has no checks yet is still starting, and not ready.
         """
-        with self._lock:
-            checks = list(self._checks.items())
-        return [self.live(), *(_ask(name, check) for name, check in checks)]
+        return [self.live(), *self._results]
 
 
 def _ask(name: str, check: Check) -> CheckResult:

@@ -25,7 +25,9 @@ async def main():
     metrics.rows_in.labels("t", "a").inc(2)
     metrics.rows_in.labels("t", "b").inc(3)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with serving(metrics, Health(), port=int(os.environ["STREAMCORE_HTTP__PORT"])):
+    health = Health()
+    health.add("started", lambda: None)
+    async with serving(metrics, health, port=int(os.environ["STREAMCORE_HTTP__PORT"])):
         print("words", *sys.argv[1:], os.environ.get("EXTRA"))
         await stop.wait()
     print("drained")

@@ -24,7 +24,14 @@ def test_live_until_the_loop_is_silent_for_too_long() -> None:
     assert health.live().reason is None
 
 
-def test_ready_asks_every_check_in_order_and_each_time() -> None:
+def test_a_process_without_checks_is_not_ready() -> None:
+    health = Health()
+    assert [result.reason for result in health.ready()] == [None, "no check was added yet"]
+    health.beat()
+    assert health.ready()[1].reason == "no check was added yet"
+
+
+def test_ready_tells_every_check_in_order_as_of_the_last_beat() -> None:
     health = Health()
     state: dict[str, str | None] = {"why": "recovering 2 partitions"}
     health.add("assigned", lambda: None)
@@ -35,6 +42,8 @@ def test_ready_asks_every_check_in_order_and_each_time() -> None:
         "[-] recovered: recovering 2 partitions",
     ]
     state["why"] = None
+    assert not all(result.reason is None for result in health.ready())
+    health.beat()
     assert all(result.reason is None for result in health.ready())
 
 
@@ -53,6 +62,7 @@ def test_checks_are_replaced_and_removed_by_name() -> None:
     health.add("sink", lambda: "down")
     health.add("sink", lambda: None)
     assert [result.name for result in health.ready()] == ["event loop", "sink"]
+    health.add("assigned", lambda: None)
     health.remove("sink")
     health.remove("sink")
-    assert [result.name for result in health.ready()] == ["event loop"]
+    assert [result.name for result in health.ready()] == ["event loop", "assigned"]
