@@ -92,6 +92,9 @@ async def running(
         app.finalize()
         await _started(app, pipeline)
         yield Job(app, pipeline)
+    except BaseException as error:
+        pipeline.fail(error)  # what stops now must not flush any more
+        raise
     finally:
         pipeline.closing = True
         if app is not None:
