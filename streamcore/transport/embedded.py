@@ -102,6 +102,7 @@ class Consumer(ChunkOffsets):
         self.app.on_rebalance_start()
         self._broker.let_appends_pass()
         if self._owned:
+            await self._end_started_work()
             await self.on_partitions_revoked(set(self._owned))
         await self._give_up_partitions()
         assignment = await self._join()
@@ -112,6 +113,16 @@ class Consumer(ChunkOffsets):
             if self.app.topics.acks_enabled_for(topic):
                 self._broker.reads(topic, self._group.name)
         await self.on_partitions_assigned(set(self._owned), self._generation)
+
+    async def _end_started_work(self) -> None:
+        """Faust forgets the acks of per-record topics before its last commit: commit them before that."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        if self.app.conf.stream_wait_empty:
+            await self.wait_empty()
+        else:
+            await self.commit_and_end_transactions()
 
     async def _join(self) -> Assignment[object]:
         coordinator = self._group.coordinator

@@ -191,6 +191,50 @@ async def test_two_members_share_the_partitions_and_one_takes_over_when_the_othe
     assert sorted(everything) == [p * 1000 + i for p in range(4) for i in range(51)]
 
 
+async def test_tables_follow_their_partitions_when_three_members_become_two(
+    broker: Broker, tmp_path: Path
+) -> None:
+    apps, tables = [], []
+    for name in "abc":
+        app = make_app(broker.url, tmp_path / name, topic_partitions=6)
+        table = app.Table("totals", default=int)
+
+        async def count(stream: faust.StreamT[int], table: faust.Table[str, int] = table) -> None:
+            async for key, value in stream.items():
+                table[key] += value
+
+        app.agent(app.topic("orders", key_type=str, value_type=int))(count)
+        apps.append(app)
+        tables.append(table)
+
+    def shares() -> list[int]:
+        return [sum(tp.topic == "orders" for tp in app.consumer.assignment()) for app in apps]
+
+    def settled(wanted: list[int]) -> bool:
+        return sorted(shares()) == wanted and not any(app.rebalancing for app in apps)
+
+    async def send() -> None:
+        for i in range(40):
+            await apps[0].send("orders", key=f"k{i % 20}", value=1)
+
+    def totals() -> dict[str, int]:
+        """Of each key the highest count: only its owner counts on."""
+        found: dict[str, int] = {}
+        for table in tables:
+            for key, value in table.items():
+                found[key] = max(found.get(key, 0), value)
+        return found
+
+    async with running(*apps[:2]):
+        async with running(apps[2]):
+            await until(lambda: settled([2, 2, 2]))
+            await send()
+            await until(lambda: totals() == {f"k{i}": 2 for i in range(20)})
+        await until(lambda: settled([0, 3, 3]))
+        await send()
+        await until(lambda: totals() == {f"k{i}": 4 for i in range(20)})
+
+
 async def test_a_zombie_reads_nothing_and_commits_nothing_after_the_take_over(
     broker: Broker, tmp_path: Path
 ) -> None:
