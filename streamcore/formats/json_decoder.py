@@ -74,6 +74,7 @@ class JsonDecoder:
     def __init__(self, schema: StreamSchema, *, lines: bool, array: bool) -> None:
         judge = schema.judge
         self._schema, self._lines, self._array = schema, lines, array
+        self._nothing = pl.DataFrame(schema=schema.columns)
         self._columns = [_Column(n, t, judge.names[n], _reads(t, n)) for n, t in schema.columns.items()]
         self._inputs = pl.Schema({key: c.reads for c in self._columns for key in c.inputs})
         # Two columns from one input, or dates within lists and models: rare enough for the row path.
@@ -143,7 +144,7 @@ class JsonDecoder:
         """Rows proved right, their places (None: all), and the places in doubt."""
         count = len(texts)
         if self._by_rows or count < _FEW:
-            return pl.DataFrame(schema=self._schema.columns), np.empty(0, np.intp), list(range(count))
+            return self._nothing, np.empty(0, np.intp), list(range(count))
         whole = self._read_block(texts)
         blocks = [(0, count, whole)] if whole is not None else self._read_pieces(texts)
         frames: list[pl.DataFrame] = []
@@ -153,7 +154,7 @@ class JsonDecoder:
                 frame, doubt[start:end] = self._prove(block, texts[start:end])
                 frames.append(frame)
         doubted = np.flatnonzero(doubt)
-        proved = pl.concat(frames) if frames else pl.DataFrame(schema=self._schema.columns)
+        proved = pl.concat(frames) if frames else self._nothing
         return proved, np.flatnonzero(~doubt) if len(doubted) else None, doubted.tolist()
 
     def _read_pieces(self, texts: list[bytes]) -> list[tuple[int, int, _Block | None]]:
@@ -164,7 +165,7 @@ class JsonDecoder:
     def _read_block(self, texts: list[bytes]) -> _Block | None:
         """The inputs' columns, one row a text, or None where polars refuses or miscounts."""
         joined = b"\n".join(texts)
-        if np.count_nonzero(np.frombuffer(joined, np.uint8) == 10) != len(texts) - 1:
+        if joined.count(b"\n") != len(texts) - 1:
             joined = b"\n".join([t.replace(b"\n", b"\r") for t in texts])
         surrogates = [b"\\ud" in t or b"\\uD" in t for t in texts] if _has_surrogates(joined) else None
         try:

@@ -59,9 +59,13 @@ def assemble(
         places = np.arange(proved.height, dtype=np.intp)
     if verdicts.places:
         judged = np.array(verdicts.places, np.intp)
-        order = np.argsort(np.concatenate([places, judged]), kind="stable")
-        places = np.concatenate([places, judged])[order]
-        proved = pl.concat([proved, verdicts.frame(schema.columns)])[order]
+        values = verdicts.frame(schema.columns)
+        if not len(places):
+            proved, places = values, judged
+        else:
+            order = np.argsort(np.concatenate([places, judged]), kind="stable")
+            places = np.concatenate([places, judged])[order]
+            proved = pl.concat([proved, values])[order]
     frame = _hidden(proved, offsets[places], None if subs is None else subs[places])
     return Decoded(frame, _rejects(verdicts, offsets, subs))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -63,6 +63,7 @@ class ModelColumn:
 
     ``names``: input names, the first present one counts. ``null_ok``: a null (or a missing value)
     needs no question. ``fill``: Optional without a default, for which we read "missing" as null.
+    ``members``: pydantic gives members of an Enum instead of their values.
     """
 
     attribute: str
@@ -71,6 +72,7 @@ class ModelColumn:
     null_ok: bool
     fill: bool
     doubts: tuple[Doubt, ...]
+    members: bool
 
 
 @dataclass(slots=True)
@@ -79,14 +81,19 @@ class _Kind:
     doubts: list[Doubt] = field(default_factory=list)
     nullable: bool = False
     default: bool = False
+    members: bool = False
     none_default: bool = False
 
 
 @dataclass(slots=True)
 class ModelCompiler:
-    """Walks one model; read ``columns`` and ``needs_python`` after :meth:`compile`."""
+    """Walks one model; read ``columns`` and ``needs_python`` after :meth:`compile`.
+
+    *takes_any*: the model was made for given columns, of which some types only frames can carry.
+    """
 
     model: type[BaseModel]
+    takes_any: bool = False
     needs_python: bool = False
     columns: list[ModelColumn] = field(default_factory=list)
     _definitions: dict[str, Node] = field(default_factory=dict)
@@ -106,6 +113,7 @@ class ModelCompiler:
                     null_ok=kind.nullable and (not kind.default or kind.none_default),
                     fill=kind.nullable and not kind.default,
                     doubts=tuple(kind.doubts),
+                    members=kind.members,
                 )
             )
         return self
@@ -179,14 +187,14 @@ class ModelCompiler:
         if node.get("on_error", "raise") != "raise":
             self.needs_python = True
         none_default = "default" in node and node["default"] is None
-        return _Kind(kind.dtype, kind.doubts, kind.nullable, default=True, none_default=none_default)
+        return replace(kind, default=True, none_default=none_default)
 
     def _nullable_type(self, node: Node, where: str) -> _Kind:
         kind = self._kind(node["schema"], where)
-        return _Kind(kind.dtype, kind.doubts, True, kind.default, kind.none_default)
+        return replace(kind, nullable=True)
 
     def _any_type(self, node: Node, where: str) -> _Kind:
-        if self.model.__name__ != "Row":
+        if not self.takes_any:
             raise self._refuse(where, "Any")
         return _Kind(pl.Object(), nullable=True)
 
@@ -263,11 +271,11 @@ class ModelCompiler:
         members = [m.value if isinstance(m, enum.Enum) else m for m in members]
         kinds = {type(m) for m in members}
         if kinds == {str}:
-            return _Kind(pl.String(), [lambda e: ~e.is_in(members)])
+            return _Kind(pl.String(), [lambda e: ~e.is_in(members)], members=True)
         if kinds == {int}:
-            return _Kind(pl.Int64(), [lambda e: ~e.is_in(members)])
+            return _Kind(pl.Int64(), [lambda e: ~e.is_in(members)], members=True)
         if kinds == {bool}:
-            return _Kind(pl.Boolean(), [lambda e: ~e.is_in(members)])
+            return _Kind(pl.Boolean(), [lambda e: ~e.is_in(members)], members=True)
         raise self._refuse(where, got)
 
     def _list_type(self, node: Node, where: str) -> _Kind:

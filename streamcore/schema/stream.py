@@ -120,13 +120,16 @@ class RowJudge:
 
     def __init__(self, schema: StreamSchema) -> None:
         self._model: type[BaseModel] = schema.event or row_model(dict(schema.columns), schema.required)
-        compiled = ModelCompiler(self._model).compile()
+        self._validator = self._model.__pydantic_validator__
+        compiled = ModelCompiler(self._model, takes_any=schema.event is None).compile()
         columns = list(zip(schema.columns.items(), compiled.columns, strict=True))
         self.needs_python = compiled.needs_python
         self.names = {name: c.names for (name, _), c in columns}
         self._known = frozenset(n for _, c in columns for n in (c.attribute, *c.names))
         self._fills = tuple(c.names for _, c in columns if c.fill)
-        self._outputs = tuple((name, c.attribute, column_value(dtype)) for (name, dtype), c in columns)
+        converted = [(name, c.attribute, column_value(dtype, c.members)) for (name, dtype), c in columns]
+        self._direct = tuple((name, at) for name, at, convert in converted if convert is None)
+        self._converted = tuple((name, at, convert) for name, at, convert in converted if convert is not None)
         self._never_null = tuple(name for (name, _), c in columns if not c.null_ok)
         self._doubts = tuple(doubt(pl.col(name)) for (name, _), c in columns for doubt in c.doubts)
 
@@ -150,7 +153,7 @@ class RowJudge:
 
     def parse(self, obj: object, document: bytes | None) -> dict[str, Any] | Refusal:
         """See :meth:`StreamSchema.parse`."""
-        if not isinstance(obj, Mapping):
+        if not isinstance(obj, dict):
             return Refusal("type", "expected an object with the event's fields")
         missing = [names[0] for names in self._fills if not any(n in obj for n in names)]
         try:
@@ -159,26 +162,27 @@ class RowJudge:
             return Refusal("schema", self._message(error))
         except Exception as error:  # noqa: BLE001 - a validator of the user's, or pydantic's for Decimal([])
             return Refusal("schema", f"{type(error).__name__} raised by a validator")
-        row = {}
-        for column, attribute, convert in self._outputs:
+        values = instance.__dict__
+        row = {column: values[attribute] for column, attribute in self._direct}
+        for column, attribute, convert in self._converted:
             try:
-                row[column] = convert(getattr(instance, attribute))
+                row[column] = convert(values[attribute])
             except (OverflowError, ValueError):
                 return Refusal("schema", f"{column}: the value does not fit the column's type")
         return row
 
-    def _validate(self, obj: Mapping[str, Any], document: bytes | None, missing: list[str]) -> BaseModel:
+    def _validate(self, obj: dict[str, Any], document: bytes | None, missing: list[str]) -> Any:
         if document is None:
-            return self._model.model_validate({**dict.fromkeys(missing), **obj} if missing else obj)
+            return self._validator.validate_python({**dict.fromkeys(missing), **obj} if missing else obj)
         if missing:
             nulls = b",".join(json.dumps(name).encode() + b":null" for name in missing)
             document = document.rstrip()[:-1] + (b"," if obj else b"") + nulls + b"}"
         try:
-            return self._model.model_validate_json(document)
+            return self._validator.validate_json(document)
         except ValidationError as error:
             # pydantic's own JSON reader stops at a depth of 200, ours at 1,024.
             if error.error_count() == 1 and error.errors(include_input=False)[0]["type"] == "json_invalid":
-                return self._model.model_validate({**dict.fromkeys(missing), **obj})
+                return self._validator.validate_python({**dict.fromkeys(missing), **obj})
             raise
 
     def _message(self, error: ValidationError) -> str:

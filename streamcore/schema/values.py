@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 import polars as pl
+from polars._typing import PolarsDataType
 from pydantic import BaseModel
 
 from streamcore.schema.types import instance_of, int_bounds
@@ -16,30 +17,35 @@ from streamcore.schema.types import instance_of, int_bounds
 ColumnValue: TypeAlias = Callable[[Any], Any]
 
 
-def column_value(dtype: pl.DataType) -> ColumnValue:
-    """The conversion to *dtype*; it raises OverflowError or ValueError for what has no place there."""
-    return _nulls_pass(_conversion(dtype))
+def column_value(dtype: pl.DataType, members: bool) -> ColumnValue | None:
+    """The conversion to *dtype* (None: not needed); *members*: values may be members of an Enum.
+
+    It raises OverflowError or ValueError for what has no place in the column.
+    """
+    convert = _conversion(dtype, members)
+    return None if convert is None else lambda value: None if value is None else convert(value)
 
 
-def _nulls_pass(convert: ColumnValue) -> ColumnValue:
-    return lambda value: None if value is None else convert(value)
-
-
-def _conversion(dtype: pl.DataType) -> ColumnValue:
+def _conversion(dtype: pl.DataType, members: bool) -> ColumnValue | None:
     bounds = int_bounds(dtype)
     if bounds is not None:
-        return lambda value: _fit_int(_plain(value), *bounds)
-    if isinstance(dtype, pl.Datetime):
-        return _in_utc if dtype.time_zone is not None else _plain
+        return lambda value: _fit_int(_plain(value) if members else value, *bounds)
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        return _in_utc
     if isinstance(dtype, pl.Decimal):
         return lambda value: _fit_decimal(value, dtype.precision or 38, dtype.scale)
     if isinstance(dtype, pl.List):
-        inner = column_value(instance_of(dtype.inner))
+        inner = _within(dtype.inner)
         return lambda value: [inner(item) for item in value]
     if isinstance(dtype, pl.Struct):
-        inners = [(f.name, column_value(instance_of(f.dtype))) for f in dtype.fields]
+        inners = [(f.name, _within(f.dtype)) for f in dtype.fields]
         return lambda value: _fields(value, inners)
-    return _plain
+    return _plain if members else None
+
+
+def _within(dtype: PolarsDataType) -> ColumnValue:
+    """The conversion of values within lists and models, which may be members of an Enum."""
+    return column_value(instance_of(dtype), members=True) or _plain
 
 
 def _plain(value: Any) -> Any:

@@ -29,7 +29,7 @@ SOURCE = PartitionId("conformance", 0, "conformance")
 
 
 class FormatConformance:
-    """Subclass it with ``form``, ``schema``, ``garbage`` and :meth:`frame`; ``several``: rows share messages."""
+    """Subclass with ``form``, ``schema``, ``garbage`` and :meth:`frame`; ``several``: many rows a message."""
 
     form: Format
     schema: StreamSchema

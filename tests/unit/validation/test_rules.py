@@ -195,8 +195,8 @@ def test_rules_of_the_guide() -> None:
          "severity": "error"},
         {"rule_id": "age_range", "name": "Age Range Check", "rule_type": "range", "column": "age",
          "parameters": {"min": 0, "max": 120}, "severity": "warning"},
-        {"rule_id": "required_fields", "name": "Required Fields", "rule_type": "not_null", "column": "user_id",
-         "severity": "error"},
+        {"rule_id": "required_fields", "name": "Required Fields", "rule_type": "not_null",
+         "column": "user_id", "severity": "error"},
         {"rule_type": "expression", "parameters": {"text": "age <> 13"}, "on_fail": "drop"},
     ]  # fmt: skip
     rows = frame(email=["a@b.co", "x", "a@b.co", "a@b.co"], age=[5, 5, 130, 13], user_id=[1, 2, None, 4])
