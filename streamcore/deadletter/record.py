@@ -112,7 +112,7 @@ def to_records(
 
 def to_records_again(letters: Sequence[DeadLetter], now: float) -> Records:
     """*letters* as records of the redrive topic: the same headers, in partition 0."""
-    columns = {
+    columns: dict[str, list[object]] = {
         ID: [x.id for x in letters],
         STREAM: [x.stream for x in letters],
         STAGE: [x.stage for x in letters],

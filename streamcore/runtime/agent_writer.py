@@ -27,7 +27,11 @@ class AgentWriter:
         self._positions: dict[PartitionId, int] = {}
 
     async def start(self) -> None:
-        self._task = asyncio.ensure_future(self._function(self._batches()))
+        self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> object:
+        await self._function(self._batches())
+        return None
 
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         self._positions.update(partitions)

@@ -43,7 +43,8 @@ def plan(
 ) -> dict[str, StreamPlan]:
     """The plan of each stream; *into* tells ways of replaying into topics apart.
 
-    With a *limit* of rows or a *pacer* a source is read in its own order, not in parts side by side.
+    With a *limit* of rows (of each file) or a *pacer* a source is read in its own order, not in parts
+    side by side.
     BadConfig for unknown streams, sources without the stream's columns, and pacing without event times.
     """
     check_streams(graph, sources)
@@ -82,7 +83,7 @@ def _plan(
     _check_columns(part, source)
     splits: Sequence[Split] = source.splits(wanted)
     if limit:
-        splits = [LimitedSplit(splits[0], limit)]
+        splits = [LimitedSplit(split, limit) for split in splits]
     if pacer:
         splits = [_paced(split, part, pacer, node.where) for split in splits]
     identity = [graph.name, stream, source.uri, source.fingerprint(), str(limit), str(len(splits))]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 import polars as pl
 
-from streamcore.batch import PartitionId
+from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts import BoundedSource
 from streamcore.deadletter.writer import TOPIC_CONFIG
 from streamcore.graph import Graph
@@ -35,10 +35,12 @@ from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_feed import SplitFeed
 from streamcore.transport.embedded_log import EmbeddedLog
 
+_PREVIEW_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """``limit``: read at most so many rows of each stream. ``again``: start anew what was done before.
+    """``limit``: read at most so many rows of each file. ``again``: start anew what was done before.
 
     ``speed``: so many times as fast as the event times; None is as fast as it goes.
     """
@@ -96,20 +98,29 @@ def preview(
     rejected: dict[Rejected, int] = {}
     rows_in = 0
     for stream, source in sources.items():
-        split = LimitedSplit(source.splits(1)[0], min(rows, options.limit or rows))
         partition = PartitionId(stream, 0, "preview")
         task = PartitionTask(graph, stream, partition)
-        reader = split.open(partition, 0)
-        while (chunk := reader.read(options.settings.limits.fetch_max_bytes)) is not None:
+        for chunk in _first(source, partition, min(rows, options.limit or rows)):
             outcome = task.on_chunk(chunk)
             rows_in += outcome.records
             for sink, batch in outcome.writes.items():
                 found[sink].append(batch.rows)
             for stage, code in outcome.rejects.frame.select("stage", "code").iter_rows():
                 rejected[Rejected(stage, code)] = rejected.get(Rejected(stage, code), 0) + 1
-        reader.close()
     frames = {sink: pl.concat(parts) for sink, parts in found.items() if parts}
     return Preview(frames, rejected, rows_in)
+
+
+def _first(source: BoundedSource, partition: PartitionId, rows: int) -> Iterator[Chunk]:
+    """The first *rows* records of *source*, file after file."""
+    for split in source.splits(1):
+        reader = LimitedSplit(split, rows).open(partition, 0)
+        try:
+            while rows > 0 and (chunk := reader.read(_PREVIEW_BYTES)) is not None:
+                rows -= len(chunk)
+                yield chunk
+        finally:
+            reader.close()
 
 
 def _feeds(

@@ -223,9 +223,9 @@ class TopicWriter:
         now = int(self._context.clock() * 1000)
         if self._time is None:
             return np.full(len(batch), now, np.int64)
-        # Kafka has no times before 1970.
+        # Kafka has no times before 1970, and refuses the batch for one that is far in the future.
         times = batch.frame[self._time].cast(pl.Datetime("ms")).to_physical()
-        return np.asarray(times.fill_null(now).clip(0), np.int64)
+        return np.asarray(times.fill_null(now).clip(0, now), np.int64)
 
 
 def record_keys(frame: pl.DataFrame, columns: Sequence[str]) -> pa.BinaryArray:
