@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-
-import click
+import sys
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -17,7 +16,8 @@ def stop_on_signals() -> asyncio.Event:
         for number in numbers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        click.echo("stopping: finishing what was begun; once more ends it at once", err=True)
+        # Not click.echo: it would write past the live display, which stands in for sys.stderr.
+        print("stopping: finishing what was begun; once more ends it at once", file=sys.stderr, flush=True)
         stop.set()
 
     for number in numbers:
