@@ -169,7 +169,8 @@ class JsonDecoder:
             joined = b"\n".join([t.replace(b"\n", b"\r") for t in texts])
         surrogates = [b"\\ud" in t or b"\\uD" in t for t in texts] if _has_surrogates(joined) else None
         try:
-            frame = pl.read_ndjson(joined, schema=self._inputs)
+            # One chunk a column: polars leaves one a thread and piece, which every later step would pay for.
+            frame = pl.read_ndjson(joined, schema=self._inputs).rechunk()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
         return _Block(frame, surrogates) if frame.height == len(texts) else None
