@@ -50,11 +50,16 @@ test-all: env ## everything, all slow tests included
 chaos: env ## faults on real servers: make chaos MINUTES=30
 	$(BIN)/python -m tests.faults.chaos --minutes $(or $(MINUTES),10)
 
-bench: env ## we and the peers on the same work
+bench: env .venv-bench/.installed ## we and the peers on the same work
 	$(BIN)/python -m benchmarks
+
+.venv-bench/.installed: benchmarks/requirements.txt
+	@$(PYTHON) -m venv .venv-bench
+	@VIRTUAL_ENV=.venv-bench $(UV) pip install --quiet -r benchmarks/requirements.txt
+	@touch $@
 
 services: env ## real servers for you: eval "$$(make -s services)"; ended by python -m tests.services down
 	@$(BIN)/python -m tests.services up
 
 clean: ## remove what was made here
-	rm -rf $(VENV) .streamcore out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench .streamcore out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,101 @@
+"""W1 on Kafka: throughput and cost beside the peers, cost by partitions, latency at a steady rate."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.measuring import Measured, measure
+from benchmarks.seeding import seed
+from streamcore.systems.kafka import KafkaConnection
+from streamcore.transport.kafka_log import KafkaLog
+
+PROGRAMS = Path(__file__).parent / "programs"
+PEERS_PYTHON = Path(__file__).parent.parent / ".venv-bench/bin/python"
+MESSAGES = {"streamcore": 1_000_000, "quix": 1_000_000, "faust": 50_000}
+"""Messages a program gets: plain Faust needs a quarter of a millisecond for each."""
+KEEP = {"retention.ms": "-1"}
+
+
+def _command(name: str) -> list[str]:
+    python = str(PEERS_PYTHON) if name == "quix" else sys.executable
+    return [python, str(PROGRAMS / f"{name}_w1.py")]
+
+
+async def throughput(
+    bootstrap: str, names: Sequence[str], messages: int | None, partitions: int
+) -> list[Measured]:
+    """W1 for each of *names*, on topics of *partitions* partitions."""
+    log = KafkaLog(KafkaConnection.parse(f"kafka://{bootstrap}"))
+    found: list[Measured] = []
+    topics: dict[int, tuple[str, int]] = {}
+    try:
+        for name in names:
+            count = messages or MESSAGES[name]
+            if count not in topics:
+                topic = f"w1-{count}-{uuid.uuid4().hex[:6]}"
+                topics[count] = (topic, await seed(log, topic, count, partitions))
+            found.append(await _one(log, bootstrap, name, count, *topics[count], partitions))
+    finally:
+        await log.close()
+    return found
+
+
+async def _one(
+    log: KafkaLog, bootstrap: str, name: str, messages: int, topic: str, kept: int, partitions: int
+) -> Measured:
+    run = f"bench-{name}-{uuid.uuid4().hex[:6]}"
+    output = f"{run}-out"
+    await log.create(output, partitions, KEEP)
+    with tempfile.TemporaryDirectory() as work:
+        environment = {"BROKER": bootstrap, "IN": topic, "OUT": output, "GROUP": run, "WORK": work}
+        label = name if partitions == 4 else f"{name}, {partitions} partitions"
+        measured = await measure(label, _command(name), environment, log, output, messages, kept, Path(work))
+        if measured.note:
+            print((Path(work) / f"{label}.log").read_text()[-2000:], file=sys.stderr)
+        return measured
+
+
+async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: float) -> dict[str, float]:
+    """Milliseconds from a message's ``ts`` to its result, at a steady *rate* messages a second."""
+    log = KafkaLog(KafkaConnection.parse(f"kafka://{bootstrap}"))
+    run = f"latency-{name}-{uuid.uuid4().hex[:6]}"
+    for topic in (f"{run}-in", f"{run}-out"):
+        await log.create(topic, 4, KEEP)
+    await log.close()
+    with tempfile.TemporaryDirectory() as work:
+        environment = {
+            **os.environ,
+            "BROKER": bootstrap,
+            "IN": f"{run}-in",
+            "OUT": f"{run}-out",
+            "GROUP": run,
+            "WORK": work,
+            "T0FILE": f"{work}/t0",
+            "LINGER": "5",
+            "RATE": str(rate),
+            "SECONDS": str(seconds),
+            "WARM": str(warm),
+        }
+        with Path(work, "log").open("wb") as stream:
+            program = subprocess.Popen(
+                _command(name), env=environment, stdout=stream, stderr=stream, start_new_session=True
+            )
+        try:
+            command = [str(PEERS_PYTHON), str(PROGRAMS / "load.py")]
+            load = await asyncio.to_thread(
+                subprocess.run, command, env=environment, capture_output=True, check=True
+            )
+        finally:
+            os.killpg(program.pid, signal.SIGTERM)
+            program.wait(15)
+        result: dict[str, float] = json.loads(load.stdout)
+        return result
