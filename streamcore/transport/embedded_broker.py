@@ -199,9 +199,9 @@ class Broker:
         Permanent when there is no such log or the disk refuses. Does not wait, see :meth:`room`.
         """
         log = self._log(topic, partition)
-        first = log.append(batch)
         if self._directory is not None:
-            self._unsynced.add(log)
+            self._unsynced.add(log)  # also when it fails: some of its blocks may be there
+        first = log.append(batch)
         for wake in self._listeners:
             wake()
         return first
