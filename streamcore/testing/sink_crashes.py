@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import PartitionId
@@ -67,6 +67,7 @@ class CrashLaws(Suite):
     @settings(
         max_examples=40,
         deadline=None,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
         suppress_health_check=[
             HealthCheck.too_slow,
             HealthCheck.differing_executors,

@@ -27,9 +27,6 @@ PAIRS = [
     ColumnPair(TableColumn(name, kind, kind), pl.Series(dtype=dtype).dtype)
     for name, (kind, dtype) in COLUMNS.items()
 ]
-    ColumnPair(TableColumn(name, kind, kind), pl.Series(dtype=dtype).dtype)
-    for name, (kind, dtype) in COLUMNS.items()
-]
 
 
 def field(kind: str, value: object) -> bytes:
