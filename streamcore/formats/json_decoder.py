@@ -5,7 +5,8 @@ The definition of what a document means is the row path: :func:`read_document`, 
 the schema, and is trusted only where it provably says the same:
 
 * polars refuses wrong types, numbers beyond 64 bits, broken UTF-8, two values in a line, NaN, depth over
-  1,024. When it refuses, the block is cut once into sixteenths; a refused piece goes the row path.
+  1,024. When it refuses, orjson sifts out what it stumbled over and the rest is read again; a rest that
+  is refused again is cut once into sixteenths, and a refused piece goes the row path.
 * It skips blank lines and splits at raw newlines: newlines inside a document become carriage returns
   (white space outside of strings, refused inside, like a newline), and the rows are counted.
 * Where a string is asked for it spells numbers, booleans, lists and objects out without a word: texts
@@ -18,11 +19,12 @@ Rows in doubt go the row path, all others pass. So the work is linear in the byt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import polars as pl
 from polars._typing import PolarsDataType
 
@@ -42,6 +44,16 @@ _FEW = 64
 _PIECES = 16
 _LEAVES = pl.Int64 | pl.Float64 | pl.String | pl.Boolean
 _NESTED = pl.List | pl.Struct
+_LOW, _HIGH = -(1 << 63), (1 << 63) - 1
+_PYTHON: Mapping[type[pl.DataType], frozenset[type]] = {
+    pl.Int64: frozenset({int}),
+    pl.UInt64: frozenset({int}),
+    pl.Float64: frozenset({int, float}),
+    pl.Boolean: frozenset({bool}),
+    pl.List: frozenset({list}),
+    pl.Struct: frozenset({dict}),
+}
+"""What orjson makes of the values that polars takes for a type."""
 
 
 class _Column(NamedTuple):
@@ -81,6 +93,7 @@ class JsonDecoder:
         shared = len(self._inputs) < sum(len(c.inputs) for c in self._columns)
         self._by_rows = judge.needs_python or shared or not all(_fast(t) for t in schema.columns.values())
         self._judge = judge
+        self._expected = [(name, _PYTHON[type(t)]) for name, t in self._inputs.items() if t != pl.String]
         texts = [c for c in self._columns if isinstance(c.dtype, pl.String)]
         self._strings = [c.inputs for c in texts]
         self._string_doubts = _coerced(texts)
@@ -146,21 +159,39 @@ class JsonDecoder:
         if self._by_rows or count < _FEW:
             return self._nothing, np.empty(0, np.intp), list(range(count))
         whole = self._read_block(texts)
-        blocks = [(0, count, whole)] if whole is not None else self._read_pieces(texts)
+        blocks = [(np.arange(count), whole)] if whole is not None else self._sift(texts)
         frames: list[pl.DataFrame] = []
         doubt = np.ones(count, bool)
-        for start, end, block in blocks:
+        for places, block in blocks:
             if block is not None:
-                frame, doubt[start:end] = self._prove(block, texts[start:end])
+                frame, doubt[places] = self._prove(block, [texts[i] for i in places.tolist()])
                 frames.append(frame)
         doubted = np.flatnonzero(doubt)
         proved = pl.concat(frames) if frames else self._nothing
         return proved, np.flatnonzero(~doubt) if len(doubted) else None, doubted.tolist()
 
-    def _read_pieces(self, texts: list[bytes]) -> list[tuple[int, int, _Block | None]]:
-        step = max(len(texts) // _PIECES + 1, _FEW)
-        cuts = [(i, min(i + step, len(texts))) for i in range(0, len(texts), step)]
-        return [(a, b, self._read_block(texts[a:b])) for a, b in cuts]
+    def _sift(self, texts: list[bytes]) -> list[tuple[Places, _Block | None]]:
+        """Blocks of a batch that polars refuses: what orjson finds readable, whole or else in pieces."""
+        kept = np.flatnonzero([self._readable(text) for text in texts])
+        if len(kept) < _FEW:
+            return []
+        whole = self._read_block([texts[i] for i in kept.tolist()])
+        if whole is not None:
+            return [(kept, whole)]
+        pieces = np.array_split(kept, min(_PIECES, len(kept) // _FEW))
+        return [(p, self._read_block([texts[i] for i in p.tolist()])) for p in pieces]
+
+    def _readable(self, text: bytes) -> bool:
+        """Whether polars will probably take a document; a wrong guess costs time only."""
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return False
+        return isinstance(value, dict) and all(
+            (type(got) in types and (type(got) is not int or _LOW <= got <= _HIGH))
+            for name, types in self._expected
+            if (got := value.get(name)) is not None
+        )
 
     def _read_block(self, texts: list[bytes]) -> _Block | None:
         """The inputs' columns, one row a text, or None where polars refuses or miscounts."""

@@ -145,7 +145,7 @@ def test_two_wrongs_that_keep_the_row_count_right() -> None:
 
 @pytest.mark.parametrize("share", [2, 1000], ids=["half", "one in a thousand"])
 def test_poison_costs_a_bounded_number_of_column_reads(share: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work is linear: a block that polars refuses is cut once, then rows are read one by one."""
+    """Work is linear: read, sift and read again, at worst once more in sixteenths; the rest goes by rows."""
     calls = []
     read = pl.read_ndjson
     monkeypatch.setattr(json_decoder.pl, "read_ndjson", lambda *a, **k: (calls.append(1), read(*a, **k))[1])
@@ -153,7 +153,7 @@ def test_poison_costs_a_bounded_number_of_column_reads(share: int, monkeypatch: 
     decoded = decode(SCHEMA, values)
     assert len(decoded.rejects) == sum(v == b'{"a":1' for v in values)
     assert len(decoded.frame) + len(decoded.rejects) == 20_000
-    assert len(calls) <= 17
+    assert len(calls) <= 18
 
 
 def test_64_mb_strings_end_as_rows_within_bounded_memory() -> None:
