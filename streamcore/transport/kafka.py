@@ -26,12 +26,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from yarl import URL
 
-from streamcore.batch import Chunk, PartitionId
+from streamcore.batch import PartitionId
 from streamcore.errors import Permanent, TopicChanged
 from streamcore.systems.kafka import DEFAULT_PORT, KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import topic_ids
 from streamcore.transport.chunks import ChunkOffsets, Fetched
-from streamcore.transport.kafka_chunks import KafkaChunk, WholeBatch, chunk_of_records, fetch_whole
+from streamcore.transport.kafka_chunks import WholeBatch, chunk_of_records, fetch_whole, kafka_chunks
 
 FETCH_BYTES = 8 << 20
 """A fetch response's size unless the app has ``streamcore_fetch_bytes``."""
@@ -166,7 +166,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 ready[tp] = records
             elif tp in self._next:  # others were fetched before their seek, which will come back to it
                 chunked = self.consumer.is_chunked(tp.topic)
-                ready[tp] = [await self._chunk(consumer, tp, records)] if chunked else records
+                ready[tp] = await self._chunks(consumer, tp, records) if chunked else records
         if not ready or monotonic() - self._looked_for_holes > _IDLE_CHECK_SECONDS:
             await self._cover_holes(consumer, active_partitions, ready)
         return Fetched(ready, generation)
@@ -183,14 +183,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         )
         return found
 
-    async def _chunk(self, consumer: AIOKafkaConsumer, tp: TP, records: list[object]) -> Chunk:
+    async def _chunks(self, consumer: AIOKafkaConsumer, tp: TP, records: list[object]) -> list[object]:
         first, end = self._next[tp], await consumer.position(TopicPartition(*tp))
         self._next[tp] = end
         source = PartitionId(tp.topic, tp.partition, self._topic_ids[tp.topic])
         batches = [b for b in records if isinstance(b, WholeBatch)]
         if len(batches) == len(records):
-            return KafkaChunk(source, first, end, batches)
-        return chunk_of_records(source, first, end, records)
+            return list(kafka_chunks(source, first, end, batches))
+        return [chunk_of_records(source, first, end, records)]
 
     async def _cover_holes(
         self, consumer: AIOKafkaConsumer, active: frozenset[TP], ready: dict[TP, list[object]]
@@ -199,9 +199,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._looked_for_holes = monotonic()
         for tp in active & set(self._next) - set(ready):
             if self.consumer.is_chunked(tp.topic):
-                chunk = await self._chunk(consumer, tp, [])
-                if chunk.end > chunk.first:
-                    ready[tp] = [chunk]
+                chunks = await self._chunks(consumer, tp, [])
+                if chunks:
+                    ready[tp] = chunks
 
     async def _position_lost(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> None:
         for tp, position in error.args[0].items():

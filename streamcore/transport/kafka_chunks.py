@@ -28,6 +28,8 @@ _LOG_APPEND_TIME = 0x08
 _CODEC = 0x07
 # A parsed record is a bytes object (33) in a list (8); zstd packs JSON about five times.
 _RECORD_OVERHEAD, _UNPACKED = 41, 5
+CHUNK_BYTES = 8 << 20
+"""Unpacked size, as far as it can be told, at which a fetch is cut into several chunks."""
 
 _value, _key, _timestamp = attrgetter("value"), attrgetter("key"), attrgetter("timestamp")
 _offset, _headers = attrgetter("offset"), attrgetter("headers")
@@ -83,6 +85,12 @@ class WholeBatch:
     def compressed(self) -> bool:
         return bool(self.attributes & _CODEC)
 
+    @property
+    def unpacked(self) -> int:
+        """About how many bytes the records take when they are parsed."""
+        packed = len(self.data) * (_UNPACKED if self.compressed else 1)
+        return packed + int(self.count) * _RECORD_OVERHEAD
+
     def records(self) -> Iterator[object]:
         """Unpack and parse; nothing of it is kept."""
         parsed: Iterator[object] = iter(DefaultRecordBatch(self.data))
@@ -105,9 +113,7 @@ class KafkaChunk(Chunk):
         self._offsets: Int64s | None = None
         self._header_cache: tuple[int, dict[int, tuple[tuple[str, bytes], ...]]] | None = None
         count = sum(b.count for b in batches)
-        nbytes = _RECORD_OVERHEAD * count + sum(
-            len(b.data) * (1 + (_UNPACKED if b.compressed else 1)) for b in batches
-        )
+        nbytes = sum(len(b.data) + b.unpacked for b in batches)
         super().__init__(source, first, end, nbytes=nbytes)
         early = bool(batches) and batches[0].base < first
         self._length = len(self.offsets()) if early else count
@@ -165,6 +171,22 @@ class KafkaChunk(Chunk):
     def _from_first(self, offsets: Int64s) -> Int64s:
         # The broker sends whole batches: the first one may begin before the position asked for.
         return offsets[np.searchsorted(offsets, self.first) :]
+
+
+def kafka_chunks(
+    source: PartitionId, first: int, end: int, batches: Sequence[WholeBatch]
+) -> Iterator[KafkaChunk]:
+    """*batches* of one fetch, which took the position from *first* to *end*, in chunks of a good size."""
+    part: list[WholeBatch] = []
+    size = 0
+    for batch in batches:
+        if part and size + batch.unpacked > CHUNK_BYTES:
+            yield KafkaChunk(source, first, part[-1].next_offset, part)
+            first, part, size = part[-1].next_offset, [], 0
+        part.append(batch)
+        size += batch.unpacked
+    if part or end > first:
+        yield KafkaChunk(source, first, end, part)
 
 
 def chunk_of_records(

@@ -1,0 +1,117 @@
+"""Chunks of record batches: columns, holes, fetches that begin inside a batch, and cutting."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcore.batch import PartitionId
+from streamcore.contracts import Records
+from streamcore.transport import kafka_chunks as module
+from streamcore.transport.kafka_chunks import KafkaChunk, kafka_chunks, split_batches
+from streamcore.transport.record_batches import PrebuiltBatch
+
+SOURCE = PartitionId("t", 0, "c/u")
+
+
+def batch_bytes(base: int, offsets: list[int], compression: int = 0, last: int | None = None) -> bytes:
+    """A record batch at *base* that still has *offsets* and reaches to *last*, as compaction leaves it."""
+    producer = {"is_transactional": False, "producer_id": -1, "producer_epoch": -1, "base_sequence": 0}
+    builder = DefaultRecordBatchBuilder(2, compression, batch_size=1 << 20, **producer)
+    for offset in offsets:
+        headers = [("h", b"%d" % offset), ("none", None)]
+        value = None if offset % 7 == 0 else b"v%d" % offset
+        builder.append(offset - base, 1_000 + offset, b"k%d" % offset, value, headers)
+    data = bytearray(builder.build())
+    data[0:8] = struct.pack(">q", base)
+    data[23:27] = struct.pack(">i", (offsets[-1] if last is None else last) - base)
+    data[17:21] = struct.pack(">I", calc_crc32c(bytes(data[21:])))
+    return bytes(data)
+
+
+def check(chunk: KafkaChunk, offsets: list[int]) -> None:
+    assert len(chunk) == len(offsets)
+    assert chunk.offsets().tolist() == offsets
+    assert chunk.values() == [None if o % 7 == 0 else b"v%d" % o for o in offsets]
+    assert chunk.keys() == [b"k%d" % o for o in offsets]
+    assert chunk.timestamps().tolist() == [1_000 + o for o in offsets]
+    for offset in offsets:
+        assert chunk.headers(offset) == (("h", b"%d" % offset), ("none", b""))
+        assert chunk.original(offset).data == (None if offset % 7 == 0 else b"v%d" % offset)
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=12).filter(any), min_size=1, max_size=6),
+    st.integers(0, 11),
+    st.sampled_from([0, 4]),
+    st.integers(100, 3_000),
+)
+def test_columns_are_those_of_the_records_however_compacted_and_cut(kept, skip, compression, limit):
+    data, offsets, base = b"", [], 50
+    for flags in kept:
+        own = [base + i for i, flag in enumerate(flags) if flag]
+        data += batch_bytes(base, own, compression, last=base + len(flags) - 1)
+        offsets += own
+        base += len(flags)
+    first = 50 + min(skip, len(kept[0]) - 1)
+    offsets = [o for o in offsets if o >= first]
+    batches = split_batches(data)
+    assert batches is not None
+    check(KafkaChunk(SOURCE, first, base + 3, batches), offsets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK_BYTES", limit)
+        chunks = list(kafka_chunks(SOURCE, first, base + 3, batches))
+    assert [c.first for c in chunks] == [first, *(c.end for c in chunks[:-1])]
+    assert chunks[-1].end == base + 3
+    assert [o for c in chunks for o in c.offsets().tolist()] == offsets
+    for chunk in chunks:
+        check(chunk, [o for o in offsets if chunk.first <= o < chunk.end])
+
+
+def test_a_fetch_of_holes_only_is_an_empty_chunk_and_of_nothing_is_none():
+    (chunk,) = kafka_chunks(SOURCE, 5, 9, [])
+    assert (len(chunk), chunk.covered, chunk.values(), chunk.keys()) == (0, (5, 9), [], [])
+    assert chunk.offsets().tolist() == []
+    assert chunk.timestamps().tolist() == []
+    assert list(kafka_chunks(SOURCE, 5, 5, [])) == []
+
+
+def test_the_last_batch_is_left_out_when_the_broker_cut_it():
+    whole = batch_bytes(0, [0, 1]) + batch_bytes(2, [2])
+    for cut in (1, 30, 61, len(batch_bytes(2, [2])) - 1):
+        batches = split_batches(whole[: len(batch_bytes(0, [0, 1])) + cut])
+        assert batches is not None
+        assert [b.base for b in batches] == [0]
+    assert split_batches(b"") == []
+
+
+def test_an_old_format_is_left_to_aiokafka():
+    old = bytearray(batch_bytes(0, [0]))
+    old[16] = 1
+    assert split_batches(bytes(old)) is None
+
+
+def test_times_of_the_broker_need_no_parsing():
+    """LogAppendTime: all records have the batch's last time."""
+    data = bytearray(batch_bytes(0, [0, 1, 2]))
+    data[22] |= 0x08
+    data[35:43] = struct.pack(">q", 99_000)
+    (batch,) = split_batches(bytes(data)) or []
+    assert batch.one_time
+    assert KafkaChunk(SOURCE, 0, 3, [batch]).timestamps().tolist() == [99_000] * 3
+
+
+def test_memory_is_counted_packed_and_unpacked():
+    values = pa.array([b'{"name":"a name that repeats"}'] * 1_000, pa.binary())
+    data = PrebuiltBatch(Records(values, np.full(1_000, 5)))._build()
+    (batch,) = split_batches(data) or []
+    chunk = KafkaChunk(SOURCE, 0, 1_000, [batch])
+    assert chunk.nbytes >= len(data) + 41 * 1_000
+    assert chunk.timestamps().tolist() == [5] * 1_000
