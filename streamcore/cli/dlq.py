@@ -168,7 +168,9 @@ def redrive(
         return
     if dry_run and plan.send:
         _table(list(plan.send[:_SHOWN_LETTERS]))
-    click.echo(f"{'would send' if dry_run else 'sent'} {len(plan.send):,} to {topology}{REDRIVE_SUFFIX}")
+    taken_by = "the next replay" if settings.broker.url == "embedded" else "the running workers"
+    sent = "would send" if dry_run else "sent"
+    click.echo(f"{sent} {len(plan.send):,} to {topology}{REDRIVE_SUFFIX}, for {taken_by}")
     if plan.sent_before:
         click.echo(f"left {plan.sent_before:,} that were sent before")
     if plan.over_limit:
