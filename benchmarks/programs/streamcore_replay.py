@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
+from datetime import datetime
 import json
 import os
 import resource
@@ -18,7 +18,7 @@ WORK = os.environ["WORK"]
 
 
 class Flight(sc.Event):
-    date: dt.datetime
+    date: datetime
     delay: int
     distance: int = sc.Field(gt=0)
     origin: str = sc.Field(pattern=r"^[A-Z]{3}$")

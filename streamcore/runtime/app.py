@@ -26,7 +26,7 @@ class AppOptions:
     start: Literal["earliest", "latest"] = "earliest"
     instance_id: str | None = None
     commit_interval: float = 1.0
-    fetch_max_bytes: int = 1 << 20
+    fetch_max_bytes: int = 8 << 20
     session_timeout: float = 45.0
     credentials: object = None
 

@@ -72,9 +72,9 @@ class Limits(Section):
         256, ge=16, description="Bytes read but not yet confirmed by every sink, in MiB, a process."
     )
     fetch_max_bytes: int = Field(
-        1_048_576,
+        8_388_608,
         ge=1_024,
-        description="Bytes asked for at once, a partition. More is faster, needs memory.",
+        description="Bytes read at once: of a broker's partitions together, of a file's part. More is faster.",
     )
 
 
