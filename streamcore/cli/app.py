@@ -46,5 +46,16 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0 if not arguments else error.exit_code
     except Exception as error:  # noqa: BLE001 - the one place where everything ends
-        return report(error, as_json=as_json, debug=debug)
+        return report(error, called(arguments), as_json=as_json, debug=debug)
     return code if isinstance(code, int) else 0
+
+
+def called(arguments: Sequence[str]) -> str:
+    """The command that *arguments* name, e.g. ``streamcore dlq list``: where an error is without a place."""
+    path: list[str] = ["streamcore"]
+    command: click.Command = root
+    for word in arguments:
+        if isinstance(command, click.Group) and word in command.commands:
+            path.append(word)
+            command = command.commands[word]
+    return " ".join(path)

@@ -15,9 +15,9 @@ _SHOWN = 12
 """So many allowed values are listed; a table may have hundreds of columns."""
 
 
-def report(error: BaseException, *, as_json: bool, debug: bool) -> int:
-    """Show *error* and return its exit code: 2 for a wrong command, module or setting, otherwise 1."""
-    what, where, fix, code = _parts(error)
+def report(error: BaseException, command: str, *, as_json: bool, debug: bool) -> int:
+    """Show *error* of *command* and return its exit code: 2 for a wrong command, module or setting, else 1."""
+    what, where, fix, code = _parts(error, command)
     if debug and not isinstance(error, click.ClickException):
         traceback.print_exception(error)
     if as_json:
@@ -28,14 +28,14 @@ def report(error: BaseException, *, as_json: bool, debug: bool) -> int:
     return code
 
 
-def _parts(error: BaseException) -> tuple[str, str, str, int]:
+def _parts(error: BaseException, command: str) -> tuple[str, str, str, int]:
     if isinstance(error, StreamcoreError):
-        return _what(error), _short(error.where or _command()), error.fix or _more(error), error.exit_code
+        return _what(error), _short(error.where or command), error.fix or _more(error), error.exit_code
     if isinstance(error, click.ClickException):
-        return _usage(error)
+        return _usage(error, command)
     return (
         f"unexpected {type(error).__name__}, which streamcore should have explained",
-        _place(error),
+        _place(error) or command,
         "run again with --debug for the traceback, and report it",
         1,
     )
@@ -56,27 +56,20 @@ def _more(error: StreamcoreError) -> str:
     return f"see {type(error).__name__} in docs/troubleshooting.md, or run again with --debug"
 
 
-def _usage(error: click.ClickException) -> tuple[str, str, str, int]:
+def _usage(error: click.ClickException, command: str) -> tuple[str, str, str, int]:
     message = error.format_message().rstrip(".")
     what, _, hint = message.partition("\n")
     if not hint and (found := re.search(r"\s+(Did you mean .*|\(Possible options: .*)", what)):
         what, hint = what[: found.start()].rstrip("."), found[1]
-    ctx = getattr(error, "ctx", None)
-    path = ctx.command_path if ctx else "streamcore"
-    help_line = f"see {path} --help"
+    help_line = f"see {command} --help"
     hint = hint.strip("()").rstrip("?")
     fix = f"{hint[0].lower()}{hint[1:]}? Otherwise {help_line}" if hint else help_line
-    return f"{what[0].lower()}{what[1:]}", path, fix, error.exit_code
+    return f"{what[0].lower()}{what[1:]}", command, fix, error.exit_code
 
 
-def _command() -> str:
-    ctx = click.get_current_context(silent=True)
-    return ctx.command_path if ctx else "streamcore"
-
-
-def _place(error: BaseException) -> str:
+def _place(error: BaseException) -> str | None:
     frames = traceback.extract_tb(error.__traceback__)
-    return _short(f"{frames[-1].filename}:{frames[-1].lineno}") if frames else _command()
+    return _short(f"{frames[-1].filename}:{frames[-1].lineno}") if frames else None
 
 
 def _short(where: str) -> str:

@@ -39,6 +39,19 @@ def lines(capsys):
             ["config", "show", "--jsn"],
             ["no such option: --jsn", "streamcore config show", "did you mean --json?"],
         ),
+        (
+            ["worker", "m"],
+            ["a worker needs a broker", "streamcore worker", "give --broker kafka://host:port"],
+        ),
+        (
+            ["replay", "m", "--from", "a=b", "--wait", "--isolate"],
+            ["--wait and --isolate exclude each other", "--wait", "--isolate works in this process"],
+        ),
+        (["replay", "m", "--from", "a=b", "--wait"], ["only a replay into Kafka", "--wait", "give --broker"]),
+        (
+            ["replay", "nowhere", "--from", "a=b"],
+            ["there is no such module", "streamcore replay", "give package.module"],
+        ),
         (["replay"], ["missing argument 'MODULE'", "streamcore replay", "see streamcore replay --help"]),
         (["replay", "m"], ["missing option '--from'", "streamcore replay", "see streamcore replay --help"]),
         (
@@ -68,7 +81,7 @@ def test_our_errors_are_told_in_three_lines_with_their_exit_code(error, code, fa
     shown = lines(capsys)
     assert len(shown) == 3
     assert shown[0] == "error: a"
-    assert shown[1] == f"where: {error.where or 'streamcore'}"
+    assert shown[1] == f"where: {error.where or 'streamcore fail'}"
     assert shown[2].startswith("do:    b" if error.fix else "do:    see Permanent in docs/troubleshooting.md")
 
 
