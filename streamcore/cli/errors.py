@@ -16,7 +16,7 @@ _SHOWN = 12
 
 
 def report(error: BaseException, command: str, *, as_json: bool, debug: bool) -> int:
-    """Show *error* of *command* and return its exit code: 2 for a wrong command, module or setting, else 1."""
+    """Show *error* of *command* and return its exit code: 2 when the user can mend it, else 1."""
     what, where, fix, code = _parts(error, command)
     if debug and not isinstance(error, click.ClickException):
         traceback.print_exception(error)
