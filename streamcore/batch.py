@@ -66,6 +66,9 @@ REJECT_TYPES = pl.Schema(
 )
 
 
+_NO_REJECTS = pl.DataFrame(schema=REJECT_TYPES)
+
+
 @dataclass(frozen=True, slots=True)
 class Rejects:
     """Rows refused at some stage of one chunk.
@@ -75,7 +78,7 @@ class Rejects:
     (for a person; without the row's content).
     """
 
-    frame: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_TYPES))
+    frame: pl.DataFrame = field(default_factory=lambda: _NO_REJECTS)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -241,11 +244,6 @@ class FrameChunk(Chunk):
 
     def offsets(self) -> Int64s:
         return self._offsets
-
-    def values(self) -> list[bytes | None]:
-        """One JSON document a record, for formats that want bytes (a replay into a broker)."""
-        assert self.frame is not None
-        return [line for line in self.frame.write_ndjson().encode().split(b"\n") if line]
 
 
 @dataclass(frozen=True, slots=True)
