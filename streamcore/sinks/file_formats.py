@@ -18,6 +18,8 @@ Compression = Literal["zstd", "snappy", "lz4", "gzip", "uncompressed"]
 
 
 class FileFormat(Protocol):
+    """How a sink's files are written: Parquet, CSV or JSON lines."""
+
     @property
     def suffix(self) -> str:
         """With its dot, e.g. ``.parquet``."""

@@ -29,6 +29,8 @@ from streamcore.testing.sink_world import (
 
 
 class CrashLaws(Suite):
+    """What holds when a writer dies at any moment, and when a dead one comes back."""
+
     def test_from_the_moment_open_returns_a_former_owner_cannot_write(self) -> None:
         async def test(world: World) -> None:
             zombie = await world.writer("zombie")

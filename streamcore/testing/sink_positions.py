@@ -20,6 +20,8 @@ from streamcore.testing.sink_world import (
 
 
 class PositionLaws(Suite):
+    """What ``open``, ``write`` and ``flush`` say about positions."""
+
     def test_open_gives_the_start_it_was_given_when_it_has_none_and_stores_it(self) -> None:
         async def test(world: World) -> None:
             first = await world.writer("worker-1")

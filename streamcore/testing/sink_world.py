@@ -48,6 +48,8 @@ class SinkTarget(Protocol):
 
 
 class BreakableTarget(SinkTarget, Protocol):
+    """A target whose connections a test can cut and restore."""
+
     async def cut_connections(self) -> None:
         """Cut the writer's connections; new ones work."""
         ...
@@ -56,7 +58,9 @@ class BreakableTarget(SinkTarget, Protocol):
         """Make the target unreachable, and cut what is connected."""
         ...
 
-    async def come_back(self) -> None: ...
+    async def come_back(self) -> None:
+        """Make it reachable again."""
+        ...
 
 
 def batches_of(
