@@ -63,6 +63,8 @@ class KafkaLog:
                 described = await self._described(producer, topic)
                 sent = await self._send(producer, topic, records, len(described.partitions))
             except KafkaError as error:
+                if self._unsettled:  # no part of it may be on its way when the caller hears that it failed
+                    await asyncio.wait(self._unsettled)
                 raise translate(error, topic) from error
         outcome = asyncio.ensure_future(self._outcome(topic, sent))
         outcome.add_done_callback(lambda done: done.cancelled() or done.exception())

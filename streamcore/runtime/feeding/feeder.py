@@ -66,12 +66,11 @@ class Feeder:
         pairs = zip(self._plan.splits, self._ends, strict=True)
         return [SplitProgress(self._plan.part.name, split.name, end, split.size) for split, end in pairs]
 
-    async def feed(self, number: int, written: Written, stop: asyncio.Event) -> bool:
-        """Bring the rows of split *number* that are not *written* into the topic; False when *stop*
-        ended it before.
+    async def feed(self, number: int, written: Written, ending: Callable[[], bool]) -> bool:
+        """Bring the rows of split *number* that are not *written* into the topic; False when *ending*
+        said so before the last one.
 
-        Raises as ``Log.append`` and ``SplitReader.read`` do. All that it began has settled when it
-        returns, raises or is cancelled.
+        Raises as ``Log.append`` and ``SplitReader.read`` do. On return all that it began has settled.
         """
         source = PartitionId(self._mark.topic, number, self._mark.replay)
         first = written.first(number)
@@ -79,7 +78,7 @@ class Feeder:
         sent: deque[_Sent] = deque()
         ahead = self._read(reader)
         try:
-            while (rows := await asyncio.shield(ahead)) is not None and not stop.is_set():
+            while (rows := await ahead) is not None and not ending():
                 ahead = self._read(reader)
                 sent.append(await self._append(number, rows, written))
                 while len(sent) > ON_THEIR_WAY:

@@ -147,12 +147,13 @@ class RowMaker:
         )
 
     def _raw(self, chunk: Chunk, offset: int) -> bytes | None:
-        """A refused record as a message: its bytes, or a table's row in the stream's own format."""
-        original = chunk.original(offset)
-        if original.encoding == "bytes" or original.data is None:
-            return original.data
-        try:
-            value: bytes | None = self._part.format.encode(pl.read_ipc_stream(original.data))[0].as_py()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            return original.data  # a type that the format can't write: the workers refuse these bytes
-        return value
+        """A refused record as a message: a table's row in the stream's own format, others as their bytes."""
+        own = chunk.offsets()
+        at = int(np.searchsorted(own, offset))
+        if chunk.frame is not None and at < len(own) and own[at] == offset:
+            try:
+                value: bytes | None = self._part.format.encode(chunk.frame[at])[0].as_py()
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+                return chunk.original(offset).data  # a type that the format can't write: also refused
+            return value
+        return chunk.original(offset).data

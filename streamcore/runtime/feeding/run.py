@@ -93,19 +93,27 @@ class Runs:
         return True
 
     async def _feed_all(self, found: Mapping[str, Written], stop: asyncio.Event) -> bool:
-        tasks = [
-            asyncio.ensure_future(feeder.feed(number, found[stream], stop))
-            for stream, feeder in self._feeders.items()
-            for number in range(len(self._plans[stream].splits))
-        ]
-        try:
-            return all(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            if self._pacer:
-                self._pacer.halt()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        """All splits side by side. When one fails the others end after what they have begun: nothing is
+        cancelled, since a row on its way whose outcome nobody knows could come in twice.
+        """
+        failed = asyncio.Event()
+
+        async def feed(stream: str, number: int) -> bool:
+            try:
+                feeder = self._feeders[stream]
+                return await feeder.feed(number, found[stream], lambda: stop.is_set() or failed.is_set())
+            except Exception:
+                failed.set()
+                if self._pacer:
+                    self._pacer.halt()
+                raise
+
+        splits = [(s, number) for s in self._feeders for number in range(len(self._plans[s].splits))]
+        results = await asyncio.gather(*(feed(*split) for split in splits), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        for error in sorted(errors, key=lambda error: isinstance(error, Transient)):
+            raise error
+        return all(results)
 
     async def mark_done(self) -> None:
         """Remember that the runs' topics are not needed any more."""
@@ -159,6 +167,8 @@ async def watching(
         return task.result()
     finally:
         task.cancel()
+        if pacer:
+            pacer.halt()
         await asyncio.gather(task, return_exceptions=True)
 
 
