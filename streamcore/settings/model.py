@@ -74,7 +74,7 @@ class Limits(Section):
     fetch_max_bytes: int = Field(
         8_388_608,
         ge=1_024,
-        description="Bytes read at once: of a broker's partitions together, of a file's part. More is faster.",
+        description="Bytes read at once: of all partitions of a broker, or of a file. More is faster.",
     )
 
 

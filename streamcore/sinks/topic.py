@@ -126,7 +126,7 @@ class TopicWriter:
         self._format = sink.written_format
         self._keys = sink.key_columns or tuple(k for k in context.key if k in context.columns)
         time = context.event_time
-        kept = time is not None and time in context.columns and context.columns[time].is_temporal()
+        kept = time is not None and time in context.columns
         self._time = time if kept else None
         self._sent: deque[_Sent] = deque()
         self._confirmed: dict[PartitionId, int] = {}
@@ -224,7 +224,9 @@ class TopicWriter:
         if self._time is None:
             return np.full(len(batch), now, np.int64)
         # Kafka has no times before 1970, and refuses the batch for one that is far in the future.
-        times = batch.frame[self._time].cast(pl.Datetime("ms")).to_physical()
+        times = batch.frame[self._time]
+        if times.dtype.is_temporal():  # otherwise it is in milliseconds already
+            times = times.cast(pl.Datetime("ms")).to_physical()
         return np.asarray(times.fill_null(now).clip(0, now), np.int64)
 
 
