@@ -1,8 +1,9 @@
 """The dead letter as a record of a topic.
 
 The value is the record as it came (bytes, or one row as an Arrow IPC stream), the key is the
-original key, and the headers say the rest, as text. The id is (topology, stage, position, sub-index);
-readers fold repeats of an id.
+original key, and the headers say the rest, as text. A row of a text file that was read in columns also
+has them in ``sc-row`` (Arrow IPC), which is what a redrive decodes. The id is (topology, stage, position,
+sub-index); readers fold repeats of an id.
 """
 
 from __future__ import annotations
@@ -14,12 +15,22 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamcore.batch import OFFSET, SUB, Chunk, PartitionId, RecordChunk, Rejects
+from streamcore.batch import (
+    OFFSET,
+    SUB,
+    Chunk,
+    Original,
+    PartitionId,
+    RecordChunk,
+    Rejects,
+    arrow_bytes,
+)
 from streamcore.contracts import Header, Records
 
 ID, STREAM, STAGE, CODE, MESSAGE = "sc-id", "sc-stream", "sc-stage", "sc-code", "sc-message"
 TOPIC, TOPIC_ID, PARTITION, AT, SUB_INDEX = "sc-topic", "sc-topic-id", "sc-partition", "sc-at", "sc-sub"
 ENCODING, ATTEMPTS, TIME = "sc-encoding", "sc-attempts", "sc-time"
+ROW = "sc-row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +39,8 @@ class DeadLetter:
 
     ``source`` and ``offset`` are where the record stood, ``sub`` the row's place in it; ``stage`` is
     the node that refused it; ``time`` is in seconds since the epoch; ``attempts`` counts how often it
-    was tried; ``log_partition`` and ``log_offset`` are its own place in the dead-letter topic.
+    was tried; ``row`` is the row in columns (Arrow IPC) where ``value`` is text that was read in columns,
+    otherwise empty; ``log_partition`` and ``log_offset`` are its own place in the dead-letter topic.
     """
 
     id: str
@@ -44,6 +56,7 @@ class DeadLetter:
     time: float
     key: bytes | None
     value: bytes | None
+    row: bytes
     log_partition: int
     log_offset: int
 
@@ -51,13 +64,14 @@ class DeadLetter:
 class Origin(NamedTuple):
     """What a dead letter says of a row beyond its chunk.
 
-    ``stream`` it belongs to, ``attempts`` including this one, and the ``encoding`` of its bytes where
-    the chunk doesn't know it (a redriven record).
+    ``stream`` it belongs to, ``attempts`` including this one, and the ``encoding`` of its bytes and
+    the ``row`` in columns where the chunk doesn't know them (a redriven record).
     """
 
     stream: str
     attempts: int = 1
     encoding: str | None = None
+    row: bytes = b""
 
 
 def letter_id(topology: str, stage: str, source: PartitionId, offset: int, sub: int) -> str:
@@ -100,6 +114,7 @@ def to_records(
         (ENCODING, _texts(o.encoding or r.encoding for o, r in zip(origins, originals, strict=True))),
         (ATTEMPTS, _texts(o.attempts for o in origins)),
         (TIME, f"{now:.3f}".encode()),
+        (ROW, _rows(chunk, offsets, originals, origins)),
     )
     return Records(
         values=pa.array([o.data for o in originals], pa.binary()),
@@ -132,7 +147,10 @@ def to_records_again(letters: Sequence[DeadLetter], now: float) -> Records:
         timestamps=np.full(len(letters), int(now * 1000), np.int64),
         keys=pa.array([x.key for x in letters], pa.binary()),
         partitions=np.zeros(len(letters), np.int32),
-        headers=tuple((name, _texts(values)) for name, values in columns.items()),
+        headers=(
+            *((name, _texts(values)) for name, values in columns.items()),
+            (ROW, pa.array([x.row for x in letters], pa.binary())),
+        ),
     )
 
 
@@ -141,14 +159,21 @@ def from_chunk(chunk: RecordChunk) -> list[DeadLetter]:
     found = []
     keys = chunk.keys()
     for place, (offset, value) in enumerate(zip(chunk.offsets().tolist(), chunk.values(), strict=True)):
-        headers = {name: data.decode(errors="replace") for name, data in chunk.headers(offset)}
-        if ID in headers:
-            found.append(_letter(headers, keys[place], value, chunk.source.partition, offset))
+        raw = dict(chunk.headers(offset))
+        if ID in raw:
+            row = raw.pop(ROW, b"")
+            headers = {name: data.decode(errors="replace") for name, data in raw.items()}
+            found.append(_letter(headers, keys[place], value, row, chunk.source.partition, offset))
     return found
 
 
 def _letter(
-    headers: dict[str, str], key: bytes | None, value: bytes | None, partition: int, offset: int
+    headers: dict[str, str],
+    key: bytes | None,
+    value: bytes | None,
+    row: bytes,
+    partition: int,
+    offset: int,
 ) -> DeadLetter:
     return DeadLetter(
         id=headers[ID],
@@ -164,9 +189,24 @@ def _letter(
         time=float(headers[TIME]),
         key=key,
         value=value,
+        row=row,
         log_partition=partition,
         log_offset=offset,
     )
+
+
+def _rows(
+    chunk: Chunk, offsets: Sequence[int], originals: Sequence[Original], origins: Sequence[Origin]
+) -> pa.BinaryArray:
+    """The columns of each record whose original is text that the reader could cut."""
+    frame, rows = chunk.frame, [origin.row for origin in origins]
+    if frame is not None:
+        readable = set(chunk.offsets().tolist())
+        for place, (offset, original) in enumerate(zip(offsets, originals, strict=True)):
+            if original.encoding == "bytes" and offset in readable:
+                at = int(chunk.index(np.array([offset], np.int64))[0])
+                rows[place] = arrow_bytes(frame[at])
+    return pa.array(rows, pa.binary())
 
 
 def _keys(chunk: Chunk, rejects: Rejects) -> list[bytes | None]:

@@ -20,6 +20,7 @@ from streamcore.deadletter.reader import Filter, read
 from streamcore.deadletter.record import (
     ATTEMPTS,
     ENCODING,
+    ROW,
     STREAM,
     DeadLetter,
     Origin,
@@ -85,16 +86,18 @@ def origins(chunk: Chunk) -> dict[int, Origin]:
     """What each redriven row of *chunk*, by offset, would be as a dead letter once more."""
     found = {}
     for offset in chunk.offsets().tolist():
-        headers = {name: data.decode(errors="replace") for name, data in chunk.headers(offset)}
+        headers = dict(chunk.headers(offset))
         if ATTEMPTS in headers:
-            found[offset] = Origin(headers[STREAM], int(headers[ATTEMPTS]) + 1, headers[ENCODING])
+            stream, encoding = headers[STREAM].decode(), headers[ENCODING].decode()
+            found[offset] = Origin(stream, int(headers[ATTEMPTS]) + 1, encoding, headers.get(ROW, b""))
     return found
 
 
 def _original(chunk: Chunk, letter: DeadLetter) -> Chunk:
     at = np.array([letter.log_offset], np.int64)
     end = letter.log_offset + 1
-    if letter.encoding == "arrow":
-        frame = pl.read_ipc_stream(io.BytesIO(letter.value or b""))
+    columns = letter.value if letter.encoding == "arrow" else letter.row
+    if columns:
+        frame = pl.read_ipc_stream(io.BytesIO(columns))
         return FrameChunk(chunk.source, at, frame, first=letter.log_offset, end=end)
     return RecordChunk(chunk.source, at, [letter.value], keys=[letter.key])

@@ -46,7 +46,7 @@ class Person(sc.Event):
 
 topology = sc.Topology("{name}")
 people = topology.stream("people", Person, key="id", event_time="at", topic="{name}-people")
-people.filter("age >= 18").to(sc.sinks.Parquet("{folder}/out"))
+people.filter("age >= 18").to(sc.sinks.Parquet("{folder}/out", roll_seconds=1))
 """
 
 

@@ -14,6 +14,7 @@ import pytest
 import streamcore as sc
 from batch_adapters.catalogue import open_source
 from streamcore.deadletter.reader import Filter, read
+from streamcore.deadletter.record import DeadLetter
 from streamcore.deadletter.redrive import plan, send
 from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.progress import Progress, Rejected, Summary
@@ -138,23 +139,41 @@ def test_bad_rows_become_dead_letters_and_a_redrive_brings_the_mended_ones_in(tm
     assert run(mended, file, options).progress.rows_in == 0  # nothing is done twice
 
 
+def test_rows_of_a_text_file_are_kept_as_text_and_redriven_as_columns(tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text('id,age,name\n1,30,ann\n2,200,"b, c"\n3,40\n')
+    target = Target()
+    options = ReplayOptions(settings(tmp_path))
+    run(people(target, lambda s: s.validate(sc.rules.range("age", max=120))), file, options)
+    assert target.frame()["id"].to_list() == [1]
+    assert [x.value for x in _letters(tmp_path)] == [b"3,40", b'2,200,"b, c"']
+    for _ in range(2):  # refused again, and then accepted
+        _redrive(tmp_path)
+        run(people(target, lambda s: s.validate(sc.rules.range("age", max=150))), file, options)
+    assert target.frame()["id"].to_list() == [1]
+    _redrive(tmp_path)
+    mended = people(target, lambda s: s.validate(sc.rules.range("age", max=300)))
+    run(mended, file, options)
+    assert target.frame()["name"].to_list() == ["ann", "b, c"]
+
+
 def _redrive(tmp_path: Path) -> None:
     async def go() -> None:
         broker = Broker.open(f"embedded://people{(tmp_path / 'state/people').absolute()}")
         log = EmbeddedLog(broker)
-        chosen = await plan(log, "people.dead-letters", "people.redrive", Filter(), 3)
+        chosen = await plan(log, "people.dead-letters", "people.redrive", Filter(), 9)
         await send(log, "people.redrive", chosen.send, 1.0)
         broker.close()
 
     asyncio.run(go())
 
 
-def _letters(tmp_path: Path) -> list[object]:
-    async def go() -> list[object]:
+def _letters(tmp_path: Path) -> list[DeadLetter]:
+    async def go() -> list[DeadLetter]:
         broker = Broker.open(f"embedded://people{(tmp_path / 'state/people').absolute()}")
         found = [x async for x in read(EmbeddedLog(broker), "people.dead-letters")]
         broker.close()
-        return list(found)
+        return found
 
     return asyncio.run(go())
 

@@ -63,6 +63,7 @@ async def test_a_letter_keeps_bytes_key_place_and_reason(log: EmbeddedLog, write
         time=1_700_000_000.25,
         key=b"k8",
         value=b"\xff\x00",
+        row=b"",
         log_partition=1,
         log_offset=0,
     )
