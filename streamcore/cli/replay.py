@@ -22,7 +22,6 @@ from streamcore.cli.command import (
     broker_settings,
     same_broker,
 )
-from streamcore.cli.signals import stop_on_signals
 from streamcore.errors import BadConfig, did_you_mean
 
 if TYPE_CHECKING:
@@ -169,6 +168,7 @@ async def _run(
     topology: Topology, sources: dict[str, BoundedSource], how: ReplayOptions, way: Way
 ) -> Summary:
     from streamcore.cli.watch import watch
+    from streamcore.runtime.signals import stop_on_signals
 
     with watch(topology.name) as on_progress:
         return await way(topology, sources, how, on_progress, stop_on_signals())

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +25,7 @@ from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
 from streamcore.runtime.retry import Retries
+from streamcore.runtime.signals import stop_on_signals
 from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection, probe
@@ -47,9 +47,7 @@ def run_worker(topology: Topology, settings: Settings) -> int:
     configure(level=settings.log.level, format=settings.log.format)
 
     async def main() -> None:
-        stop = asyncio.Event()
-        stop_on_signals(stop)
-        await work(topology, settings, stop)
+        await work(topology, settings, stop_on_signals())
 
     try:
         asyncio.run(main())
@@ -79,20 +77,6 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
         await _work(graph, kafka_log, connection, settings, stop, partitions)
     finally:
         await kafka_log.close()
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT set *stop*; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-
-    def asked() -> None:
-        if stop.is_set():
-            os._exit(130)
-        log.info("asked to stop: draining")
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked)
 
 
 def exit_soon(code: int) -> None:
