@@ -160,12 +160,15 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
             stale = fetched.generation != self.app.consumer_generation_id
             if self.should_stop or not self.flow_active or stale:
                 return  # the seek of the rebalance comes back to these records
-            if self._is_changelog_tp(tp) and tp not in (
-                self._get_active_partitions() | self._buffered_partitions
-            ):
+            if self._is_changelog_tp(tp) and not self._still_wanted(tp):
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            yield tp, self._to_message(tp, record)
+            message = self._to_message(tp, record)
+            message.generation_id = fetched.generation  # streams skip messages of another one
+            yield tp, message
+
+    def _still_wanted(self, tp: TP) -> bool:
+        return tp in self._get_active_partitions() or tp in self._buffered_partitions
 
     async def _next_fetch(self, timeout: float) -> Fetched:
         if not self.flow_active:
@@ -192,7 +195,6 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         message = ConsumerMessage(
             tp.topic, tp.partition, record.end - 1, None, 0, None, None, record, None, 0, 0, tp
         )  # fmt: skip
-        message.generation_id = self.app.consumer_generation_id
         if self.positions is None:
             for other in self._handed_out:  # let go of the chunks that are done
                 self._advance(other)
