@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from streamcore.contracts import Log
+from streamcore.crashpoints import crash_point
 from streamcore.errors import Transient
 from streamcore.progress import Progress, Rejected, SplitProgress
 from streamcore.runtime.feeding.feeder import Feeder
@@ -85,7 +86,8 @@ class Runs:
             self._pacer.go_on()
         if not await self._feed_all(found, stop):
             return False
-        for stream in list(self._feeders):
+        crash_point("feeding.fed")
+        for stream in self._feeders:
             mark, rows = self.marks[stream], self._found[stream] + self._feeders[stream].rows
             mark = ended(mark, await self._kafka.bounds(mark.topic), rows)
             await self._control.write(mark)

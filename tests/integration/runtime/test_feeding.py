@@ -58,10 +58,12 @@ class World:
         self.module = folder / f"{self.name.replace('-', '_')}.py"
         self.module.write_text(MODULE.format(name=self.name, folder=folder))
         self.file = folder / "people.csv"
-        ids = pl.int_range(ROWS, eager=True)
-        ages = pl.select(pl.when(ids % 1000 == 7).then(pl.lit("old")).otherwise((ids % 90).cast(pl.String)))
-        times = pl.select(pl.lit(START) + pl.duration(seconds=ids)).to_series().dt.to_string("iso:strict")
-        frame = pl.DataFrame({"id": ids, "age": ages.to_series(), "at": times})
+        number = pl.int_range(ROWS)
+        frame = pl.select(
+            id=number,
+            age=pl.when(number % 1000 == 7).then(pl.lit("old")).otherwise((number % 90).cast(pl.String)),
+            at=(pl.lit(START) + pl.duration(seconds=number)).dt.to_string("iso:strict"),
+        )
         frame.write_csv(self.file)
         self.settings = Settings.model_validate(
             {
@@ -104,6 +106,20 @@ class World:
     async def make_topic(self, partitions: int = 4) -> None:
         async with self.log() as log:
             await log.create(self.topic, partitions, {})
+
+    async def size(self) -> int:
+        async with self.log() as log:
+            return sum(bounds.end for bounds in (await log.bounds(self.topic)).values())
+
+    async def grown(self, size: int, process: subprocess.Popen[bytes]) -> None:
+        """Return when the topic has more than *size* records, or *process* has ended."""
+        while process.poll() is None and await self.size() <= size:
+            await asyncio.sleep(0.02)
+
+    async def feed_as_the_command(self) -> Summary:
+        """The same run as that of ``streamcore replay``, which cuts by the number of cores."""
+        sources = {"people": open_source(f"{self.file}?min_split_bytes=100000")}
+        return await feed(self.topology, sources, ReplayOptions(self.settings), self.seen.append)
 
     async def values(self) -> list[bytes | None]:
         found: list[bytes | None] = []
@@ -160,24 +176,47 @@ async def test_a_replay_that_was_stopped_goes_on(world: World) -> None:
 @pytest.mark.slow
 @pytest.mark.chaos
 async def test_every_row_is_in_the_topic_once_after_kills_at_random(world: World) -> None:
-    """A run that ended before it was killed does not count."""
+    """Killed between appends and at any moment; a run that ended before it was killed does not count."""
     await world.make_topic()
     command = [sys.executable, "-m", "streamcore.cli", "replay", str(world.module)]
     command += ["--from", f"people={world.file}?min_split_bytes=100000", "--broker", world.url]
-    env = {**os.environ, "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "65536"}
-    kills, found = 0, []
-    for attempt in range(20):
-        found.append(len(await world.values()))
-        env["STREAMCORE_CRASH_POINT"] = f"feeding.appended:{random.randint(1, 8)}" if attempt < 6 else ""
-        done = await asyncio.to_thread(
-            subprocess.run, command, env=env, cwd=world.folder, capture_output=True, timeout=60
-        )
-        if done.returncode == 0:
-            break
-        assert done.returncode == -9, done.stderr.decode()
-        kills += 1
-    assert kills >= 3, "the replay was over before it was killed"
+    env = {**os.environ, "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "16384"}
+    points = [f"feeding.appended:{random.randint(1, 20)}", None, None, "feeding.fed"]
+    random.shuffle(points)
+    kills, found = 0, [0]
+    for point in points:
+        started = {**env, "STREAMCORE_CRASH_POINT": point or ""}
+        process = subprocess.Popen(command, env=started, cwd=world.folder, stderr=subprocess.PIPE)
+        if point is None:
+            await world.grown(found[-1], process)
+            await asyncio.sleep(random.uniform(0, 0.2))
+            process.kill()
+        _, errors = await asyncio.to_thread(process.communicate, timeout=60)
+        assert process.returncode in (0, -9), errors.decode()
+        kills += process.returncode == -9
+        found.append(await world.size())
+    assert kills >= 2, "the replay was over before it was killed"
     assert len(set(found)) > 2, "the kills came before anything was written"
+    last = await world.feed_as_the_command()
+    assert last.status in ("finished", "already finished")
+    assert ids(await world.values()) == EVERY_ROW_ONCE
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+async def test_every_row_is_in_the_topic_once_after_the_broker_was_killed(
+    own_kafka: KafkaServer, tmp_path: Path
+) -> None:
+    world = World(own_kafka, tmp_path)
+    await world.make_topic()
+    feeding = asyncio.ensure_future(world.feed(speed=10_000))
+    while not any(progress.rows_in for progress in world.seen):
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(own_kafka.kill)
+    await asyncio.to_thread(own_kafka.start)
+    assert not feeding.done(), "it was over before the broker was killed"
+    summary = await asyncio.wait_for(feeding, 120)
+    assert (summary.status, summary.progress.rows_in) == ("finished", ROWS)
     assert ids(await world.values()) == EVERY_ROW_ONCE
 
 
