@@ -106,6 +106,7 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         self._held_by_positions: set[TP] = set()
         self._resume_after_seek: set[TP] = set()
         self._sought = False
+        self._awaiting_seek = True
         self._partition_active = asyncio.Event()
         super().__init__(*args, **kwargs)
 
@@ -246,7 +247,7 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Partitions leave; Faust ends the started work and commits inside of this."""
-        self._resume_after_seek, self._sought = set(), False
+        self._resume_after_seek, self._sought, self._awaiting_seek = set(), False, True
         await super().on_partitions_revoked(revoked)
         if self._held_by_positions:  # stream_wait_empty is off: Faust has not waited nor committed
             await self.commit_and_end_transactions()
@@ -260,12 +261,12 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         await super().commit_and_end_transactions()
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
-        """Resume fetching of changelogs at once, of stream partitions in the resume_flow after the seek."""
-        streams = {tp for tp in tps if not self._is_changelog_tp(tp)}
-        changelogs = set(tps) - streams
-        if changelogs:
-            super().resume_partitions(changelogs)
-        self._resume_after_seek |= streams
+        """Resume fetching; in a rebalance, of stream partitions only in the resume_flow after the seek."""
+        tps = set(tps)
+        later = {tp for tp in tps if not self._is_changelog_tp(tp)} if self._awaiting_seek else set()
+        if tps - later:
+            super().resume_partitions(tps - later)
+        self._resume_after_seek |= later
         self._partition_active.set()
 
     def resume_flow(self) -> None:
@@ -273,7 +274,7 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         super().resume_flow()
         if self._sought and self._resume_after_seek:
             super().resume_partitions(self._resume_after_seek & self.assignment())
-            self._resume_after_seek, self._sought = set(), False
+            self._resume_after_seek, self._sought, self._awaiting_seek = set(), False, False
         self._partition_active.set()
 
     async def perform_seek(self) -> None:

@@ -27,7 +27,7 @@ from faust.types import TP
 from yarl import URL
 
 from streamcore.batch import PartitionId
-from streamcore.errors import Permanent, TopicChanged
+from streamcore.errors import Permanent, TopicChanged, Transient
 from streamcore.systems.kafka import DEFAULT_PORT, KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import topic_ids
 from streamcore.transport.chunks import ChunkOffsets, Fetched
@@ -126,9 +126,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def topic_ids(self, topics: set[str]) -> Mapping[str, str]:
         """The ids of *topics*, which also go into the commits' metadata."""
-        client = self._ensure_consumer()._client
-        self._topic_ids = await self.call_thread(topic_ids, client, topics)
+        self._topic_ids = await self.call_thread(self._ask_for_topic_ids, topics)
         return self._topic_ids
+
+    async def _ask_for_topic_ids(self, topics: set[str]) -> Mapping[str, str]:
+        # aiokafka's other requests of a rebalance wait for a broker that restarts; so does this one.
+        deadline = monotonic() + self.app.conf.broker_request_timeout
+        while True:
+            try:
+                return await topic_ids(self._ensure_consumer()._client, topics)
+            except Transient:
+                if monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
 
     async def commit_metadata(self, tps: Iterable[TP]) -> Mapping[TP, str]:
         """The text stored with the group's commit of each of *tps*, where there is one."""

@@ -110,3 +110,22 @@ async def test_a_chunk_has_all_columns_of_its_records(kafka, log, tmp_path):
     assert chunk.headers(499) == (("h", b"x"),)
     assert chunk.original(7).data == b"7"
     assert (chunk.source.topic, chunk.source.partition) == (topic, 0)
+
+
+async def test_a_killed_broker_that_comes_back_loses_and_repeats_nothing(own_kafka, tmp_path):
+    """Consumer and log wait for it; an append that is on its way ends when it is back."""
+    log = KafkaLog(KafkaConnection.parse(own_kafka.url))
+    topic = fresh("killed")
+    await filled(log, topic, 1_000)
+    app = new_app(own_kafka.url, tmp_path, fresh("group"))
+    got = collect(app, [topic])
+    async with running(app):
+        await until(lambda: sum(map(len, got.chunks)) == 1_000)
+        await asyncio.to_thread(own_kafka.kill)
+        on_its_way = await log.append(topic, records(1_000, 1_000))
+        await asyncio.to_thread(own_kafka.start)
+        await on_its_way
+        await until(lambda: sum(map(len, got.chunks)) >= 2_000, 60)
+        assert sorted(got.numbers()) == list(range(2_000))
+        assert got.joins()
+    await log.close()

@@ -250,3 +250,15 @@ async def test_a_topic_read_both_ways_is_refused(consumer):
     consumer.app.topics.add(consumer.app.topic("t", value_type=bytes))
     with pytest.raises(BadConfig, match="both in chunks and record by record"):
         consumer.is_chunked("t")
+
+
+async def test_pausing_and_resuming_outside_of_a_rebalance_works_at_once_and_loses_nothing(consumer):
+    """Back-pressure: what was fetched when the pause came is still delivered."""
+    await seek(consumer)
+    consumer.fetches = [Fetched({T0: [chunk(0, 10)]}, 3), Fetched({T0: [chunk(10, 20)]}, 3)]
+    consumer.during_fetch = lambda: consumer.pause_partitions({T0})
+    assert [m.value.first for m in await messages(consumer)] == [0]
+    assert await messages(consumer) == [], "paused"
+    consumer.during_fetch = lambda: None
+    consumer.resume_partitions({T0})
+    assert [m.value.first for m in await messages(consumer)] == [10]
