@@ -119,13 +119,15 @@ async def test_rows_of_a_columnar_source_without_a_key_have_none():
     assert log.appended[0].timestamps.tolist() == [1_700_000_000_000]
 
 
-async def test_the_event_time_is_the_records_time_but_never_before_1970():
+async def test_the_event_time_is_the_records_time_within_what_kafka_takes():
+    """Not before 1970 and not in the future, by the worker's clock; a row without one has now."""
     log = HandLog()
     columns = pl.Schema({**COLUMNS, "at": pl.Datetime("us", "UTC")})
     live = await writer(log, columns=columns, event_time="at")
-    times = [datetime(2026, 1, 1, tzinfo=timezone.utc), None, datetime(1960, 1, 1, tzinfo=timezone.utc)]
-    await live.write(batch(0, 3, at=pl.Series(times, dtype=pl.Datetime("us", "UTC"))))
-    assert log.appended[0].timestamps.tolist() == [1_767_225_600_000, 1_700_000_000_000, 0]
+    days = [datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2023, 1960, 2099)]
+    await live.write(batch(0, 4, at=pl.Series([*days, None], dtype=pl.Datetime("us", "UTC"))))
+    now = 1_700_000_000_000
+    assert log.appended[0].timestamps.tolist() == [1_672_531_200_000, 0, now, now]
 
 
 async def test_only_what_is_acknowledged_is_confirmed_in_order():
