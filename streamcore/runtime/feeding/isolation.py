@@ -104,7 +104,10 @@ async def _work(
     settings, name, log = opening.options.settings, opening.graph.name, opening.log
     await log.create(isolated.redrive_topic, 1, _KEPT)
     pipeline = replace(pipeline_options_of(settings, name), redrive_topic=isolated.redrive_topic)
-    app = kafka_app_options(settings, opening.connection, name, isolated.group, start="earliest")
+    # The group has one member, always of the same name: started again, it need not wait for its old session.
+    app = kafka_app_options(
+        settings, opening.connection, name, isolated.group, start="earliest", instance_id="replay"
+    )
     began = time.monotonic()
     most = max(len(mark.starts) for mark in runs.marks.values())
     async with running(opening.graph, isolated.streams, log, Metrics(), pipeline, app, most) as job:

@@ -21,10 +21,11 @@ from streamcore.batch import OFFSET, SUB, Chunk
 from streamcore.contracts import Records
 from streamcore.formats import decoder_for
 from streamcore.graph import Source
-from streamcore.sinks.topic import packed_positions, record_keys
+from streamcore.sinks.topic import record_keys
 from streamcore.transport.record_batches import indices, partition_of
 
 REPLAY, AT = "sc-replay", "sc-at"
+_AT = np.dtype([("offset", ">i8"), ("sub", ">u4")])
 _AT_STRUCT = struct.Struct(">qI")
 
 
@@ -140,7 +141,7 @@ class RowMaker:
             chunk.end,
             chunk.nbytes,
             places,
-            packed_positions(places),
+            _packed(places),
             keys,
             values,
             refused,
@@ -157,3 +158,12 @@ class RowMaker:
                 return chunk.original(offset).data  # a type that the format can't write: also refused
             return value
         return chunk.original(offset).data
+
+
+def _packed(places: pl.DataFrame) -> pa.BinaryArray:
+    packed = np.empty(places.height, _AT)
+    packed["offset"], packed["sub"] = places[OFFSET].to_numpy(), places[SUB].to_numpy()
+    starts = np.arange(places.height + 1, dtype=np.int32) * _AT.itemsize
+    return pa.Array.from_buffers(
+        pa.binary(), places.height, [None, pa.py_buffer(starts), pa.py_buffer(packed)]
+    )

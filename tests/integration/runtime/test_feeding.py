@@ -80,6 +80,12 @@ class World:
         return f"{self.name}-people"
 
     @property
+    def command(self) -> list[str]:
+        source = f"people={self.file}?min_split_bytes=100000"
+        replay = ["replay", str(self.module), "--from", source, "--broker", self.url]
+        return [sys.executable, "-m", "streamcore.cli", *replay]
+
+    @property
     def topology(self) -> Topology:
         return load_topology(str(self.module))
 
@@ -143,6 +149,7 @@ def ids(values: list[bytes | None]) -> Counter[int]:
 
 
 EVERY_ROW_ONCE = Counter(range(ROWS))
+GROWN_UP = [i for i in range(ROWS) if i % 90 >= 18 and i % 1000 != 7]
 
 
 async def test_every_row_is_in_the_topic_once_and_a_finished_replay_says_so(world: World) -> None:
@@ -178,15 +185,13 @@ async def test_a_replay_that_was_stopped_goes_on(world: World) -> None:
 async def test_every_row_is_in_the_topic_once_after_kills_at_random(world: World) -> None:
     """Killed between appends and at any moment; a run that ended before it was killed does not count."""
     await world.make_topic()
-    command = [sys.executable, "-m", "streamcore.cli", "replay", str(world.module)]
-    command += ["--from", f"people={world.file}?min_split_bytes=100000", "--broker", world.url]
     env = {**os.environ, "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "16384"}
     points = [f"feeding.appended:{random.randint(1, 20)}", None, None, "feeding.fed"]
     random.shuffle(points)
     kills, found = 0, [0]
     for point in points:
         started = {**env, "STREAMCORE_CRASH_POINT": point or ""}
-        process = subprocess.Popen(command, env=started, cwd=world.folder, stderr=subprocess.PIPE)
+        process = subprocess.Popen(world.command, env=started, cwd=world.folder, stderr=subprocess.PIPE)
         if point is None:
             await world.grown(found[-1], process)
             await asyncio.sleep(random.uniform(0, 0.2))
@@ -240,8 +245,7 @@ async def test_wait_ends_when_the_workers_have_committed_all(
     finally:
         stop.set()
         await working
-    expected = [i for i in range(ROWS) if i % 90 >= 18 and i % 1000 != 7]
-    assert sorted(world.written()["id"]) == expected
+    assert sorted(world.written()["id"]) == GROWN_UP
     assert await world.feed(wait=True)
 
 
@@ -249,8 +253,7 @@ async def test_isolated_it_is_worked_off_here_and_leaves_no_topic(world: World) 
     summary = await feed_isolated(world.topology, world.sources, world.options(), world.seen.append)
     assert (summary.status, summary.progress.rows_in) == ("finished", ROWS)
     assert summary.progress.dead_letters == ROWS // 1000
-    expected = [i for i in range(ROWS) if i % 90 >= 18 and i % 1000 != 7]
-    assert sorted(world.written()["id"]) == expected
+    assert sorted(world.written()["id"]) == GROWN_UP
     async with world.log() as log:
         assert not await log.bounds(world.topic)
         for topic in _topics(world):
@@ -275,8 +278,25 @@ async def test_an_isolated_replay_that_was_stopped_goes_on(world: World) -> None
     assert first.status == "interrupted"
     second = await feed_isolated(world.topology, world.sources, world.options(speed=1e9), world.seen.append)
     assert second.status == "finished"
-    expected = [i for i in range(ROWS) if i % 90 >= 18 and i % 1000 != 7]
-    assert sorted(world.written()["id"]) == expected
+    assert sorted(world.written()["id"]) == GROWN_UP
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.parametrize("point", ["feeding.appended:5", "feeding.fed", "pipeline.before_sinks:4"])
+async def test_an_isolated_replay_that_was_killed_goes_on(world: World, point: str) -> None:
+    env = {**os.environ, "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "65536"}
+    for crash in (point, ""):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*world.command, "--isolate"],
+            env={**env, "STREAMCORE_CRASH_POINT": crash},
+            cwd=world.folder,
+            capture_output=True,
+            timeout=90,
+        )
+        assert done.returncode == (-9 if crash else 0), done.stderr.decode()
+    assert sorted(world.written()["id"]) == GROWN_UP
 
 
 async def test_a_missing_topic_is_told_with_the_command_that_makes_it(world: World) -> None:
