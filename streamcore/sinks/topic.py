@@ -5,13 +5,15 @@
     late.to(sc.sinks.Topic("late-flights", key="origin"))
 
 At least once: after a crash, rows behind the last commit are written again. Each record says where its
-row came from, so that readers can fold repeats: ``sc-source`` is ``topic id/partition`` of the source,
-``sc-offset`` is 12 bytes big-endian, the source offset (int64) and the row's place in that record (uint32).
+row came from, so that readers can fold repeats: ``sc-position`` is 20 bytes, 8 that name the source (the
+start of the SHA-256 of ``topic id/partition``), the offset there (int64, big-endian) and the row's place
+in that record (uint32).
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -25,8 +27,8 @@ from streamcore.contracts import FlushReason, Format, Header, Records, SinkAbili
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.formats import format_named
 
-SOURCE_HEADER, OFFSET_HEADER = "sc-source", "sc-offset"
-_POSITION = np.dtype([("offset", ">i8"), ("sub", ">u4")])
+POSITION_HEADER = "sc-position"
+_POSITION = np.dtype([("source", "S8"), ("offset", ">i8"), ("sub", ">u4")])
 _LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
@@ -41,7 +43,7 @@ class Topic:
 
     With ``create`` a missing topic is made with ``partitions`` and ``config``, by default with the
     broker's clock in its records, since Kafka's retention would soon delete records with old times.
-    ``position_headers``: write ``sc-source`` and ``sc-offset``. ``name``: the sink's stable name.
+    ``position_headers``: write ``sc-position``. ``name``: the sink's stable name.
     """
 
     topic: str
@@ -206,8 +208,13 @@ class TopicWriter:
             values=self._format.encode(batch.rows),
             timestamps=self._timestamps(batch),
             keys=self._key_values(batch),
-            headers=_position_headers(batch) if self._sink.position_headers else (),
+            headers=self._headers(batch),
         )
+
+    def _headers(self, batch: Batch) -> tuple[Header, ...]:
+        if not self._sink.position_headers:
+            return ()
+        return ((POSITION_HEADER, positions(batch.frame, source_name(batch.source))),)
 
     def _key_values(self, batch: Batch) -> pa.BinaryArray | None:
         if self._keys:
@@ -240,21 +247,23 @@ def record_keys(frame: pl.DataFrame, columns: Sequence[str]) -> pa.BinaryArray:
     return keys.to_arrow().cast(pa.binary())
 
 
-def packed_positions(frame: pl.DataFrame) -> pa.BinaryArray:
-    """Each row's ``_offset`` and ``_sub`` as the 12 bytes of ``sc-offset``."""
-    positions = np.empty(frame.height, _POSITION)
-    positions["offset"], positions["sub"] = frame[OFFSET].to_numpy(), frame[SUB].to_numpy()
+def source_name(source: PartitionId) -> bytes:
+    """The 8 bytes by which ``sc-position`` names *source*."""
+    return hashlib.sha256(f"{source.topic_id}/{source.partition}".encode()).digest()[:8]
+
+
+def positions(frame: pl.DataFrame, source: bytes) -> pa.BinaryArray:
+    """The 20 bytes of ``sc-position`` for each row of *frame*; *source* is a :func:`source_name`."""
+    packed = np.empty(frame.height, _POSITION)
+    packed["source"] = source  # zeros at its end are numpy's padding as well
+    packed["offset"], packed["sub"] = frame[OFFSET].to_numpy(), frame[SUB].to_numpy()
     starts = np.arange(frame.height + 1, dtype=np.int32) * _POSITION.itemsize
-    buffers = [None, pa.py_buffer(starts), pa.py_buffer(positions)]
-    return pa.Array.from_buffers(pa.binary(), frame.height, buffers)
+    return pa.Array.from_buffers(
+        pa.binary(), frame.height, [None, pa.py_buffer(starts), pa.py_buffer(packed)]
+    )
 
 
 def _future(outcome: Awaitable[None]) -> asyncio.Future[None]:
     future = asyncio.ensure_future(outcome)
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
-
-
-def _position_headers(batch: Batch) -> tuple[Header, ...]:
-    source, column = batch.source, packed_positions(batch.frame)
-    return (SOURCE_HEADER, f"{source.topic_id}/{source.partition}".encode()), (OFFSET_HEADER, column)

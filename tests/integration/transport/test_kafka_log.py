@@ -15,7 +15,7 @@ from aiokafka.partitioner import murmur2
 from streamcore.batch import Batch, PartitionId, Range, RecordChunk, hide
 from streamcore.contracts import FlushReason, Records, SinkContext
 from streamcore.errors import Permanent, Transient
-from streamcore.sinks.topic import Topic
+from streamcore.sinks.topic import Topic, source_name
 from streamcore.systems.kafka import KafkaConnection
 from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.transport.kafka_apps import KEEP, fresh, records
@@ -166,6 +166,7 @@ async def test_the_topic_sink_writes_rows_with_their_origin(log):
     for chunk in chunks:
         for offset, value in zip(chunk.offsets(), chunk.values(), strict=True):
             headers = dict(chunk.headers(int(offset)))
-            assert headers["sc-source"] == b"cluster/uuid/3"
-            origins[struct.unpack(">qI", headers["sc-offset"])] = value
+            name, *place = struct.unpack(">8sqI", headers["sc-position"])
+            assert name == source_name(source)
+            origins[tuple(place)] = value
     assert origins == {(i, 0): b'{"id":%d}' % i for i in range(1_000)}

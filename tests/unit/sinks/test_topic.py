@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import struct
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import datetime, timezone
@@ -14,7 +15,7 @@ import pytest
 from streamcore.batch import Batch, FrameChunk, PartitionId, Range, RecordChunk, hide
 from streamcore.contracts import FlushReason, Records, Sink, SinkContext
 from streamcore.errors import BadConfig, Permanent, Transient
-from streamcore.sinks.topic import Topic
+from streamcore.sinks.topic import Topic, positions
 
 A, B = PartitionId("in", 0, "cluster/uuid"), PartitionId("in", 1, "cluster/uuid")
 COLUMNS = pl.Schema({"id": pl.Int64, "who": pl.String})
@@ -87,9 +88,15 @@ async def test_rows_become_records_with_key_time_and_where_they_came_from():
     assert records.values.to_pylist() == [b'{"id":7,"who":"w7"}', b'{"id":8,"who":"w8"}']
     assert records.keys.to_pylist() == [b"w7", b"w8"]
     assert records.timestamps.tolist() == [5_007, 5_008]
-    source, offset = records.headers
-    assert source == ("sc-source", b"cluster/uuid/0")
-    assert [struct.unpack(">qI", v) for v in offset[1].to_pylist()] == [(7, 0), (8, 0)]
+    ((name, column),) = records.headers
+    assert name == "sc-position"
+    source = hashlib.sha256(b"cluster/uuid/0").digest()[:8]
+    assert [struct.unpack(">8sqI", v) for v in column.to_pylist()] == [(source, 7, 0), (source, 8, 0)]
+
+
+def test_a_source_whose_name_ends_in_zeros_keeps_them():
+    frame = hide(pl.DataFrame({"id": [1]}), np.array([5]))
+    assert positions(frame, b"abc\0\0\0\0\0").to_pylist() == [b"abc\0\0\0\0\0" + struct.pack(">qI", 5, 0)]
 
 
 @pytest.mark.parametrize(
