@@ -1,18 +1,22 @@
-"""Named places where the fault tests kill the process; free when not asked for."""
+"""Named places where the fault tests end or stop the process; free when not asked for."""
 
 from __future__ import annotations
 
 import os
 import signal
 
-_NAME, _, _PASS = os.environ.get("STREAMCORE_CRASH_POINT", "").partition(":")
+VARIABLE = "STREAMCORE_CRASH_POINT"
+_NAME, _PASS, _SIGNAL = [*os.environ.get(VARIABLE, "").split(":"), "", ""][:3]
 _left = int(_PASS or 1)
 
 
 def crash_point(name: str) -> None:
-    """Kill this process with SIGKILL at the n-th pass when ``STREAMCORE_CRASH_POINT=name[:n]`` is set."""
+    """Send this process SIGKILL at the n-th pass when ``STREAMCORE_CRASH_POINT=name[:n[:signal]]`` is set.
+
+    With ``SIGSTOP`` as the signal it stands still there until SIGCONT, as a zombie does.
+    """
     global _left
     if name == _NAME:
         _left -= 1
         if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[_SIGNAL or "SIGKILL"])

@@ -145,8 +145,15 @@ class Pipeline:
         sources = [self._sources[tp] for tp in tps if tp in self._sources]
         if self.failed.done():
             return  # nothing more may be confirmed
+        drains = asyncio.gather(*(r.drain(FlushReason.REVOKE) for r in self.runners.values()))
+        # A sink's queue never gets empty once its agent has ended, e.g. since it was fenced.
+        await asyncio.wait([drains, self.failed], return_when=asyncio.FIRST_COMPLETED)
+        if not drains.done():
+            drains.cancel()
+            await asyncio.gather(drains, return_exceptions=True)
+            return
         try:
-            await asyncio.gather(*(r.drain(FlushReason.REVOKE) for r in self.runners.values()))
+            drains.result()
         except Exception as error:
             self.fail(error)
             raise

@@ -140,6 +140,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     raise
                 await asyncio.sleep(0.2)
 
+    def highwater(self, tp: TP) -> int | None:
+        """Last known end of *tp*; None when it is not known, also since *tp* has just left in this thread."""
+        try:
+            end: int | None = super().highwater(tp)
+        except (AssertionError, IllegalStateError):
+            return None
+        return end
+
     async def commit_metadata(self, tps: Iterable[TP]) -> Mapping[TP, str]:
         """The text stored with the group's commit of each of *tps*, where there is one."""
         coordinator = self._ensure_consumer()._coordinator
