@@ -7,6 +7,7 @@ intended may have it; nothing else may. The file is append-only JSON lines and s
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,11 +19,21 @@ import orjson
 
 
 class Row(NamedTuple):
-    """A produced row: ``id`` is unique in the run; ``sequence`` grows for the rows of one ``key``."""
+    """A produced row: ``id`` is unique in the run; ``sequence`` grows for the rows of one ``key``.
+
+    ``fate`` says whether it must be an "effect" or "dead" (or either: empty), ``digest`` what its bytes were.
+    """
 
     id: str
     key: str
     sequence: int
+    fate: str = ""
+    digest: str = ""
+
+
+def digest_of(value: bytes | None) -> str:
+    """By these a dead letter is known: its row when its bytes are the original ones, otherwise nobody."""
+    return hashlib.blake2b(value or b"", digest_size=16).hexdigest()
 
 
 class Journal:
@@ -55,6 +66,12 @@ class Produced:
     rows: dict[str, Row] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
 
+    def ids_of(self, values: Iterable[bytes | None]) -> list[str]:
+        """The rows that had exactly these bytes; for bytes that no row had, an id that no row has."""
+        known = {row.digest: row.id for row in self.rows.values()}
+        digests = [digest_of(value) for value in values]
+        return [known.get(digest, f"altered:{digest}") for digest in digests]
+
 
 def read(path: Path) -> Produced:
     """Read a journal; a last line cut short by a kill is left out, any other damage is an error."""
@@ -77,6 +94,7 @@ class Verdict:
     doubled: frozenset[str]
     invented: frozenset[str]
     both: frozenset[str]
+    misplaced: frozenset[str]
     disordered: frozenset[str]
     rows: int
 
@@ -86,7 +104,7 @@ class Verdict:
         return self.rows > 0 and not any(self._broken().values())
 
     def _broken(self) -> Mapping[str, frozenset[str]]:
-        names = ("lost", "doubled", "invented", "both", "disordered")
+        names = ("lost", "doubled", "invented", "both", "misplaced", "disordered")
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
@@ -101,8 +119,8 @@ def judge(
 
     With *ordered* the effects stand in the order in which they took place, and the rows of each key must be
     in the order in which they were produced. Promises: ``lost`` confirmed but nowhere; ``doubled`` more than
-    one effect; ``invented`` never produced; ``both`` effect and dead letter; ``disordered`` after a later row
-    of its key.
+    one effect; ``invented`` never produced; ``both`` effect and dead letter; ``misplaced`` not its fate;
+    ``disordered`` after a later row of its key.
     """
     found = list(effects)
     times, refused = Counter(found), set(dead)
@@ -111,9 +129,14 @@ def judge(
         doubled=frozenset(name for name, count in times.items() if count > 1),
         invented=frozenset((times.keys() | refused) - produced.rows.keys()),
         both=frozenset(times.keys() & refused),
+        misplaced=_of_fate(produced, times, "dead") | _of_fate(produced, refused, "effect"),
         disordered=_disordered(produced, found) if ordered else frozenset(),
         rows=len(produced.confirmed),
     )
+
+
+def _of_fate(produced: Produced, ids: Iterable[str], fate: str) -> frozenset[str]:
+    return frozenset(name for name in ids if name in produced.rows and produced.rows[name].fate == fate)
 
 
 def _disordered(produced: Produced, effects: Iterable[str]) -> frozenset[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from tests.faults.nursery import Forked, Nursery
 from tests.services.native import Guard, free_ports, kill_tree
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ class WorkerProcess:
 
     *words* are the command's arguments. ``http.port`` is set to a free port (:attr:`url`), and *environment*
     is added to this process's own (``STREAMCORE_CRASH_POINT=name[:n]`` makes it kill itself). Its output,
-    standard error included, is appended to *log*.
+    standard error included, is appended to *log*. A *nursery* makes the start quick.
     """
 
     def __init__(
@@ -39,22 +40,29 @@ class WorkerProcess:
         log: Path,
         environment: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
+        nursery: Nursery | None = None,
     ) -> None:
         [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self._begin = log.stat().st_size if log.exists() else 0
+        given = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(cwd), str(ROOT)]),
+            "PYTHONUNBUFFERED": "1",
+            "STREAMCORE_HTTP__PORT": str(port),
+            **(environment or {}),
+        }
+        self._popen: subprocess.Popen[bytes] | Forked
+        self._guard: Guard | None = None
+        if nursery is not None:
+            self._popen = nursery.spawn(words, given, cwd, log)
+            return
         with open(log, "ab") as output:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "streamcore.cli", *words],
                 cwd=cwd,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join([str(cwd), str(ROOT)]),
-                    "PYTHONUNBUFFERED": "1",
-                    "STREAMCORE_HTTP__PORT": str(port),
-                    **(environment or {}),
-                },
+                env=given,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -80,7 +88,11 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
-        kill_tree(self._popen)
+        if isinstance(self._popen, Forked):
+            self._popen.kill()
+            self._popen.wait()
+        else:
+            kill_tree(self._popen)
 
     def pause(self) -> None:
         """SIGSTOP: the process stands still and knows nothing of it."""
@@ -140,7 +152,8 @@ class WorkerProcess:
     def close(self) -> None:
         """Kill it if it still runs."""
         self.kill()
-        self._guard.release()
+        if self._guard is not None:
+            self._guard.release()
 
     def __enter__(self) -> WorkerProcess:
         return self

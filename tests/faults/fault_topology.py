@@ -1,0 +1,37 @@
+"""The topology that the fault runs put under load; its sink is what ``SC_FAULT_SINK`` says."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+import streamcore as sc
+from streamcore.contracts import Sink
+
+
+class Row(sc.Event):
+    id: str
+    key: str
+    sequence: int
+    n: int = Field(ge=0)
+    bucket: str
+    note: str
+
+
+def _sink() -> Sink:
+    kind, target = os.environ["SC_FAULT_SINK"], os.environ["SC_FAULT_TARGET"]
+    if kind == "postgres":
+        return sc.sinks.Postgres("effects", target)
+    if kind == "files":
+        return sc.sinks.Parquet(target, partition_by="bucket", roll_rows=300, roll_seconds=0.3, name="out")
+    return sc.sinks.Topic(target, key="key")
+
+
+topology = sc.Topology(os.environ.get("SC_FAULT_NAME", "faults"))
+(
+    topology.stream("rows", Row, key="key", topic=os.environ.get("SC_FAULT_TOPIC", "rows"))
+    .validate(sc.rules.range("n", max=100_000))
+    .add_column("twice", "n * 2")
+    .to(_sink())
+)

@@ -1,0 +1,200 @@
+"""The faults that strike workers on Kafka. Each ends when it has healed and the workers have recovered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import psutil
+
+from tests.faults.processes import WorkerProcess
+from tests.faults.proxy import Proxy
+from tests.faults.run import SESSION_SECONDS, Invalid, Run, until
+
+Fault = Callable[[Run], Awaitable[None]]
+_ZOMBIE_SECONDS = 4.0
+
+
+async def killed(run: Run) -> None:
+    """SIGKILL twice: while it works, and sometimes while it still starts."""
+    run.feed.on()
+    run.supervisor.start(0)
+    for number in range(2):
+        if run.dice.random() < 0.7:
+            await run.flowing()
+            await asyncio.sleep(run.dice.uniform(0, 0.4))
+        else:
+            await asyncio.sleep(run.dice.uniform(0.1, 1.5))
+        await run.supervisor.kill(0)
+        if not await until(_true(partial(_kills, run, number + 1)), 5):
+            raise Invalid("the worker ended before the kill")
+    await run.recovered()
+    await run.look()
+
+
+def killed_at(point: str) -> Fault:
+    """SIGKILL at a crash point, in two lives, at an early pass of each."""
+
+    async def fault(run: Run) -> None:
+        run.feed.on()
+        run.supervisor.start(0, *(f"{point}:{run.dice.randint(1, 6)}" for _ in range(2)))
+        if not await until(_true(partial(_kills, run, 2)), 30):
+            raise Invalid(f"it was not killed twice at {point}")
+        await run.recovered()
+        await run.look()
+
+    return fault
+
+
+def zombie(point: str = "") -> Fault:
+    """SIGSTOP past the session time-out, at *point* or anywhere; another takes over; SIGCONT."""
+
+    async def fault(run: Run) -> None:
+        run.feed.on()
+        crash = (f"{point}:{run.dice.randint(20, 60)}:SIGSTOP",) if point else ()
+        first = run.supervisor.start(0, *crash)
+        if not point:
+            await run.flowing()
+            await asyncio.sleep(run.dice.uniform(0, 0.5))
+            first.pause()
+        await _stopped(first, point)
+        began = time.monotonic()
+        run.supervisor.start(1)
+        await asyncio.sleep(run.dice.uniform(0.2, 0.8))
+        await run.feed.off()
+        await run.recovered()
+        await asyncio.sleep(max(0.0, SESSION_SECONDS - (time.monotonic() - began)))
+        await _wakes(run, first)
+
+    return fault
+
+
+async def twin(run: Run) -> None:
+    """A stopped static member is replaced by another of its name (a pod that moved), and wakes up."""
+    run.feed.on()
+    first = run.supervisor.start(0)
+    await run.flowing()
+    await asyncio.sleep(run.dice.uniform(0, 0.5))
+    first.pause()
+    await _stopped(first, "")
+    run.supervisor.start(10)  # the same instance id
+    await asyncio.sleep(run.dice.uniform(0.2, 0.8))
+    await run.feed.off()
+    await run.recovered()
+    run.supervisor.workers.pop(0)  # its end is no restart: the other one is the replacement
+    await _wakes(run, first)
+    first.kill()
+
+
+async def _wakes(run: Run, zombie: WorkerProcess) -> None:
+    """Everything is done and no row flows: whatever appears now, the zombie wrote it."""
+    before = await run.look()
+    zombie.resume()
+    await until(_true(lambda: zombie.code is not None), _ZOMBIE_SECONDS)
+    after = await run.look()
+    if not run.target.folds and list(after.effects) != list(before.effects):
+        run.fail(f"the zombie changed what is there: {len(before.effects)} rows, then {len(after.effects)}")
+    if zombie.code is not None and zombie.code in (0, -signal.SIGSEGV):
+        run.fail(f"the zombie ended with {zombie.code}")
+    run.feed.on()
+    await asyncio.sleep(0.5)
+
+
+async def _stopped(worker: WorkerProcess, point: str) -> None:
+    def stopped() -> bool:
+        return worker.code is None and psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
+
+    if not await until(_true(stopped), 30):
+        raise Invalid(f"it did not stop at {point or 'SIGSTOP'}")
+
+
+async def postgres_restarted(run: Run) -> None:
+    """SIGKILL of the server, down for a while, started again."""
+    assert run.servers.postgres is not None
+    run.feed.on()
+    run.supervisor.start(0)
+    await run.flowing()
+    await asyncio.sleep(run.dice.uniform(0, 0.5))
+    await asyncio.to_thread(run.servers.postgres.kill)
+    await asyncio.sleep(run.dice.uniform(0.2, 3))
+    await asyncio.to_thread(run.servers.postgres.start)
+    await run.recovered()
+    await run.look()
+
+
+async def broker_restarted(run: Run) -> None:
+    """SIGKILL of the broker, started again; the feed's own sends wait for it as well."""
+    run.feed.on()
+    run.supervisor.start(0)
+    await run.flowing()
+    await asyncio.sleep(run.dice.uniform(0, 0.5))
+    await asyncio.to_thread(run.servers.kafka.kill)
+    await asyncio.sleep(run.dice.uniform(0, 2))
+    await asyncio.to_thread(run.servers.kafka.start)
+    await run.recovered()
+    await run.flowing()
+    await run.look()
+
+
+async def commit_reply_lost(run: Run) -> None:
+    """The network dies between COMMIT and its reply, or anywhere, three times."""
+    assert run.proxy is not None
+    run.feed.on()
+    run.supervisor.start(0)
+    for _ in range(3):
+        await run.flowing()
+        if run.dice.random() < 0.7:
+            run.proxy.lose_reply_to(b"COMMIT")
+            if not await until(_true(partial(_lost, run.proxy, run.proxy.lost + 1)), 20):
+                raise Invalid("no COMMIT came by")
+        else:
+            await asyncio.sleep(run.dice.uniform(0, 0.2))
+            run.proxy.cut()
+    await run.recovered()
+    await run.look()
+
+
+async def storm(run: Run) -> None:
+    """Twelve joins, leaves, kills and hiccups in quick succession; two workers stay."""
+    run.feed.on()
+    supervisor, leaving = run.supervisor, list[asyncio.Task[None]]()
+    supervisor.start(0)
+    supervisor.start(1)
+    await run.flowing()
+    for number in range(12):
+        await asyncio.sleep(run.dice.uniform(0.1, 0.9))
+        slots = sorted(supervisor.workers)
+        act = run.dice.choice(["join", "join", "leave", "leave", "kill", "hiccup"])
+        if act == "join" and len(slots) < 4:
+            supervisor.start(100 + number)
+        elif act == "leave" and len(slots) > 1:
+            leaving.append(asyncio.create_task(supervisor.leave(run.dice.choice(slots))))
+            await asyncio.sleep(0)
+        elif act == "kill":
+            await supervisor.kill(run.dice.choice(slots))
+        else:
+            worker = supervisor.workers[run.dice.choice(slots)]
+            worker.pause()
+            await asyncio.sleep(run.dice.uniform(0.1, 1))
+            worker.resume()
+    await asyncio.gather(*leaving)
+    await run.recovered()
+    await run.look()
+
+
+def _kills(run: Run, count: int) -> bool:
+    return run.supervisor.kills >= count
+
+
+def _lost(proxy: Proxy, count: int) -> bool:
+    return proxy.lost >= count
+
+
+def _true(holds: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        return holds()
+
+    return ask

@@ -1,0 +1,96 @@
+"""The kinds of fault runs: a pipeline and what befalls it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tests.faults import embedded_run, faults
+from tests.faults.embedded_run import EmbeddedRun
+from tests.faults.nursery import Nursery
+from tests.faults.run import Outcome, Run, Servers
+
+Pipeline: TypeAlias = Literal["kafka-postgres", "kafka-files", "kafka-kafka", "embedded-files"]
+_SINKS: dict[Pipeline, str] = {"kafka-postgres": "postgres", "kafka-files": "files", "kafka-kafka": "topic"}
+_POINTS = ("pipeline.before_dead_letters", "pipeline.before_sinks")
+_SINK_POINTS: dict[Pipeline, tuple[str, ...]] = {
+    "kafka-postgres": ("postgres.before_commit", "postgres.after_commit"),
+    "kafka-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
+    "kafka-kafka": ("topic-confirmed",),
+    "embedded-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``static``: workers have fixed names in the group. ``kills``: the servers that the fault kills."""
+
+    pipeline: Pipeline
+    fault: str
+    act: Callable[[Run], Awaitable[None]] | None = None
+    replay: Callable[[EmbeddedRun], Awaitable[None]] | None = None
+    static: bool = True
+    kills: Literal["", "kafka", "postgres"] = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.pipeline}:{self.fault}"
+
+    async def run(
+        self, seed: int, servers: Servers, nursery: Nursery, planted: str = "", keep: Path | None = None
+    ) -> Outcome:
+        """One run; Invalid when it proves nothing. Its files are moved to *keep* when it fails."""
+        folder = Path(tempfile.mkdtemp(prefix="streamcore-fault-"))
+        try:
+            outcome = await self._run(seed, servers, nursery, folder, planted)
+            if outcome.failures and keep is not None:
+                shutil.copytree(folder, keep, dirs_exist_ok=True)
+            return outcome
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _run(
+        self, seed: int, servers: Servers, nursery: Nursery, folder: Path, planted: str
+    ) -> Outcome:
+        if self.replay is not None:
+            return await EmbeddedRun(nursery, folder, seed, planted=planted).go(self.replay)
+        assert self.act is not None
+        sink = _SINKS[self.pipeline]
+        run = Run(sink, servers, nursery, folder, seed, static=self.static, planted=planted)
+        return await run.go(self.act)
+
+
+def _on_kafka(pipeline: Pipeline) -> list[Kind]:
+    points = (*_POINTS, *_SINK_POINTS[pipeline])
+    return [
+        Kind(pipeline, "kill", faults.killed),
+        Kind(pipeline, "kill dynamic", faults.killed, static=False),
+        *(Kind(pipeline, f"kill at {point}", faults.killed_at(point)) for point in points),
+        Kind(pipeline, "zombie", faults.zombie(), static=False),
+        *(Kind(pipeline, f"zombie at {point}", faults.zombie(point), static=False) for point in points[1:3]),
+        Kind(pipeline, "twin", faults.twin),
+        Kind(pipeline, "rebalance storm", faults.storm, static=False),
+        Kind(pipeline, "broker restart", faults.broker_restarted, kills="kafka"),
+    ]
+
+
+_EMBEDDED: Pipeline = "embedded-files"
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in [
+        *_on_kafka("kafka-postgres"),
+        Kind("kafka-postgres", "postgres restart", faults.postgres_restarted, kills="postgres"),
+        Kind("kafka-postgres", "commit reply lost", faults.commit_reply_lost),
+        *_on_kafka("kafka-files"),
+        *_on_kafka("kafka-kafka"),
+        Kind(_EMBEDDED, "kill", replay=embedded_run.replay_killed),
+        *(
+            Kind(_EMBEDDED, f"kill at {point}", replay=embedded_run.replay_killed_at(point))
+            for point in (*_POINTS, *_SINK_POINTS[_EMBEDDED])
+        ),
+    ]
+}

@@ -1,0 +1,105 @@
+"""Mistakes put into a worker on purpose: an oracle that does not catch them proves nothing.
+
+``SC_FAULT_PLANTED=NAME`` in the environment of a nursery's worker. The product knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+from faust.types import TP
+
+from streamcore.batch import Batch, Chunk, Rejects
+from streamcore.deadletter.record import Origin
+from streamcore.deadletter.writer import DeadLetterWriter
+from streamcore.runtime.pipeline import Pipeline
+from streamcore.sinks import file_seals
+from streamcore.sinks.postgres_statements import Statements
+from streamcore.sinks.topic import TopicWriter
+
+VARIABLE = "SC_FAULT_PLANTED"
+_SLOW_SECONDS = 0.3
+
+
+def plant(name: str) -> None:
+    """Make this process commit the mistake *name*; none when it is empty."""
+    if name:
+        MISTAKES[name]()
+
+
+def _commit_before_the_sink() -> None:
+    """The group's commit is what was handed to the sinks; the sink is a little slow, as sinks are."""
+
+    def commit_position(self: Pipeline, tp: TP) -> int | None:
+        source = self._sources.get(tp)
+        return self.processed.get(source) if source else None
+
+    write = TopicWriter.write
+
+    async def slow(self: TopicWriter, batch: Batch) -> None:
+        await asyncio.sleep(_SLOW_SECONDS)
+        await write(self, batch)
+
+    _replace(Pipeline, "commit_position", commit_position)
+    _replace(TopicWriter, "write", slow)
+
+
+def _no_fence() -> None:
+    """PostgreSQL's positions are set whoever owns them and wherever they stand."""
+    right = Statements.compare_and_set
+
+    def blind(self: Statements) -> str:
+        sql: str = right.__get__(self)
+        kept, fence = sql.split(" and p.next_offset = n.start")
+        assert "owner_epoch" in fence
+        return kept
+
+    _replace(Statements, "compare_and_set", property(blind))
+
+
+def _dead_letters_not_awaited() -> None:
+    """Dead letters are on their way, a little slowly, when the position passes them."""
+    append, under_way = DeadLetterWriter.append, set[asyncio.Task[None]]()
+
+    async def later(writer: DeadLetterWriter, chunk: Chunk, rejects: Rejects, at: Sequence[Origin]) -> None:
+        await asyncio.sleep(_SLOW_SECONDS)
+        await append(writer, chunk, rejects, at)
+
+    async def forget(self: DeadLetterWriter, chunk: Chunk, rejects: Rejects, at: Sequence[Origin]) -> None:
+        under_way.add(asyncio.create_task(later(self, chunk, rejects, at)))
+
+    _replace(DeadLetterWriter, "append", forget)
+
+
+def _seals_not_checked() -> None:
+    """A seal that exists is overwritten."""
+
+    def link(source: os.PathLike[str], target: os.PathLike[str]) -> None:
+        if os.path.exists(target):
+            os.unlink(target)
+        os.link(source, target)
+
+    def unchecked(self: file_seals.SealChain, *arguments: object) -> None:
+        seal = self._seals / f"{self.position:020d}-{self._turn:06d}"
+        seal.unlink(missing_ok=True)
+        add(self, *arguments)  # type: ignore[arg-type]
+
+    add = file_seals.SealChain.add
+    _replace(file_seals, "os", SimpleNamespace(**{**vars(os), "link": link}))
+    _replace(file_seals.SealChain, "add", unchecked)
+
+
+def _replace(owner: object, name: str, new: object) -> None:
+    assert hasattr(owner, name), f"{owner} has no {name} any more"
+    setattr(owner, name, new)
+
+
+MISTAKES: dict[str, Callable[[], None]] = {
+    "commit_before_the_sink": _commit_before_the_sink,
+    "no_fence": _no_fence,
+    "dead_letters_not_awaited": _dead_letters_not_awaited,
+    "seals_not_checked": _seals_not_checked,
+}

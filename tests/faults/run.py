@@ -1,0 +1,257 @@
+"""One fault run: rows flow through real workers, a fault comes, heals, and the oracle judges what is there.
+
+::
+
+    feed ──▶ Kafka ──▶ workers (kept by the supervisor) ──▶ target
+      └── journal ────────────── judge ◀──────────────────────┘ and dead letters
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+from aiokafka.errors import KafkaError
+
+from tests.faults.feed import Feed, delete_topics, make_topics
+from tests.faults.journal import judge
+from tests.faults.nursery import Nursery
+from tests.faults.planted import VARIABLE
+from tests.faults.processes import WorkerProcess
+from tests.faults.proxy import Proxy
+from tests.faults.rows import CANARY, Maker
+from tests.faults.supervisor import Supervisor
+from tests.faults.targets import FilesTarget, Positions, PostgresTarget, Seen, Target, TopicTarget, records
+from tests.services.kafka import KafkaServer
+from tests.services.postgres import PASSWORD, PostgresServer
+
+RECOVERY_LIMIT = 30.0
+"""Seconds from healing until everything that had been produced by then has its effect."""
+SESSION_SECONDS = 6
+TOPOLOGY = "tests/faults/fault_topology.py"
+_LOOK_SECONDS = 0.1
+_START_SECONDS = 30.0
+_GIVE_UP_SECONDS = 75.0
+_AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
+
+
+class Invalid(Exception):
+    """The run proves nothing, e.g. since the fault never came."""
+
+
+@dataclass
+class Servers:
+    """The servers of a run; those that a fault kills must be the run's own."""
+
+    kafka: KafkaServer
+    postgres: PostgresServer | None = None
+
+
+@dataclass
+class Outcome:
+    """What a run found. It holds when there is no failure; ``recovery`` in seconds, one a fault."""
+
+    failures: list[str] = field(default_factory=list)
+    restarts: int = 0
+    causes: list[str] = field(default_factory=list)
+    kills: int = 0
+    recovery: list[float] = field(default_factory=list)
+    rows: int = 0
+
+    def note(self, supervisor: Supervisor) -> None:
+        """What the workers did, and what they may not do."""
+        self.failures += supervisor.failures + told_secrets(supervisor.outputs())
+        self.restarts, self.causes, self.kills = supervisor.restarts, supervisor.causes, supervisor.kills
+
+
+class Run:
+    """What a fault sees of the run: its ``dice``, the ``feed``, the ``supervisor`` and the target."""
+
+    def __init__(
+        self,
+        sink: str,
+        servers: Servers,
+        nursery: Nursery,
+        folder: Path,
+        seed: int,
+        *,
+        static: bool,
+        planted: str,
+    ) -> None:
+        self.dice = random.Random(seed)
+        self.servers, self.outcome = servers, Outcome()
+        self.name = f"f{seed}-{uuid.uuid4().hex[:6]}"
+        self.topic = f"{self.name}.rows"
+        self.proxy: Proxy | None = None
+        self._sink, self._nursery, self._folder = sink, nursery, folder
+        self._static, self._planted = static, planted
+        self.target = self._target()
+        self.feed = Feed(
+            servers.kafka.bootstrap, self.topic, Maker(self.dice, sink), folder / "journal.jsonl"
+        )
+        self.supervisor = Supervisor(self._spawn)
+        self._looks: list[Seen] = []
+
+    def _target(self) -> Target:
+        if self._sink == "postgres":
+            assert self.servers.postgres is not None
+            dsn = self.servers.postgres.fresh_database()
+            return PostgresTarget(dsn, dsn, self.topic)
+        if self._sink == "files":
+            return FilesTarget(self._folder / "out", self.topic)
+        return TopicTarget(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
+
+    def _spawn(self, slot: int, crash: str) -> WorkerProcess:
+        identity = ["--instance-id", f"{self.name}-{slot % 10}"] if self._static else []
+        environment = {
+            **worker_environment(self._folder / f"state-{slot}", self._planted, crash),
+            "SC_FAULT_NAME": self.name,
+            "SC_FAULT_TOPIC": self.topic,
+            "SC_FAULT_SINK": self._sink,
+            "SC_FAULT_TARGET": self.target.address,
+        }
+        words = ["worker", TOPOLOGY, "--broker", self.servers.kafka.url, *identity]
+        log = self._folder / f"worker-{slot}.log"
+        return WorkerProcess(words, log=log, environment=environment, nursery=self._nursery)
+
+    # ------------------------------------------------------------ for the faults
+
+    def fail(self, what: str) -> None:
+        """Note a broken promise."""
+        self.outcome.failures.append(what)
+
+    async def flowing(self) -> None:
+        """Wait until the target moves; Invalid when it does not."""
+        before = sum((await self._positions()).values())
+
+        async def moved() -> bool:
+            return sum((await self._positions()).values()) > before
+
+        if not await until(moved, _START_SECONDS):
+            raise Invalid(f"nothing moved before the fault: {self._last_words()}")
+
+    async def recovered(self) -> None:
+        """The fault has healed: wait until what was produced by now has its effect; notes the seconds."""
+        ends, began = dict(self.feed.ends), time.monotonic()
+
+        async def caught_up() -> bool:
+            now = await self._positions()
+            return all(now.get(partition, 0) >= end for partition, end in ends.items())
+
+        done = await until(caught_up, _GIVE_UP_SECONDS)
+        seconds = time.monotonic() - began
+        self.outcome.recovery.append(seconds)
+        if not done or seconds > RECOVERY_LIMIT:
+            self.fail(f"not recovered in {seconds:.0f} s: {self._last_words()}")
+
+    async def look(self) -> Seen:
+        """Look at the target now; what was seen is judged at the end."""
+        seen = await self.target.look()
+        self._looks.append(seen)
+        return seen
+
+    async def _positions(self) -> Positions:
+        with contextlib.suppress(*_AWAY):
+            return await asyncio.wait_for(self.target.positions(), 10)
+        return {}
+
+    def _last_words(self) -> str:
+        lines = [line for line in self.supervisor.outputs().splitlines() if line.strip()]
+        return (lines or ["no output"])[-1][:300]
+
+    # ------------------------------------------------------------ the whole
+
+    async def go(self, fault: Callable[[Run], Awaitable[None]]) -> Outcome:
+        """The run from its start to the verdict."""
+        bootstrap = self.servers.kafka.bootstrap
+        await make_topics(bootstrap, self.topic, *([self.target.address] if self._sink == "topic" else []))
+        await self.target.prepare()
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(self.target, PostgresTarget):
+                parts = urlsplit(self.target.dsn)
+                self.proxy = await stack.enter_async_context(Proxy(str(parts.hostname), parts.port or 5432))
+                login = parts.netloc.rpartition("@")[0]
+                by_proxy = parts._replace(netloc=f"{login}@127.0.0.1:{self.proxy.port}")
+                self.target.address = urlunsplit(by_proxy)
+            await stack.enter_async_context(self.feed)
+            await stack.enter_async_context(self.supervisor)
+            try:
+                await fault(self)
+            except Invalid as why:
+                raise Invalid(f"{why}; restarts: {self.supervisor.causes}") from why
+            await self.feed.off()
+            await self.recovered()
+            for slot in list(self.supervisor.workers):
+                await self.supervisor.leave(slot)
+            await self._judge()
+        with contextlib.suppress(*_AWAY):
+            await delete_topics(bootstrap, self.name)
+        return self.outcome
+
+    async def _judge(self) -> None:
+        produced, letters = self.feed.produced(), {}
+        for record in await records(self.servers.kafka.bootstrap, f"{self.name}.dead-letters"):
+            letters[dict(record.headers)["sc-id"]] = record.value
+        dead = produced.ids_of(letters.values())
+        seen = await self.look()
+        verdict = judge(produced, seen.effects, dead, ordered=True)
+        self.outcome.rows = verdict.rows
+        if not verdict.holds:
+            self.fail(str(verdict))
+        if len(set(dead)) < len(dead):
+            self.fail("a row has two dead letters of different ids")
+        wanted = dict(self.feed.ends)
+        if {p: seen.positions.get(p) for p in wanted} != wanted:
+            self.fail(f"the stored positions are {dict(seen.positions)}, the log ends at {wanted}")
+        self._judge_looks({row.id for row in produced.rows.values() if row.fate == "effect"})
+        self.outcome.note(self.supervisor)
+
+    def _judge_looks(self, effects: set[str]) -> None:
+        """Each look: what lies before the stored position is there and, where it is exact, nothing else."""
+        for seen in self._looks:
+            there = set(seen.effects)
+            passed = {name for name, (p, at) in self.feed.places.items() if at < seen.positions.get(p, 0)}
+            if missing := (passed & effects) - there:
+                self.fail(f"position says that {len(missing)} rows are there which are not ({min(missing)})")
+            known = there & self.feed.places.keys()
+            if seen.exact and (early := known - passed):
+                self.fail(f"{len(early)} rows are there beyond the position ({min(early)})")
+
+
+def worker_environment(state: Path, planted: str, crash: str) -> Mapping[str, str]:
+    """Small chunks, short waits: much happens in few seconds."""
+    return {
+        "STREAMCORE_KAFKA__SESSION_TIMEOUT_S": str(SESSION_SECONDS),
+        "STREAMCORE_RUNTIME__COMMIT_INTERVAL_S": "0.2",
+        "STREAMCORE_RETRY__MAX_S": "1",
+        "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "16384",
+        "STREAMCORE_STATE__DIR": str(state),
+        "STREAMCORE_HTTP__PORT": "0",
+        "STREAMCORE_CRASH_POINT": crash,
+        "POLARS_MAX_THREADS": "1",
+        VARIABLE: planted,
+    }
+
+
+def told_secrets(text: str) -> list[str]:
+    """What the workers' output must not hold, as failures."""
+    secrets = {"the password": PASSWORD, "a row's content": CANARY}
+    return [f"a worker wrote {what} to its output" for what, secret in secrets.items() if secret in text]
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Ask until it *holds*, for so long at most."""
+    deadline = time.monotonic() + seconds
+    while not await holds():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_LOOK_SECONDS)
+    return True

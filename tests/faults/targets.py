@@ -1,0 +1,174 @@
+"""Where the rows of a fault run end, as the oracle sees it: by other means than the system's own.
+
+A target tells the worker where to write (``kind``, ``address``), and the oracle what is there: the effects,
+each the id of a row, in the order in which they took place within a key; and the position that the system
+says they stand at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import asyncpg
+import polars as pl
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.faults.rows import REFUSED_BY_POSTGRES
+
+Positions = Mapping[int, int]
+"""Partition of the source -> the position before which everything has taken effect."""
+
+
+class Seen(NamedTuple):
+    """A look at a target: ``positions`` were read before, or together with, ``effects``."""
+
+    positions: Positions
+    effects: Sequence[str]
+    exact: bool
+    """Nothing past the positions may be there either: both were read in one transaction."""
+
+
+class Target(Protocol):
+    """See the module."""
+
+    kind: str
+    address: str
+    folds: bool
+    """Repeats are allowed and folded by where the rows came from."""
+
+    async def prepare(self) -> None: ...
+    async def positions(self) -> Positions: ...
+    async def look(self) -> Seen: ...
+
+
+class PostgresTarget:
+    """A table whose rows say who wrote them, in which order."""
+
+    kind, folds = "postgres", False
+
+    def __init__(self, dsn: str, address: str, topic: str) -> None:
+        self.dsn, self.address, self._topic = dsn, address, topic
+
+    async def prepare(self) -> None:
+        async with self._connected() as connection:
+            await connection.execute(
+                "create table effects (id text, key text, sequence bigint, "
+                f"n bigint check (n <> {REFUSED_BY_POSTGRES}), bucket text, note text, twice bigint, "
+                "place bigserial, writer text default current_setting('application_name'))"
+            )
+
+    async def positions(self) -> Positions:
+        async with self._connected() as connection:
+            return await self._positions(connection)
+
+    async def look(self) -> Seen:
+        async with self._connected() as connection, connection.transaction(isolation="repeatable_read"):
+            positions = await self._positions(connection)
+            rows = await connection.fetch("select id from effects order by place")
+            return Seen(positions, [row["id"] for row in rows], exact=True)
+
+    async def _positions(self, connection: asyncpg.Connection) -> Positions:
+        if not await connection.fetchval("select to_regclass('streamcore_positions')"):
+            return {}
+        rows = await connection.fetch(
+            "select partition, next_offset from streamcore_positions where topic = $1", self._topic
+        )
+        return {row["partition"]: row["next_offset"] for row in rows}
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(self.dsn, timeout=5)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5)
+
+
+class FilesTarget:
+    """A folder of Parquet files, and the seals beside them."""
+
+    kind, folds = "files", False
+
+    def __init__(self, folder: Path, topic: str) -> None:
+        self.folder, self.address, self._topic = folder, str(folder), topic
+
+    async def prepare(self) -> None:
+        """The sink makes its folder."""
+
+    async def positions(self) -> Positions:
+        found: dict[int, int] = {}
+        for chain in self.folder.glob("_seals/*/*"):
+            names = sorted(path.name for path in chain.iterdir() if not path.name.startswith("."))
+            if names:
+                seal = json.loads((chain / names[-1]).read_text())
+                if seal["topic"].startswith(self._topic):
+                    found[seal["partition"]] = seal["end"]
+        return found
+
+    async def look(self) -> Seen:
+        positions = await self.positions()
+        paths = sorted(self.folder.glob("bucket=*/*.parquet"), key=lambda path: (path.name, path.parent.name))
+        frames = [pl.read_parquet(path, columns=["id"], hive_partitioning=False) for path in paths]
+        return Seen(positions, pl.concat(frames)["id"].to_list() if frames else [], exact=False)
+
+    def litter(self) -> list[Path]:
+        """Hidden files, which nobody should leave behind for good."""
+        return [path for path in self.folder.rglob(".*") if path.is_file()]
+
+
+class TopicTarget:
+    """A topic; repeats are folded by the headers that say where a row came from."""
+
+    kind, folds = "topic", True
+
+    def __init__(self, bootstrap: str, topic: str, group: str, source: str) -> None:
+        self._bootstrap, self.address, self._group, self._source = bootstrap, topic, group, source
+
+    async def prepare(self) -> None:
+        """The topics are made all together."""
+
+    async def positions(self) -> Positions:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
+        await admin.start()
+        try:
+            found = await admin.list_consumer_group_offsets(self._group)
+        finally:
+            await admin.close()
+        return {tp.partition: c.offset for tp, c in found.items() if tp.topic == self._source}
+
+    async def look(self) -> Seen:
+        positions = await self.positions()
+        effects: dict[bytes, str] = {}
+        for record in await records(self._bootstrap, self.address):
+            headers = dict(record.headers)
+            place = headers["sc-position"]
+            name = str(json.loads(record.value)["id"])
+            assert effects.setdefault(place, name) == name, "two rows say that they came from one place"
+        return Seen(positions, list(effects.values()), exact=False)
+
+
+async def records(bootstrap: str, topic: str) -> list[ConsumerRecord]:
+    """All records of *topic*, partition by partition; none when it does not exist."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        found: list[ConsumerRecord] = []
+        await consumer._client.force_metadata_update()
+        numbers = consumer._client.cluster.partitions_for_topic(topic) or set()
+        tps = [TopicPartition(topic, number) for number in sorted(numbers)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps) if tps else {}
+        for tp in tps:
+            consumer.seek(tp, 0)
+        for tp in tps:
+            while await consumer.position(tp) < ends[tp]:
+                found += (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, [])
+        return found
+    finally:
+        with suppress(Exception):
+            await consumer.stop()

@@ -1,0 +1,70 @@
+"""Each pipeline under each fault, once, with real workers and servers; ``make chaos`` takes other seeds.
+
+The planted mistakes show that the oracle sees: with one of them in the workers, a few runs must fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.kinds import KINDS, Kind
+from tests.faults.nursery import Nursery
+from tests.faults.run import Invalid, Outcome, Servers
+from tests.services.kafka import KafkaServer
+from tests.services.postgres import PostgresServer
+
+_TRIES = 3
+PLANTED = {
+    "commit_before_the_sink": "kafka-kafka:kill",
+    "no_fence": "kafka-postgres:zombie at pipeline.before_sinks",
+    "dead_letters_not_awaited": "kafka-postgres:kill at postgres.after_commit",
+    "seals_not_checked": "kafka-files:zombie at pipeline.before_sinks",
+}
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest) -> Servers:
+    """The run's servers: its own where the fault kills them, shared ones otherwise."""
+    kind: Kind = request.node.callspec.params["kind"]
+    kafka: KafkaServer = request.getfixturevalue("own_kafka" if kind.kills == "kafka" else "kafka")
+    postgres: PostgresServer = request.getfixturevalue(
+        "own_postgres" if kind.kills == "postgres" else "postgres"
+    )
+    return Servers(kafka, postgres)
+
+
+async def valid(kind: Kind, seed: int, servers: Servers, nursery: Nursery, planted: str = "") -> Outcome:
+    """One run that proves something: an invalid one is repeated."""
+    for attempt in range(_TRIES):
+        try:
+            return await kind.run(seed + attempt, servers, nursery, planted)
+        except Invalid as why:
+            reason = str(why)
+    pytest.fail(f"{_TRIES} invalid runs: {reason}")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+async def test_no_promise_is_broken(kind: Kind, servers: Servers, nursery: Nursery) -> None:
+    outcome = await valid(kind, 1, servers, nursery)
+    assert not outcome.failures, outcome
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("mistake", "kind"), [(m, KINDS[k]) for m, k in PLANTED.items()], ids=PLANTED)
+async def test_a_planted_mistake_is_caught(
+    mistake: str, kind: Kind, servers: Servers, nursery: Nursery
+) -> None:
+    for seed in range(5):
+        if (await valid(kind, 10 * seed, servers, nursery, mistake)).failures:
+            return
+    pytest.fail("five runs did not show it")
