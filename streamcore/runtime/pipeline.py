@@ -108,7 +108,10 @@ class Pipeline:
 
     async def finish(self) -> None:
         """Make everything that was processed durable, at the end of a bounded stream or of the worker."""
-        await asyncio.gather(*(r.drain(FlushReason.END) for r in self.runners.values()))
+        await self._drain(FlushReason.END)
+
+    async def _drain(self, reason: FlushReason) -> None:
+        await asyncio.gather(*(r.drain(reason) for r in self.runners.values()))
 
     async def stop(self) -> None:
         """End the sink agents and close the sinks; flushes nothing."""
@@ -145,15 +148,15 @@ class Pipeline:
         sources = [self._sources[tp] for tp in tps if tp in self._sources]
         if self.failed.done():
             return  # nothing more may be confirmed
-        drains = asyncio.gather(*(r.drain(FlushReason.REVOKE) for r in self.runners.values()))
+        drain = asyncio.create_task(self._drain(FlushReason.REVOKE))
         # A sink's queue never gets empty once its agent has ended, e.g. since it was fenced.
-        await asyncio.wait([drains, self.failed], return_when=asyncio.FIRST_COMPLETED)
-        if not drains.done():
-            drains.cancel()
-            await asyncio.gather(drains, return_exceptions=True)
+        await asyncio.wait([drain, self.failed], return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            drain.cancel()
+            await asyncio.gather(drain, return_exceptions=True)
             return
         try:
-            drains.result()
+            drain.result()
         except Exception as error:
             self.fail(error)
             raise

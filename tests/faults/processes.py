@@ -135,7 +135,8 @@ class WorkerProcess:
 
     def _get(self, path: str) -> str | None:
         with contextlib.suppress(OSError), urllib.request.urlopen(self.url + path, timeout=5) as response:
-            return response.read().decode()
+            text: str = response.read().decode()
+            return text
         return None
 
     def _until(self, ask: Callable[[], AnswerT | None], what: str, seconds: float) -> AnswerT:
