@@ -73,8 +73,8 @@ class _Run:
         self.rejects.append(self._new(decoded.rejects))
         frame = decoded.frame
         for stage in SOURCE_STAGES & self.known.keys():
-            # The rows of a record that was refused as a whole: their sub-indexes don't matter.
-            frame = frame.join(self.known[stage], on=OFFSET, how="anti", maintain_order="left")
+            # By row: the other rows of the same record were good.
+            frame = frame.join(self.known[stage], on=[OFFSET, SUB], how="anti", maintain_order="left")
         return frame
 
     def through(self, nodes: Iterable[str]) -> None:
@@ -84,12 +84,12 @@ class _Run:
             inputs = [self.frames[i] for i in node.inputs if i in self.frames]
             if not inputs or id in self.frames:
                 continue
-            frame = inputs[0] if len(inputs) == 1 else _union(inputs)
-            if id in self.known:
-                frame = frame.join(self.known[id], on=[OFFSET, SUB], how="anti", maintain_order="left")
-            self.frames[id] = self._apply(node, frame)
+            self.frames[id] = self.apply(node, inputs[0] if len(inputs) == 1 else _union(inputs))
 
-    def _apply(self, node: Node, frame: pl.DataFrame) -> pl.DataFrame:
+    def apply(self, node: Node, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows that *node* lets pass of *frame*, less those that are its dead letters already."""
+        if node.id in self.known:
+            frame = frame.join(self.known[node.id], on=[OFFSET, SUB], how="anti", maintain_order="left")
         if not isinstance(node.part, Step):
             return frame
         with self.timed(node.id):
@@ -227,8 +227,10 @@ class RedriveTask:
             return False
         behind = self.graph.below(stage)
         decoded = run.decode(self._decoders[redriven.stream], record)
-        run.frames[source] = decoded
-        if stage != source:
+        if stage == source:
+            run.frames[source] = _own_rows(run, decoded, redriven)
+        else:
+            run.frames[source] = decoded
             before = [n for n in self.graph.nodes if n in self.graph.below(source) and n not in behind]
             run.through(before)
             inputs = [run.frames[i] for i in self.graph.nodes[stage].inputs if i in run.frames]
@@ -236,9 +238,23 @@ class RedriveTask:
             entering = entering.filter(pl.col(SUB) == redriven.sub)
             if entering.height:
                 run.rejects.clear()  # what the record met on other ways was settled the first time
-            run.frames = {stage: run._apply(self.graph.nodes[stage], entering)}
+            run.frames = {stage: run.apply(self.graph.nodes[stage], entering)}
         run.through(n for n in self.graph.nodes if n in behind)
         return True
+
+
+def _own_rows(run: _Run, decoded: pl.DataFrame, redriven: Redriven) -> pl.DataFrame:
+    """The rows of a record that a source stage had refused: its other rows have passed already.
+
+    Where the record could not be read at all (place 0 of "read" or "decode") that is all of it, once it
+    can be read.
+    """
+    again = Rejects.join(run.rejects).frame
+    mine = again.filter(pl.col(SUB) == redriven.sub)
+    if redriven.stage != "schema" and redriven.sub == 0 and not mine.height:
+        return decoded
+    run.rejects = [Rejects(mine)]
+    return decoded.filter(pl.col(SUB) == redriven.sub)
 
 
 def _by_stage(known: Collection[RowId]) -> dict[str, pl.DataFrame]:
