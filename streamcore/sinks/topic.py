@@ -151,17 +151,18 @@ class TopicWriter:
     async def write(self, batch: Batch) -> None:
         """Hand the rows over; they are acknowledged later."""
         await self._send_again()
+        self._collect()  # before the append: nothing may overtake what failed
         sent = _Sent(batch.source, batch.range.end, self._records(batch) if len(batch) else None, None)
         await self._append(sent)  # before it is noted: after an error the caller writes it again
         self._sent.append(sent)
-        self._collect()
 
     async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
         """What is acknowledged; with END, REVOKE and PRESSURE everything is waited for."""
         await self._send_again()
         if reason in _LASTING:
             outcomes = [sent.outcome for sent in self._sent if sent.outcome is not None]
-            await asyncio.gather(*outcomes, return_exceptions=True)
+            if outcomes:
+                await asyncio.wait(outcomes)  # unlike gather it cancels none of them when it is cancelled
         self._collect()
         return dict(self._confirmed)
 
@@ -177,15 +178,12 @@ class TopicWriter:
         self._sent.clear()
 
     def _collect(self) -> None:
-        while self._sent:
-            first = self._sent[0]
-            if first.outcome is not None:
-                if not first.outcome.done():
-                    return
-                error = first.outcome.exception()
-                if error is not None:
-                    self._failed = True
-                    raise error
+        for sent in self._sent:
+            error = sent.outcome.exception() if sent.outcome is not None and sent.outcome.done() else None
+            if error is not None:
+                self._failed = True
+                raise error
+        while self._sent and ((first := self._sent[0]).outcome is None or first.outcome.done()):
             self._sent.popleft()
             self._confirmed[first.source] = first.end
             self._context.crash_point("topic-confirmed")

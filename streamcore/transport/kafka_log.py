@@ -2,8 +2,9 @@
 
 Appending: columns -> record batches -> aiokafka's idempotent producer with acks=all, which retries a
 batch until it is in, once. When a batch fails for good, the producer's sequence numbers are torn and
-later batches of that partition fail with it, so that none overtakes the lost one; the next append
-starts another producer.
+later batches of that partition fail with it, so that none overtakes the lost one. An append that was
+waiting when it tore fails too; one that is asked for afterwards starts another producer. So a caller
+that looks at its outcomes before it appends keeps its order.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class KafkaLog:
         self._appending = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
         self._torn = False
+        self._tears = 0
         self._topics: dict[str, TopicDescription] = {}
         self._keyless = count()
 
@@ -57,10 +59,13 @@ class KafkaLog:
 
     async def append(self, topic: str, records: Records) -> Awaitable[None]:
         """See :class:`streamcore.contracts.Log`."""
+        tears = self._tears
         async with self._appending:  # one caller after the other keeps each partition in order
             try:
                 producer = await self._started_producer()
                 described = await self._described(producer, topic)
+                if self._tears != tears:  # its caller could not know that what came before is lost
+                    raise Transient("an append before this one failed", where=topic)
                 sent = await self._send(producer, topic, records, len(described.partitions))
             except KafkaError as error:
                 if self._unsettled:  # no part of it may be on its way when the caller hears that it failed
@@ -105,17 +110,22 @@ class KafkaLog:
         self._room.set()
         if delivered.cancelled() or delivered.exception() is not None:
             self._torn = True
+            self._tears += 1
 
     async def _outcome(self, topic: str, sent: Sequence[asyncio.Future[object]]) -> None:
-        results = await asyncio.gather(*sent, return_exceptions=True)
-        problems = [translate(r, topic) for r in results if isinstance(r, Exception)]
+        if sent:
+            await asyncio.wait(sent)  # unlike gather it cancels nothing when it is cancelled
+        if any(one.cancelled() for one in sent):
+            raise Transient("the append was broken off", where=topic)
+        problems = [translate(error, topic) for one in sent if (error := one.exception()) is not None]
         for problem in sorted(problems, key=lambda p: isinstance(p, Transient)):
             raise problem
 
     async def _started_producer(self) -> AIOKafkaProducer:
         if self._torn and self._producer is not None:
             # All of the torn producer's batches must be settled first, or it could write behind the new one.
-            await asyncio.gather(*self._unsettled, return_exceptions=True)
+            if self._unsettled:
+                await asyncio.wait(self._unsettled)
             torn, self._producer = self._producer, None
             await self._stop(torn)
         if self._producer is None:

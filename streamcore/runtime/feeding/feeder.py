@@ -80,6 +80,8 @@ class Feeder:
         try:
             while (rows := await ahead) is not None and not ending():
                 ahead = self._read(reader)
+                while any(_failed(s.outcome) for s in sent):  # raises: nothing may overtake what failed
+                    await self._confirm(number, sent.popleft())
                 sent.append(await self._append(number, rows, written))
                 while len(sent) > ON_THEIR_WAY:
                     await self._confirm(number, sent.popleft())
@@ -119,6 +121,12 @@ class Feeder:
 
     def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+def _failed(outcome: Awaitable[None]) -> bool:
+    if not isinstance(outcome, asyncio.Future) or not outcome.done():
+        return False
+    return outcome.cancelled() or outcome.exception() is not None
 
 
 def _missing(

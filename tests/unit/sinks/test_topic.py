@@ -248,3 +248,31 @@ def test_its_description():
     sink = Topic("out")
     assert isinstance(sink, Sink)
     assert (sink.name, sink.topic, sink.abilities.stores_positions) == ("topic:out", "out", False)
+
+
+async def test_nothing_is_appended_behind_a_failed_batch_before_that_one_is_sent_again():
+    log = HandLog()
+    live = await writer(log)
+    await live.write(batch(0, 1))
+    await live.write(batch(1, 1))
+    log.acks[1].set_exception(Transient("gone"))  # the first one is still on its way
+    with pytest.raises(Transient):
+        await live.write(batch(2, 1))
+    assert len(log.appended) == 2
+    await live.write(batch(2, 1))
+    assert [r.values.to_pylist() for r in log.appended[2:]] == [
+        [b'{"id":%d,"who":"w%d"}' % (i, i)] for i in (0, 1, 2)
+    ]
+    assert await live.flush(FlushReason.IDLE) == {A: 0, B: 0}
+
+
+async def test_a_flush_that_is_cancelled_leaves_the_appends_alone():
+    log = HandLog()
+    live = await writer(log)
+    await live.write(batch(0, 1))
+    flushing = asyncio.ensure_future(live.flush(FlushReason.END))
+    await asyncio.sleep(0)
+    flushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+    assert not log.acks[0].cancelled()

@@ -1,4 +1,7 @@
-"""A log in memory that tears: an append that fails leaves a prefix of its rows in each partition."""
+"""A log in memory that tears: an append that fails leaves a prefix of its rows in each partition.
+
+As with Kafka's, what is asked for after a failure is known goes in again; what was waiting fails.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class TornLog:
     def __init__(self, seed: int = 0, failures: int = 0) -> None:
         self._random, self._failures = random.Random(seed), failures
         self._torn = False
+        self._tears = 0
         self._pending = 0
         self.topics: dict[str, list[list[Row]]] = {}
 
@@ -37,8 +41,11 @@ class TornLog:
         return new
 
     async def append(self, topic: str, records: Records) -> Awaitable[None]:
-        self._pending += 1
+        tears = self._tears
         await asyncio.sleep(0)
+        if self._tears != tears:
+            raise Transient("an append before this one failed")
+        self._pending += 1
         if (
             not topic.endswith(".replays")
             and not self._torn
@@ -56,6 +63,8 @@ class TornLog:
         await asyncio.sleep(0)
         self._pending -= 1
         if torn:
+            self._torn = False
+            self._tears += 1
             raise Transient("the broker went away")
 
     def _add(self, topic: str, records: Records, *, whole: bool) -> None:
