@@ -81,12 +81,11 @@ class Metrics:
         Counter, "bytes_in", "Bytes of the records read from a stream.", "topology", "stream"
     )
     rows_out = _Declared(Counter, "rows_out", "Rows that a sink has confirmed.", "topology", "sink")
-    bytes_out = _Declared(Counter, "bytes_out", "Bytes handed to a sink, as columns.", "topology", "sink")
     rows_rejected = _Declared(
         Counter, "rows_rejected", "Rows that became dead letters.", "topology", "stage", "code"
     )
     rule_failures = _Declared(
-        Counter, "rule_failures", "Rows that failed a validation rule.", "topology", "rule", "severity"
+        Counter, "rule_failures", "Rows that failed a validation rule.", "topology", "rule"
     )
     batch_rows = _Declared(
         Histogram, "batch_rows", "Rows of a decoded batch.", "topology", "stream", buckets=_ROWS
@@ -107,11 +106,8 @@ class Metrics:
         buckets=_SECONDS,
     )
     sink_retries = _Declared(Counter, "sink_retries", "Operations of a sink tried again.", "topology", "sink")
-    sink_restarts = _Declared(
-        Counter, "sink_restarts", "Times that a sink was closed and opened anew.", "topology", "sink"
-    )
     unconfirmed_bytes = _Declared(
-        Gauge, "unconfirmed_bytes", "Bytes handed to a sink and not yet confirmed.", "topology", "sink"
+        Gauge, "unconfirmed_bytes", "Bytes read and not yet confirmed by every sink.", "topology"
     )
     lag_rows = _Declared(
         Gauge, "lag_rows", "Records behind the end of a partition.", "topology", "stream", "partition"

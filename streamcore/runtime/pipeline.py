@@ -261,6 +261,7 @@ class Pipeline:
             if counter.startswith("rule:"):
                 rule = counter.removeprefix("rule:").removesuffix(":failed")
                 self.counters.rules[rule] = self.counters.rules.get(rule, 0) + number
+                metrics.rule_failures.labels(name, rule).inc(number)
 
     # ------------------------------------------------------------ sinks
 

@@ -48,7 +48,9 @@ class Watchdog:
     def look(self) -> None:
         """Measure all partitions. Permanent when one of them, or a sink, has not moved for too long."""
         now = self._clock()
-        positions = self._pipeline.ledger.positions()
+        ledger = self._pipeline.ledger
+        self._metrics.unconfirmed_bytes.labels(self._pipeline.graph.name).set(ledger.unconfirmed_bytes)
+        positions = ledger.positions()
         for source in self._seen.keys() - positions.keys():
             del self._seen[source]
             self._metrics.forget_partition(self._pipeline.graph.name, source.topic, source.partition)
