@@ -181,6 +181,7 @@ class Pipeline:
             self.ledger.open(source, sinks)
             targets[source] = self.processed[source] = min(sinks.values())
             self._tasks[source] = await self._task(source, targets[source])
+        crash_point("pipeline.taken_over")
         return targets
 
     def _sinks_of(self, source: PartitionId) -> frozenset[str]:

@@ -186,7 +186,7 @@ class TopicWriter:
         while self._sent and ((first := self._sent[0]).outcome is None or first.outcome.done()):
             self._sent.popleft()
             self._confirmed[first.source] = first.end
-            self._context.crash_point("topic-confirmed")
+            self._context.crash_point("topic.confirmed")
 
     async def _send_again(self) -> None:
         if not self._failed:

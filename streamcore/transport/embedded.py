@@ -24,6 +24,7 @@ from mode import Service
 from mode.utils.objects import cached_property
 
 from streamcore.batch import Chunk, PartitionId
+from streamcore.crashpoints import crash_point
 from streamcore.errors import Fenced, TopicChanged
 from streamcore.transport.chunks import ChunkOffsets, Fetched
 from streamcore.transport.coordinator import Assignment, State
@@ -327,11 +328,13 @@ class Consumer(ChunkOffsets):
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         sources = {self._source(tp): offset for tp, offset in offsets.items()}
+        crash_point("commit.before")
         try:
             await self._group.commit(self.member, self._generation, sources)
         except Fenced as error:
             self.log.warning("Commit refused: %s", error)
             return False
+        crash_point("commit.after")
         return True
 
     @Service.task  # type: ignore[untyped-decorator]

@@ -27,6 +27,7 @@ from faust.types import TP
 from yarl import URL
 
 from streamcore.batch import PartitionId
+from streamcore.crashpoints import crash_point
 from streamcore.errors import Permanent, TopicChanged, Transient
 from streamcore.systems.kafka import DEFAULT_PORT, KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import topic_ids
@@ -242,6 +243,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if tp in owned
         }
         self.tp_last_committed_at.update(dict.fromkeys(offsets, monotonic()))
+        crash_point("commit.before")
         try:
             await consumer.commit(commits)
         except (CommitFailedError, IllegalStateError):
@@ -255,6 +257,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if isinstance(problem, Permanent):
                 await self.crash(problem)
             return False
+        crash_point("commit.after")
         return True
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from streamcore.deadletter.reader import read as read_letters
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
+from tests.faults.faults import crashes
 from tests.faults.journal import Journal, judge, read
 from tests.faults.nursery import Nursery
 from tests.faults.processes import WorkerProcess
@@ -145,7 +146,7 @@ def replay_killed_at(point: str) -> Callable[[EmbeddedRun], Awaitable[None]]:
     """SIGKILL at a crash point, in two lives."""
 
     async def fault(run: EmbeddedRun) -> None:
-        run.supervisor.start(0, *(f"{point}:{run.dice.randint(1, 6)}" for _ in range(2)))
+        run.supervisor.start(0, *crashes(point, run.dice))
 
         async def killed() -> bool:
             return run.supervisor.kills >= 2 or run.supervisor.finished

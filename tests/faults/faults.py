@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from tests.faults.run import SESSION_SECONDS, Invalid, Run, until
 
 Fault = Callable[[Run], Awaitable[None]]
 _ZOMBIE_SECONDS = 4.0
+ONCE = "pipeline.taken_over"
+"""The crash point that a life passes once."""
 
 
 async def killed(run: Run) -> None:
@@ -40,13 +43,18 @@ def killed_at(point: str) -> Fault:
 
     async def fault(run: Run) -> None:
         run.feed.on()
-        run.supervisor.start(0, *(f"{point}:{run.dice.randint(1, 6)}" for _ in range(2)))
+        run.supervisor.start(0, *crashes(point, run.dice))
         if not await until(_true(partial(_kills, run, 2)), 30):
             raise Invalid(f"it was not killed twice at {point}")
         await run.recovered()
         await run.look()
 
     return fault
+
+
+def crashes(point: str, dice: random.Random) -> list[str]:
+    """Two lives that end at *point*: when work begins, or at one of its first passes."""
+    return [point if point == ONCE else f"{point}:{dice.randint(1, 6)}" for _ in range(2)]
 
 
 def zombie(point: str = "") -> Fault:
@@ -133,8 +141,11 @@ async def broker_restarted(run: Run) -> None:
     await asyncio.sleep(run.dice.uniform(0, 0.5))
     await asyncio.to_thread(run.servers.kafka.kill)
     await asyncio.sleep(run.dice.uniform(0, 2))
+    began, before = time.monotonic(), sum(run.feed.ends.values())
     await asyncio.to_thread(run.servers.kafka.start)
-    await run.recovered()
+    if not await until(_true(lambda: sum(run.feed.ends.values()) > before), 30):
+        raise Invalid("our own producer did not recover")
+    await run.recovered(began)
     await run.flowing()
     await run.look()
 

@@ -16,11 +16,17 @@ from tests.faults.run import Outcome, Run, Servers
 
 Pipeline: TypeAlias = Literal["kafka-postgres", "kafka-files", "kafka-kafka", "embedded-files"]
 _SINKS: dict[Pipeline, str] = {"kafka-postgres": "postgres", "kafka-files": "files", "kafka-kafka": "topic"}
-_POINTS = ("pipeline.before_dead_letters", "pipeline.before_sinks")
+_POINTS = (
+    "pipeline.taken_over",
+    "pipeline.before_dead_letters",
+    "pipeline.before_sinks",
+    "commit.before",
+    "commit.after",
+)
 _SINK_POINTS: dict[Pipeline, tuple[str, ...]] = {
     "kafka-postgres": ("postgres.before_commit", "postgres.after_commit"),
     "kafka-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
-    "kafka-kafka": ("topic-confirmed",),
+    "kafka-kafka": ("topic.confirmed",),
     "embedded-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
 }
 
@@ -65,13 +71,13 @@ class Kind:
 
 
 def _on_kafka(pipeline: Pipeline) -> list[Kind]:
-    points = (*_POINTS, *_SINK_POINTS[pipeline])
+    points, stops = (*_POINTS, *_SINK_POINTS[pipeline]), ("pipeline.before_sinks", _SINK_POINTS[pipeline][0])
     return [
         Kind(pipeline, "kill", faults.killed),
         Kind(pipeline, "kill dynamic", faults.killed, static=False),
         *(Kind(pipeline, f"kill at {point}", faults.killed_at(point)) for point in points),
         Kind(pipeline, "zombie", faults.zombie(), static=False),
-        *(Kind(pipeline, f"zombie at {point}", faults.zombie(point), static=False) for point in points[1:3]),
+        *(Kind(pipeline, f"zombie at {point}", faults.zombie(point), static=False) for point in stops),
         Kind(pipeline, "twin", faults.twin),
         Kind(pipeline, "rebalance storm", faults.storm, static=False),
         Kind(pipeline, "broker restart", faults.broker_restarted, kills="kafka"),

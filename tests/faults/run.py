@@ -138,9 +138,9 @@ class Run:
         if not await until(moved, _START_SECONDS):
             raise Invalid(f"nothing moved before the fault: {self._last_words()}")
 
-    async def recovered(self) -> None:
-        """The fault has healed: wait until what was produced by now has its effect; notes the seconds."""
-        ends, began = dict(self.feed.ends), time.monotonic()
+    async def recovered(self, since: float | None = None) -> None:
+        """Healed, now or at *since*: wait until what is produced by now has its effect; notes the seconds."""
+        ends, began = dict(self.feed.ends), time.monotonic() if since is None else since
 
         async def caught_up() -> bool:
             now = await self._positions()
