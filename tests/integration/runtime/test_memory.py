@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 from pathlib import Path
 from uuid import uuid4
@@ -22,6 +21,7 @@ from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection
 from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.runtime.memory_sink import MemorySink, Target
+from tests.integration.transport.embedded_victim import peak_rss
 from tests.services.kafka import KafkaServer
 
 MESSAGES, SIZE = 300_000, 1_000
@@ -52,7 +52,7 @@ async def slowly(url: str, topic: str, folder: str) -> None:
         await asyncio.sleep(0.05)
     before = psutil.Process().memory_info().rss >> 20
     await asyncio.sleep(SECONDS)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    peak = peak_rss() >> 20
     print(json.dumps({"before": before, "peak": peak, "rows": Forgetful.rows}), flush=True)
     stop.set()
     target.delay = 0
