@@ -61,11 +61,14 @@ class Job:
 
     async def _drain(self) -> None:
         finish = asyncio.ensure_future(self.pipeline.finish())
-        done, _ = await asyncio.wait([finish, self.pipeline.failed], return_when=asyncio.FIRST_COMPLETED)
-        if finish not in done:
+        try:
+            done, _ = await asyncio.wait([finish, self.pipeline.failed], return_when=asyncio.FIRST_COMPLETED)
+        finally:  # also when the time is up: no sink is to be at work while it is closed
             finish.cancel()
+            await asyncio.gather(finish, return_exceptions=True)
+        if finish in done:
+            await finish
         self.check()
-        await finish
         await self.app.consumer.commit()
 
 

@@ -1,7 +1,8 @@
 """What every sink has confirmed, partition by partition: the only thing that is ever committed.
 
-The ledger also holds the byte budget: bytes are taken when a chunk enters and given back when all
-sinks have confirmed its end, so a slow sink presses back on the source.
+The ledger also holds the byte budget: bytes of chunks and of the rows made of them are taken when a
+chunk enters and given back when all sinks have confirmed its end, so a slow sink presses back on the
+source.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ class Ledger:
         if entry:
             self._give_back(sum(size for _, size in entry.taken))
 
-    def took(self, chunk: Chunk) -> None:
-        """*chunk* has entered."""
-        self._entries[chunk.source].taken.append((chunk.end, chunk.nbytes))
-        self._bytes += chunk.nbytes
+    def took(self, chunk: Chunk, columns: int = 0) -> None:
+        """*chunk* has entered, and *columns* bytes of rows that were made of it."""
+        self._entries[chunk.source].taken.append((chunk.end, chunk.nbytes + columns))
+        self._bytes += chunk.nbytes + columns
 
     def confirm(self, sink: str, positions: Mapping[PartitionId, int]) -> None:
         """*sink* has made everything before *positions* durable."""

@@ -31,6 +31,7 @@ from streamcore.deadletter.reader import refused_since
 from streamcore.deadletter.record import Origin
 from streamcore.deadletter.redrive import origins, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
+from streamcore.errors import Permanent
 from streamcore.graph import Agent, Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import Rejected
@@ -115,11 +116,16 @@ class Pipeline:
 
     async def stop(self) -> None:
         """End the sink agents and close the sinks; flushes nothing."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        left = set(self._running)
+        while left:
+            for task in left:
+                task.cancel()  # again: before Python 3.12 wait_for may swallow it
+            _, left = await asyncio.wait(left, timeout=0.1)
         for runner in self.runners.values():
-            await runner.close()
+            try:
+                await runner.close()
+            except Exception as error:  # noqa: BLE001 - the others are to be closed too
+                log.warning("closing sink %s: %s", runner.sink, error)
 
     def fail(self, error: BaseException) -> None:
         """Make the worker stop with *error*; the first one counts."""
@@ -206,6 +212,8 @@ class Pipeline:
             return
         try:
             await self._room()
+            if chunk.first > self.processed[chunk.source]:
+                raise _hole(chunk, self.processed[chunk.source])
             outcome = task.on_chunk(chunk)
             crash_point("pipeline.before_dead_letters")
             if len(outcome.rejects):
@@ -216,7 +224,8 @@ class Pipeline:
             return
         if self._tasks.get(chunk.source) is not task:
             return  # the partition left meanwhile; its next owner does this chunk again
-        self.ledger.took(chunk)
+        frames = {id(batch.frame): batch.frame for batch in outcome.writes.values()}  # sinks may share one
+        self.ledger.took(chunk, sum(int(frame.estimated_size()) for frame in frames.values()))
         self.processed[chunk.source] = chunk.end
         for sink, batch in outcome.writes.items():
             self.runners[sink].put(batch)
@@ -277,6 +286,7 @@ class Pipeline:
 
             async def refuse(batch: Batch, rejects: Rejects) -> None:
                 await self._append(batch.chunk, rejects)
+                self.runners[id].refused(batch, len(rejects))
 
             writer = node.part.writer(
                 SinkContext(
@@ -310,3 +320,13 @@ class Pipeline:
             error = self.runners[sink].last_error
             found.append(f"sink {sink!r}: {error}" if error else f"sink {sink!r} has not confirmed")
         return "; ".join(found) or "no record arrives from the broker"
+
+
+def _hole(chunk: Chunk, expected: int) -> Permanent:
+    return Permanent(
+        "the transport skipped records",
+        where=str(chunk.source),
+        got=chunk.first,
+        allowed=[expected],
+        fix="start again, it goes on from what the sinks have; please report it",
+    )

@@ -81,6 +81,10 @@ class SinkRunner:
             self._idle.clear()
             self._wake.set()
 
+    def refused(self, batch: Batch, rows: int) -> None:
+        """*rows* rows of *batch* became dead letters: its confirmation does not count them."""
+        self._written.append((batch.source, batch.range.end, -rows))
+
     def press(self) -> None:
         """Too much is unconfirmed: confirm as soon as the queue is empty."""
         self._pressed = True
@@ -153,6 +157,7 @@ class SinkRunner:
             else:
                 left.append((source, end, count))
         self._written = left
+        rows = max(0, rows)  # a write that is tried again may refuse a row twice
         self.rows_out += rows
         self._metrics.rows_out.labels(self._topology, self.sink).inc(rows)
 
