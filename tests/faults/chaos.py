@@ -47,7 +47,7 @@ def main() -> int:
         commit, until = _commit(), time.monotonic() + 60 * options.minutes
         done = runs.read(journal)
         while time.monotonic() < until and not (options.runs and len(done) >= options.runs):
-            name = _next(kinds, done)
+            name = next_kind(kinds, done)
             seed = 1000 + sum(record.kind == name for record in done)
             if options.seed is not None:
                 seed = options.seed
@@ -64,7 +64,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _next(kinds: list[str], done: list[runs.Record]) -> str:
+def next_kind(kinds: list[str], done: list[runs.Record]) -> str:
     """The kind with the fewest runs; an invalid one is repeated, and three of them count as a run."""
     thirds = Counter(dict.fromkeys(kinds, 0))
     for record in done:

@@ -76,8 +76,8 @@ def bound(records: Iterable[Record]) -> str:
     if not valid:
         return "No run yet."
     return (
-        f"No failure in {len(valid)} runs: with 95 % confidence fewer than "
-        f"{min(1.0, 3 / len(valid)):.2%} of such runs fail (rule of three)."
+        f"No failure in {len(valid)} runs: with 95 % confidence the rate of failing runs is below "
+        f"{min(1.0, 3 / len(valid)):.2%} (rule of three)."
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.faults.journal import Journal, Produced, Row, judge, read
+from tests.faults.journal import Journal, Produced, Row, digest_of, judge, read
 
 ROWS = [Row(f"r{n}", key=f"k{n % 2}", sequence=n) for n in range(6)]
 
@@ -78,3 +78,15 @@ def test_a_line_cut_short_is_left_out_and_other_damage_is_an_error(tmp_path: Pat
     path.write_bytes(b"#" + whole)
     with pytest.raises(orjson.JSONDecodeError):
         read(path)
+
+
+def test_a_row_that_missed_its_fate_and_altered_bytes_are_seen() -> None:
+    good, bad = Row("g", "k", 1, "effect", digest_of(b"good")), Row("b", "k", 2, "dead", digest_of(b"bad"))
+    produced = Produced({"g": good, "b": bad}, {"g", "b"})
+    assert produced.ids_of([b"bad"]) == ["b"]
+    assert judge(produced, ["g"], produced.ids_of([b"bad"])).holds
+    assert judge(produced, ["g", "b"], []).misplaced == {"b"}
+    assert judge(produced, [], ["g", "b"]).misplaced == {"g"}
+    altered = judge(produced, ["g"], produced.ids_of([b"bad "]))
+    assert altered.lost == {"b"}
+    assert len(altered.invented) == 1
