@@ -76,13 +76,15 @@ class Forked:
 
     def __init__(self, nursery: Nursery, pid: int) -> None:
         self._nursery, self.pid = nursery, pid
+        self._polling = threading.Lock()
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """The exit code (negative: the signal that ended it), or None while it runs."""
-        if self.returncode is None:
-            self.returncode = self._nursery.ask({"poll": self.pid})
-        return self.returncode
+        with self._polling:  # the code of a process can be asked for once only
+            if self.returncode is None:
+                self.returncode = self._nursery.ask({"poll": self.pid})
+            return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Signal it if it still runs: only the nursery's poll frees its id for others."""
