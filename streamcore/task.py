@@ -40,7 +40,8 @@ class Outcome:
 
     ``writes``: for each sink (or agent) that the source can reach a batch, often with fewer rows than
     the chunk and sometimes none, that covers the whole chunk. ``rejects``: rows that became dead
-    letters now. ``counts``: (node, counter) -> number. ``seconds``: stage -> time spent.
+    letters now. ``counts``: (node, counter) -> number. ``seconds``: stage -> time spent. ``decoded``: the
+    rows before any step; None for redriven ones.
     """
 
     chunk: Chunk
@@ -49,6 +50,7 @@ class Outcome:
     rejects: Rejects = field(default_factory=Rejects)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    decoded: pl.DataFrame | None = None
 
 
 class _Run:
@@ -153,7 +155,9 @@ class PartitionTask:
         run = _Run(self.graph, self._known, self._timer)
         run.frames[self.node.id] = run.decode(self._decoder, chunk)
         run.through(self._nodes)
-        return run.outcome(chunk, len(chunk) + len(chunk.rejects), self.sinks)
+        outcome = run.outcome(chunk, len(chunk) + len(chunk.rejects), self.sinks)
+        outcome.decoded = run.frames[self.node.id]
+        return outcome
 
 
 @dataclass(frozen=True, slots=True)

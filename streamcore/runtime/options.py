@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamcore.errors import BadConfig
 from streamcore.graph import Graph, Source
 from streamcore.runtime.pipeline import PipelineOptions
 from streamcore.runtime.retry import Retries
@@ -21,6 +22,16 @@ def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:
 
 
 def streams_by_topic(graph: Graph) -> dict[str, str]:
-    """The topic that each stream of *graph* reads in a worker, and the stream's name."""
+    """The topic that each stream of *graph* reads in a worker, and the stream's name.
+
+    BadConfig when two of them read one topic: a group gives each of its records to one of them only.
+    """
     sources = [node.part for node in graph.sources.values() if isinstance(node.part, Source)]
+    for source in sources:
+        if same := [other.name for other in sources if other.topic == source.topic and other != source]:
+            raise BadConfig(
+                f"streams {source.name!r} and {same[0]!r} read the same topic",
+                got=source.topic,
+                fix="declare it once and branch the stream",
+            )
     return {source.topic: source.name for source in sources}

@@ -36,6 +36,7 @@ from streamcore.graph import Agent, Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import Rejected
 from streamcore.runtime.agent_writer import AgentWriter
+from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.sink_runner import SinkRunner
@@ -88,6 +89,7 @@ class Pipeline:
         self.closing = False
         """Chunks that still arrive are left for the next owner."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._keys = KeyCheck(graph, log)
         self._letters = DeadLetterWriter(log, graph.name, options.dead_letter_topic, options.clock)
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask] = {}
         self._sources: dict[TP, PartitionId] = {}
@@ -203,6 +205,10 @@ class Pipeline:
             return RedriveTask(self.graph, source, unpack=unpack, known=known, timer=timer)
         return PartitionTask(self.graph, self._streams[source.topic], source, known=known, timer=timer)
 
+    def owned(self) -> dict[PartitionId, int]:
+        """What all sinks have confirmed of each partition that is worked on; of none that has left."""
+        return {source: at for source, at in self.ledger.positions().items() if source in self._tasks}
+
     # ------------------------------------------------------------ chunks
 
     async def process(self, chunk: Chunk) -> None:
@@ -219,6 +225,8 @@ class Pipeline:
             if len(outcome.rejects):
                 await self._append(chunk, outcome.rejects)
             crash_point("pipeline.before_sinks")
+            if outcome.decoded is not None:
+                await self._keys.look(self._streams[chunk.source.topic], chunk.source, outcome.decoded)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
             self.fail(error)
             return
