@@ -9,11 +9,16 @@ from typing import Literal
 
 import faust
 from faust.tables import TableManager
+from faust.tables.recovery import Recovery, ServiceStopped
 from yarl import URL
 
 from streamcore.batch import Chunk
+from streamcore.errors import Permanent
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.transport.chunks import ChunkSchema
+
+TAKE_OVER_SECONDS = 600.0
+"""For a rebalance from the seek to the sinks' positions; longer than sinks try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,39 @@ class AppOptions:
     credentials: object = None
 
 
+class _Recovery(Recovery):  # type: ignore[misc]
+    """Faust's recovery, in which sinks may take their time to take partitions over.
+
+    Faust gives that ``broker_request_timeout``, and then it stops recovering without a word: nothing is
+    read any more. Sinks try again for a limited time themselves; what takes even longer is an error.
+    """
+
+    async def _wait(self, coro: object, timeout: float | None = None) -> None:
+        try:
+            await super()._wait(coro, timeout=timeout and max(timeout, TAKE_OVER_SECONDS))
+        except ServiceStopped:
+            if not self.should_stop and not self.app.should_stop:
+                await self.app.crash(
+                    Permanent(
+                        f"partitions could not be taken over within {TAKE_OVER_SECONDS:g} s",
+                        fix="the cause is in the log above; the worker ends so that it can start anew",
+                    )
+                )
+            raise
+
+
 class _Tables(TableManager):  # type: ignore[misc]
     """Faust's table manager without the second that it waits for tables to be declared.
 
     All tables of our apps are declared before the app starts.
     """
+
+    @property
+    def recovery(self) -> Recovery:
+        """Made when first asked for, as Faust's own one."""
+        if self._recovery is None:
+            self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_start(self) -> None:
         await self._update_channels()
