@@ -63,6 +63,8 @@ class _Tables(TableManager):  # type: ignore[misc]
     All tables of our apps are declared before the app starts.
     """
 
+    _recovery: Recovery | None
+
     @property
     def recovery(self) -> Recovery:
         """Made when first asked for, as Faust's own one."""

@@ -8,12 +8,14 @@ process with a non-zero status, and its supervisor starts it anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamcore.batch import PartitionId
 from streamcore.errors import Permanent
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.pipeline import Pipeline
+
+_ENDS = 500
 
 
 @dataclass(slots=True)
@@ -21,7 +23,19 @@ class _Seen:
     processed: int
     confirmed: int
     moved: float
-    caught_up: float
+    confirmed_moved: float
+    ends: list[tuple[float, int]] = field(default_factory=list)
+    """(when, end): the partition's end and when it was seen first, of those that are not confirmed."""
+
+    def see_end(self, end: int, now: float) -> None:
+        if end > (self.ends[-1][1] if self.ends else self.confirmed):
+            self.ends.append((now, end))
+        if len(self.ends) > _ENDS:  # thinner: of two neighbours the older time and the later end
+            self.ends = [
+                (old[0], new[1]) for old, new in zip(self.ends[::2], self.ends[1::2], strict=False)
+            ] + (self.ends[-1:] if len(self.ends) % 2 else [])
+        while self.ends and self.ends[0][1] <= self.confirmed:
+            self.ends.pop(0)
 
 
 class Watchdog:
@@ -50,7 +64,7 @@ class Watchdog:
         now = self._clock()
         ledger = self._pipeline.ledger
         self._metrics.unconfirmed_bytes.labels(self._pipeline.graph.name).set(ledger.unconfirmed_bytes)
-        positions = ledger.positions()
+        positions = self._pipeline.owned()
         for source in self._seen.keys() - positions.keys():
             del self._seen[source]
             self._metrics.forget_partition(self._pipeline.graph.name, source.topic, source.partition)
@@ -64,13 +78,16 @@ class Watchdog:
     def _is_stuck(self, source: PartitionId, confirmed: int, now: float) -> bool:
         processed, end = self._pipeline.processed.get(source, confirmed), self._end_of(source)
         seen = self._seen.setdefault(source, _Seen(processed, confirmed, now, now))
+        if confirmed != seen.confirmed:
+            seen.confirmed_moved = now
         if (processed, confirmed) != (seen.processed, seen.confirmed):
             seen.processed, seen.confirmed, seen.moved = processed, confirmed, now
         waiting = 0 if end is None else max(0, end - processed)
         if not waiting:
             seen.moved = now
         if end is None or confirmed >= end:
-            seen.caught_up = now
+            seen.confirmed_moved = now
+        seen.see_end(end or 0, now)
         self._show(source, seen, 0 if end is None else max(0, end - confirmed), now)
         return waiting > 0 and now - seen.moved > self._timeout
 
@@ -78,8 +95,8 @@ class Watchdog:
         labels = (self._pipeline.graph.name, source.topic, str(source.partition))
         metrics = self._metrics
         metrics.lag_rows.labels(*labels).set(lag)
-        metrics.lag_seconds.labels(*labels).set(now - seen.caught_up if lag else 0)
-        metrics.commit_age_seconds.labels(*labels).set(now - seen.moved if lag else 0)
+        metrics.lag_seconds.labels(*labels).set(now - seen.ends[0][0] if seen.ends else 0)
+        metrics.commit_age_seconds.labels(*labels).set(now - seen.confirmed_moved if lag else 0)
         metrics.last_progress_timestamp_seconds.labels(*labels).set(self._wall() - (now - seen.moved))
 
     def _stop(self, what: str, cause: str) -> None:

@@ -21,6 +21,7 @@ from streamcore.observability.health import Health
 from streamcore.observability.http import serving
 from streamcore.observability.logs import configure
 from streamcore.observability.metrics import Metrics
+from streamcore.runtime.ends import Ends
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
@@ -116,13 +117,21 @@ async def _work(
         running(graph, streams, kafka_log, metrics, options, app_options, partitions) as job,
     ):
         log.info("worker of %s: group %s, owner %s", graph.name, app_options.group, options.owner)
-        await _watch(job, metrics, health, settings, stop)
+        ends = Ends(kafka_log, [*streams, options.redrive_topic], settings.runtime.stall_timeout_s / 4)
+        asking = asyncio.ensure_future(ends.keep_asking())
+        try:
+            await _watch(job, metrics, health, settings, stop, ends)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
 
-async def _watch(job: Job, metrics: Metrics, health: Health, settings: Settings, stop: asyncio.Event) -> None:
+async def _watch(
+    job: Job, metrics: Metrics, health: Health, settings: Settings, stop: asyncio.Event, ends: Ends
+) -> None:
     def end_of(source: PartitionId) -> int | None:
-        end: int | None = job.app.consumer.highwater(TP(source.topic, source.partition))
-        return end
+        fetched: int | None = job.app.consumer.highwater(TP(source.topic, source.partition))
+        return max((end for end in (fetched, ends.of(source)) if end is not None), default=None)
 
     watchdog = Watchdog(
         job.pipeline,
@@ -132,9 +141,7 @@ async def _watch(job: Job, metrics: Metrics, health: Health, settings: Settings,
         clock=time.monotonic,
         wall=time.time,
     )
-    health.add(
-        "assigned", lambda: None if job.pipeline.ledger.positions() else "no partition is assigned yet"
-    )
+    health.add("assigned", lambda: None if job.pipeline.owned() else "no partition is assigned yet")
     health.add("moving", lambda: watchdog.stalled)
     while not stop.is_set():
         job.check()

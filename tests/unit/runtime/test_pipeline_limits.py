@@ -151,3 +151,13 @@ async def test_a_hole_in_what_the_transport_brings_stops_the_worker(scene: Scene
         await pipeline.failed
     assert pipeline.processed[P] == 5
     await pipeline.stop()
+
+
+async def test_what_has_left_is_not_owned_though_its_position_is_still_committed(scene: Scene) -> None:
+    pipeline = await scene.pipeline(Held())
+    await pipeline.process(chunk(0, 5))
+    assert pipeline.owned() == {P: 0}
+    await pipeline.revoked({TP("users", 0)})
+    assert pipeline.owned() == {}
+    assert pipeline.commit_position(TP("users", 0)) == 5
+    await pipeline.stop()

@@ -33,6 +33,9 @@ class FakePipeline:
     runners: dict[str, Runner] = field(default_factory=dict)
     graph: FakeGraph = field(default_factory=FakeGraph)
 
+    def owned(self) -> dict[PartitionId, int]:
+        return self.ledger.positions()
+
     def causes(self, sources: list[PartitionId]) -> str:
         return "sink 'a': refused"
 
@@ -114,3 +117,21 @@ def test_a_partition_that_left_leaves_no_gauge() -> None:
     scene.after(1)
     with pytest.raises(AssertionError):
         scene.lag(Q)
+
+
+def test_lag_in_seconds_is_the_age_of_the_oldest_record_that_is_not_confirmed() -> None:
+    scene = Scene()
+    for second in range(1, 2000):  # ten records a second, confirmed 30 seconds later
+        scene.ends[P] = scene.pipeline.processed[P] = 10 * second
+        scene.pipeline.ledger.confirm("a", {P: max(0, 10 * (second - 30))})
+        scene.after(1)
+    assert scene.lag(P, "lag_seconds") == pytest.approx(30, abs=2)
+
+
+def test_the_age_of_the_commit_grows_while_only_reading_goes_on() -> None:
+    scene = Scene()
+    for second in range(1, 100):
+        scene.ends[P] = scene.pipeline.processed[P] = 10 * second
+        scene.after(1)
+    assert scene.lag(P, "commit_age_seconds") == pytest.approx(99, abs=2)
+    assert scene.lag(P, "lag_seconds") == pytest.approx(99, abs=2)
