@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from streamcore.batch import Chunk, FrameChunk, RecordChunk
+from streamcore.batch import Chunk, FrameChunk, PartitionId, RecordChunk
 from streamcore.contracts import Log
 from streamcore.deadletter.reader import Filter, read
 from streamcore.deadletter.record import (
@@ -66,8 +66,21 @@ async def send(log: Log, redrive: str, letters: Sequence[DeadLetter], now: float
     await (await log.append(redrive, records))
 
 
-def unpack(chunk: Chunk) -> list[tuple[Chunk, Redriven]]:
-    """Each redriven row of a chunk of the redrive topic, as a chunk of its original record."""
+async def sent_before(log: Log, source: PartitionId, position: int) -> set[str]:
+    """The ids in partition *source* of the redrive topic before *position*."""
+    bounds = (await log.bounds(source.topic)).get(source.partition)
+    if bounds is None or bounds.start >= position:
+        return set()
+    scan = log.scan(source.topic, source.partition, bounds.start, position)
+    return {letter.id async for chunk in scan for letter in from_chunk(chunk)}
+
+
+def unpack(chunk: Chunk, seen: set[str]) -> list[tuple[Chunk, Redriven]]:
+    """Each redriven row of a chunk of the redrive topic, as a chunk of its original record.
+
+    Rows whose id is in *seen* are left out, the others are added to it: two redrives at the same time
+    may both have sent a row.
+    """
     assert chunk.frame is None
     own = RecordChunk(
         chunk.source,
@@ -76,10 +89,12 @@ def unpack(chunk: Chunk) -> list[tuple[Chunk, Redriven]]:
         keys=chunk.keys(),
         headers=[chunk.headers(o) for o in chunk.offsets().tolist()],
     )
-    return [
-        (_original(chunk, letter), Redriven(letter.stream, letter.stage, letter.sub))
-        for letter in from_chunk(own)
-    ]
+    found = []
+    for letter in from_chunk(own):
+        if letter.id not in seen:
+            seen.add(letter.id)
+            found.append((_original(chunk, letter), Redriven(letter.stream, letter.stage, letter.sub)))
+    return found
 
 
 def origins(chunk: Chunk) -> dict[int, Origin]:

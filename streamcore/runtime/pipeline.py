@@ -21,6 +21,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from faust.types import TP
 
@@ -29,7 +30,7 @@ from streamcore.contracts import FlushReason, Log, Sink, SinkContext, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.reader import refused_since
 from streamcore.deadletter.record import Origin
-from streamcore.deadletter.redrive import origins, unpack
+from streamcore.deadletter.redrive import origins, sent_before, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
 from streamcore.errors import Permanent
 from streamcore.graph import Agent, Graph
@@ -202,7 +203,9 @@ class Pipeline:
         known = await refused_since(self._log, self._options.dead_letter_topic, source, position)
         timer = time.perf_counter
         if source.topic == self._options.redrive_topic:
-            return RedriveTask(self.graph, source, unpack=unpack, known=known, timer=timer)
+            seen = await sent_before(self._log, source, position)
+            once = partial(unpack, seen=seen)
+            return RedriveTask(self.graph, source, unpack=once, known=known, timer=timer)
         return PartitionTask(self.graph, self._streams[source.topic], source, known=known, timer=timer)
 
     def owned(self) -> dict[PartitionId, int]:

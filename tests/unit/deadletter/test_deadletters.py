@@ -9,7 +9,7 @@ import pytest
 from streamcore.batch import OFFSET, SUB, FrameChunk, PartitionId, RecordChunk, Rejects
 from streamcore.deadletter.reader import Filter, read, refused_since
 from streamcore.deadletter.record import DeadLetter, Origin
-from streamcore.deadletter.redrive import origins, plan, send, unpack
+from streamcore.deadletter.redrive import origins, plan, send, sent_before, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
 from streamcore.task import RowId
 from streamcore.transport.embedded_broker import Broker
@@ -80,7 +80,7 @@ async def test_a_row_that_never_was_bytes_is_kept_as_arrow_and_comes_back(
     assert found[0].encoding == "arrow"
     await send(log, "people.redrive", found, 1.0)
     (redriven,) = [c async for c in log.scan("people.redrive", 0, 0, 1)]
-    ((record, what),) = unpack(redriven)
+    ((record, what),) = unpack(redriven, set())
     assert record.frame is not None
     assert record.frame.to_dicts() == [{"a": 2, "b": None}]
     assert (what.stream, what.stage, what.sub) == ("users", "users/validate", 0)
@@ -128,3 +128,17 @@ async def test_a_redrive_sends_each_id_once_and_leaves_what_was_tried_too_often(
     await send(log, "people.redrive", chosen.send, 5.0)
     again = await plan(log, *topics, Filter(), 3)
     assert (again.send, again.sent_before, again.over_limit) == ((), 2, 1)
+
+
+async def test_a_row_that_two_redrives_sent_enters_once_also_after_a_resume(
+    log: EmbeddedLog, writer: DeadLetterWriter
+) -> None:
+    await writer.append(chunk(7, [b"{}"]), rejects((7, 0)), [Origin("users")])
+    both = [(await plan(log, "people.dead-letters", "people.redrive", Filter(), 3)).send for _ in range(2)]
+    for letters in both:
+        await send(log, "people.redrive", letters, 1.0)
+    (redriven,) = [found async for found in log.scan("people.redrive", 0, 0, 10)]
+    assert len(unpack(redriven, set())) == 1
+    assert await sent_before(log, redriven.source, 0) == set()
+    (second,) = [found async for found in log.scan("people.redrive", 0, 1, 10)]
+    assert unpack(second, await sent_before(log, redriven.source, 1)) == []
