@@ -143,13 +143,22 @@ class TopicTarget:
 
     async def look(self) -> Seen:
         positions = await self.positions()
-        effects: dict[bytes, str] = {}
-        for record in await records(self._bootstrap, self.address):
-            headers = dict(record.headers)
-            place = headers["sc-position"]
-            name = str(json.loads(record.value)["id"])
-            assert effects.setdefault(place, name) == name, "two rows say that they came from one place"
-        return Seen(positions, list(effects.values()), exact=False)
+        return Seen(positions, _folded(await records(self._bootstrap, self.address)), exact=False)
+
+
+def _folded(found: Sequence[ConsumerRecord]) -> list[str]:
+    """As docs/guarantees.md tells readers: what is above the highest place of its source, in each partition."""
+    highest: dict[tuple[int, bytes], bytes] = {}
+    names: dict[bytes, str] = {}
+    effects = []
+    for record in found:
+        position, name = dict(record.headers)["sc-position"], str(json.loads(record.value)["id"])
+        assert names.setdefault(position, name) == name, "two rows say that they came from one place"
+        source, place = (record.partition, position[:8]), position[8:]
+        if place > highest.get(source, b""):
+            highest[source] = place
+            effects.append(name)
+    return effects
 
 
 async def records(bootstrap: str, topic: str) -> list[ConsumerRecord]:
