@@ -147,7 +147,7 @@ class TopicTarget:
 
 
 def _folded(found: Sequence[ConsumerRecord]) -> list[str]:
-    """As docs/guarantees.md tells readers: what is above the highest place of its source, in each partition."""
+    """As docs/guarantees.md says: in each partition, what is above the highest place of its source."""
     highest: dict[tuple[int, bytes], bytes] = {}
     names: dict[bytes, str] = {}
     effects = []
