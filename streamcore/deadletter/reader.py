@@ -50,9 +50,9 @@ async def read(log: Log, topic: str, only: Filter | None = None) -> AsyncIterato
 async def refused_since(log: Log, topic: str, source: PartitionId, position: int) -> list[RowId]:
     """Rows of *source* at or after *position* that are dead letters already.
 
-    The letters of one source partition lie in one partition of the topic, in the order of its
-    positions but for repeats after a restart. So the topic is read backwards, in growing pieces,
-    until a letter of that source below *position* is seen.
+    The letters of one source partition lie in one partition of the topic, roughly in the order of its
+    positions: a slow sink refuses late, a restart repeats. Each says below which position all letters
+    before it are, so the topic is read backwards, in growing pieces, until one says *position* or less.
     """
     bounds = await log.bounds(topic)
     if not bounds:
@@ -68,9 +68,8 @@ async def refused_since(log: Log, topic: str, source: PartitionId, position: int
             for letter in from_chunk(chunk):
                 if letter.source != source:
                     continue
-                if letter.offset < position:
-                    older = True
-                else:
+                older |= letter.until is not None and letter.until <= position
+                if letter.offset >= position:
                     found.add(RowId(letter.stage, letter.offset, letter.sub))
         if older:
             return sorted(found)

@@ -30,7 +30,11 @@ from streamcore.contracts import Header, Records
 ID, STREAM, STAGE, CODE, MESSAGE = "sc-id", "sc-stream", "sc-stage", "sc-code", "sc-message"
 TOPIC, TOPIC_ID, PARTITION, AT, SUB_INDEX = "sc-topic", "sc-topic-id", "sc-partition", "sc-at", "sc-sub"
 ENCODING, ATTEMPTS, TIME = "sc-encoding", "sc-attempts", "sc-time"
-ROW = "sc-row"
+ROW, UNTIL = "sc-row", "sc-until"
+REQUIRED = {ID, STREAM, STAGE, CODE, MESSAGE, TOPIC, TOPIC_ID, PARTITION, AT, SUB_INDEX} | {
+    ENCODING, ATTEMPTS, TIME
+}  # fmt: skip
+"""Headers that make a record a dead letter; others in the topic are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class DeadLetter:
     ``source`` and ``offset`` are where the record stood, ``sub`` the row's place in it; ``stage`` is
     the node that refused it; ``time`` is in seconds since the epoch; ``attempts`` counts how often it
     was tried; ``row`` is the row in columns (Arrow IPC) where ``value`` is text that was read in columns,
-    otherwise empty; ``log_partition`` and ``log_offset`` are its own place in the dead-letter topic.
+    otherwise empty; every letter of this source that lies before this one in the topic is of a position
+    below ``until``; ``log_partition`` and ``log_offset`` are its own place in the dead-letter topic.
     """
 
     id: str
@@ -57,6 +62,7 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     row: bytes
+    until: int | None
     log_partition: int
     log_offset: int
 
@@ -85,12 +91,14 @@ def to_records(
     rejects: Rejects,
     origins: Sequence[Origin],
     *,
+    until: int,
     now: float,
     partitions: int,
 ) -> Records:
     """*rejects* of *chunk* as records for a dead-letter topic with *partitions* partitions.
 
-    *origins* has one entry a reject. *now* is in seconds since the epoch.
+    *origins* has one entry a reject. No row of the source at *until* or after it has been refused so far.
+    *now* is in seconds since the epoch.
     """
     frame, source, count = rejects.frame, chunk.source, len(rejects)
     offsets = frame[OFFSET].to_list()
@@ -114,6 +122,7 @@ def to_records(
         (ENCODING, _texts(o.encoding or r.encoding for o, r in zip(origins, originals, strict=True))),
         (ATTEMPTS, _texts(o.attempts for o in origins)),
         (TIME, f"{now:.3f}".encode()),
+        (UNTIL, str(until).encode()),
         (ROW, _rows(chunk, offsets, originals, origins)),
     )
     return Records(
@@ -160,7 +169,7 @@ def from_chunk(chunk: RecordChunk) -> list[DeadLetter]:
     keys = chunk.keys()
     for place, (offset, value) in enumerate(zip(chunk.offsets().tolist(), chunk.values(), strict=True)):
         raw = dict(chunk.headers(offset))
-        if ID in raw:
+        if raw.keys() >= REQUIRED:
             row = raw.pop(ROW, b"")
             headers = {name: data.decode(errors="replace") for name, data in raw.items()}
             found.append(_letter(headers, keys[place], value, row, chunk.source.partition, offset))
@@ -190,6 +199,7 @@ def _letter(
         key=key,
         value=value,
         row=row,
+        until=int(headers[UNTIL]) if UNTIL in headers else None,
         log_partition=partition,
         log_offset=offset,
     )

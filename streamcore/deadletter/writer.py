@@ -27,12 +27,18 @@ class DeadLetterWriter:
         await self._log.create(self._topic, partitions, TOPIC_CONFIG)
         self._partitions = len(await self._log.bounds(self._topic)) or partitions
 
-    async def append(self, chunk: Chunk, rejects: Rejects, origins: Sequence[Origin]) -> None:
+    async def append(self, chunk: Chunk, rejects: Rejects, origins: Sequence[Origin], *, until: int) -> None:
         """Append *rejects* of *chunk* and return when they are durable. Transient or Permanent.
 
-        *origins* has one entry a reject.
+        *origins* has one entry a reject; no row of the source at *until* or after it was refused yet.
         """
         records = to_records(
-            self._topology, chunk, rejects, origins, now=self._clock(), partitions=self._partitions
+            self._topology,
+            chunk,
+            rejects,
+            origins,
+            until=until,
+            now=self._clock(),
+            partitions=self._partitions,
         )
         await (await self._log.append(self._topic, records))

@@ -32,7 +32,7 @@ from streamcore.deadletter.reader import refused_since
 from streamcore.deadletter.record import Origin
 from streamcore.deadletter.redrive import origins, sent_before, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
-from streamcore.errors import Permanent
+from streamcore.errors import Permanent, TopicChanged
 from streamcore.graph import Agent, Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import Rejected
@@ -87,6 +87,8 @@ class Pipeline:
         self.counters = Counters()
         self.processed: dict[PartitionId, int] = {}
         """How far each owned partition has gone into the sinks' queues."""
+        self._refused_below: dict[PartitionId, int] = {}
+        """No row at this position or after it was refused before the partition was taken over."""
         self.closing = False
         """Chunks that still arrive are left for the next owner."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -185,6 +187,7 @@ class Pipeline:
             for source, position in (await runner.open(mine)).items() if mine else ():
                 stands[source][sink] = position
         self._sources = {TP(s.topic, s.partition): s for s in starts}
+        await self._check_ends(stands)
         targets = {}
         for source, sinks in stands.items():
             self.ledger.open(source, sinks)
@@ -192,6 +195,20 @@ class Pipeline:
             self._tasks[source] = await self._task(source, targets[source])
         crash_point("pipeline.taken_over")
         return targets
+
+    async def _check_ends(self, stands: Mapping[PartitionId, Mapping[str, int]]) -> None:
+        """TopicChanged when a sink is ahead of its log: it would leave new records out as already seen."""
+        bounds = {topic: await self._log.bounds(topic) for topic in {source.topic for source in stands}}
+        for source, sinks in stands.items():
+            found = bounds[source.topic].get(source.partition)
+            for sink, position in sinks.items():
+                if found is not None and position > found.end:
+                    raise TopicChanged(
+                        f"sink {sink!r} has records up to {position}, the log ends at {found.end}: "
+                        "the topic was truncated",
+                        where=str(source),
+                        fix="find out what was lost, then remove the sink's stored position",
+                    )
 
     def _sinks_of(self, source: PartitionId) -> frozenset[str]:
         if source.topic == self._options.redrive_topic:
@@ -201,6 +218,7 @@ class Pipeline:
 
     async def _task(self, source: PartitionId, position: int) -> PartitionTask | RedriveTask:
         known = await refused_since(self._log, self._options.dead_letter_topic, source, position)
+        self._refused_below[source] = max((row.offset + 1 for row in known), default=position)
         timer = time.perf_counter
         if source.topic == self._options.redrive_topic:
             seen = await sent_before(self._log, source, position)
@@ -253,8 +271,11 @@ class Pipeline:
         default = Origin(self._streams.get(chunk.source.topic, ""))
         found = [known.get(offset, default) for offset in rejects.frame[OFFSET].to_list()]
 
+        source = chunk.source
+        until = max(self._refused_below.get(source, 0), self.processed.get(source, 0), chunk.end)
+
         async def append() -> None:
-            await self._letters.append(chunk, rejects, found)
+            await self._letters.append(chunk, rejects, found, until=until)
 
         await self._options.retries.run(
             "appending dead letters", append, lambda error: log.warning("dead letters: %s", error)

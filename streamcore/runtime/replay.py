@@ -28,6 +28,7 @@ from streamcore.runtime.limiting import LimitedSplit
 from streamcore.runtime.options import pipeline_options_of
 from streamcore.runtime.pacing import Pacer
 from streamcore.runtime.planning import StreamPlan, check_streams, plan
+from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
 from streamcore.task import PartitionTask
 from streamcore.topology import Topology
@@ -179,12 +180,23 @@ async def _run(
         def progress() -> Progress:
             return _progress(job, feeds, time.monotonic() - began)
 
+        ends = {feed.source: feed.end for parts in feeds.values() for feed in parts}
+        watchdog = Watchdog(
+            job.pipeline,
+            metrics,
+            lambda source: ends[source]() if source in ends else None,
+            timeout=settings.runtime.stall_timeout_s,
+            clock=time.monotonic,
+            wall=time.time,
+        )
+
         def ended() -> bool:
             return _fed(job, feeds) and _redriven(job, broker.topic(pipeline_options.redrive_topic))
 
         try:
             while not ended() and not stop.is_set():
                 job.check()
+                watchdog.look()
                 on_progress(progress())
                 await asyncio.sleep(LOOK)
         finally:

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Literal
 
 from faust.types import TP
@@ -70,7 +70,9 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
     graph = topology.freeze()
     connection = KafkaConnection.parse(settings.broker.url)
     retries = Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s)
-    await retries.run("reaching the broker", lambda: probe(settings.broker.url), _log_retry)
+    reaching = retries.run("reaching the broker", lambda: probe(settings.broker.url), _log_retry)
+    if not await _unless(stop, reaching):
+        return
     kafka_log = KafkaLog(connection)
     try:
         partitions = await _check_topics(graph, kafka_log)
@@ -112,10 +114,13 @@ async def _work(
         start=_start(graph),
         instance_id=settings.broker.instance_id,
     )
-    async with (
-        _serving(metrics, health, settings),
-        running(graph, streams, kafka_log, metrics, options, app_options, partitions) as job,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(_serving(metrics, health, settings))
+        started = running(graph, streams, kafka_log, metrics, options, app_options, partitions)
+        starting = asyncio.ensure_future(stack.enter_async_context(started))
+        if not await _unless(stop, starting):
+            return
+        job = starting.result()
         log.info("worker of %s: group %s, owner %s", graph.name, app_options.group, options.owner)
         ends = Ends(kafka_log, [*streams, options.redrive_topic], settings.runtime.stall_timeout_s / 4)
         asking = asyncio.ensure_future(ends.keep_asking())
@@ -148,6 +153,23 @@ async def _watch(
         watchdog.look()
         await _any_of(stop, LOOK * 5)
     await job.drain(settings.runtime.drain_timeout_s)
+
+
+async def _unless(stop: asyncio.Event, starting: Awaitable[object]) -> bool:
+    """Wait for *starting*; False, and it is cancelled, when *stop* is set before it is done."""
+    work = asyncio.ensure_future(starting)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+            return True
+        log.info("stopped before it had started")
+        return False
+    finally:
+        for task in (work, stopped):
+            task.cancel()
+        await asyncio.gather(work, stopped, return_exceptions=True)
 
 
 async def _any_of(stop: asyncio.Event, seconds: float) -> None:
