@@ -41,7 +41,8 @@ def test_other_texts_are_no_times(text):
 
 def letter(value, encoding="bytes"):
     source = PartitionId("t", 0, "id")
-    return DeadLetter("i", "s", source, 1, 0, "decode", "json", "m", encoding, 1, 0.0, None, value, b"", None, 0, 0)
+    said = ("decode", "json", "m", encoding, 1, 0.0, None)
+    return DeadLetter("i", "s", source, 1, 0, *said, value, b"", None, 0, 0)
 
 
 def arrow(row):
