@@ -69,7 +69,10 @@ class EmbeddedRun:
         self._produce()
         supervisor, outcome = self.supervisor, self.outcome
         async with supervisor:
-            await fault(self)
+            try:
+                await fault(self)
+            except Invalid as why:
+                raise Invalid(f"{why}; {supervisor.kills} kills; restarts: {supervisor.causes}") from why
 
             async def finished() -> bool:
                 return supervisor.finished or bool(supervisor.failures)
@@ -87,7 +90,7 @@ class EmbeddedRun:
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.intend(one.row for one in made)
             for number in range(FILES):
-                lines = [one.value + b"\n" for one in made if one.partition % FILES == number]
+                lines = [one.value + b"\n" for one in made if int(one.row.key[1:]) % FILES == number]
                 (self._folder / "in" / f"{number}.ndjson").write_bytes(b"".join(lines))
             journal.confirm(one.row.id for one in made)
 

@@ -72,10 +72,7 @@ class Feed:
 
     async def _send(self, burst: list[Made]) -> list[Made]:
         try:
-            waits = [
-                await self._producer.send(self._topic, m.value, m.row.key.encode(), partition=m.partition)
-                for m in burst
-            ]
+            waits = [await self._producer.send(self._topic, m.value, m.row.key.encode()) for m in burst]
         except KafkaError:
             return []
         sent = []

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 from faust.types import TP
 
-from streamcore.batch import Batch, Chunk, Rejects
-from streamcore.deadletter.record import Origin
+from streamcore.batch import Batch
 from streamcore.deadletter.writer import DeadLetterWriter
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.sinks import file_seals
@@ -64,12 +64,12 @@ def _dead_letters_not_awaited() -> None:
     """Dead letters are on their way, a little slowly, when the position passes them."""
     append, under_way = DeadLetterWriter.append, set[asyncio.Task[None]]()
 
-    async def later(writer: DeadLetterWriter, chunk: Chunk, rejects: Rejects, at: Sequence[Origin]) -> None:
+    async def later(*arguments: Any, **named: Any) -> None:
         await asyncio.sleep(_SLOW_SECONDS)
-        await append(writer, chunk, rejects, at)
+        await append(*arguments, **named)
 
-    async def forget(self: DeadLetterWriter, chunk: Chunk, rejects: Rejects, at: Sequence[Origin]) -> None:
-        under_way.add(asyncio.create_task(later(self, chunk, rejects, at)))
+    async def forget(*arguments: object, **named: object) -> None:
+        under_way.add(asyncio.create_task(later(*arguments, **named)))
 
     _replace(DeadLetterWriter, "append", forget)
 

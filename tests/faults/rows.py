@@ -19,11 +19,10 @@ REFUSED_BY_POSTGRES = 13
 
 
 class Made(NamedTuple):
-    """A row, its bytes, and the partition that all rows of its key go to."""
+    """A row and its bytes."""
 
     row: Row
     value: bytes
-    partition: int
 
 
 class Maker:
@@ -62,4 +61,4 @@ class Maker:
             fate, document["n"] = "dead", REFUSED_BY_POSTGRES
         value = value or orjson.dumps(document)
         row = Row(f"r{self._count}", f"k{key}", self._sequences[key], fate, digest_of(value))
-        return Made(row, value, key % PARTITIONS)
+        return Made(row, value)

@@ -186,7 +186,8 @@ class Run:
             try:
                 await fault(self)
             except Invalid as why:
-                raise Invalid(f"{why}; restarts: {self.supervisor.causes}") from why
+                supervisor = self.supervisor
+                raise Invalid(f"{why}; {supervisor.kills} kills; restarts: {supervisor.causes}") from why
             await self.feed.off()
             await self.recovered()
             for slot in list(self.supervisor.workers):
