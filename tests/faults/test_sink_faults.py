@@ -232,16 +232,16 @@ async def test_a_full_disk_stops_with_the_path_and_confirms_nothing(
 ) -> None:
     """/dev/full gives the kernel's own ENOSPC to the file that polars writes to."""
     target = FolderTarget(kind, "**/*.*", read_parquet)
-    wanted = type(target.sink.format).write
+    assert isinstance(target.sink, _FileSink)
+    format = type(target.sink.format)
+    wanted = format.write
 
     async def test(world: World) -> None:
         writer = await world.writer()
         await writer.open({ORDERS: 0})
         await deliver(writer, batches_of(frame_of(range(9000)), [], ORDERS))
         with monkeypatch.context() as patch, open("/dev/full", "wb") as full:
-            patch.setattr(
-                type(target.sink.format), "write", lambda self, frame, _, to=full: wanted(self, frame, to)
-            )
+            patch.setattr(format, "write", lambda self, frame, _, to=full: wanted(self, frame, to))
             with pytest.raises(Permanent, match=r"No space left.*make room") as caught:
                 await writer.flush(FlushReason.END)
         assert str(target.folder) in str(caught.value)
