@@ -82,17 +82,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=0, help="stop when the journal holds so many")
     parser.add_argument("--seed", type=int, help="run with this seed, e.g. to see a failure again")
     parser.add_argument("--kinds", default="", help="only kinds that hold one of these texts (a,b)")
-    default = cache_folder().parent / "chaos" / "runs.jsonl"
-    parser.add_argument("--journal", type=Path, default=default, help=f"default: {default}")
+    base = cache_folder().parent / "chaos"
+    parser.add_argument("--journal", type=Path, default=base / "runs.jsonl", help=f"default in {base}")
     parser.add_argument("--table", type=Path, help="write the table there as Markdown")
-    parser.add_argument("--keep", type=Path, help="a folder for journals and logs of failed runs")
+    parser.add_argument(
+        "--keep", type=Path, default=base / "failed", help="a folder for the logs and rows of failed runs"
+    )
     return parser.parse_args()
 
 
 async def _run(
-    kind: Kind, seed: int, servers: Servers, nursery: Nursery, commit: str, keep: Path | None
+    kind: Kind, seed: int, servers: Servers, nursery: Nursery, commit: str, keep: Path
 ) -> runs.Record:
-    began, kept = time.monotonic(), keep and keep / f"{kind.name.replace(' ', '-')}-{seed}"
+    began, kept = time.monotonic(), keep / f"{kind.name.replace(' ', '-')}-{seed}"
     try:
         outcome = await asyncio.wait_for(kind.run(seed, servers, nursery, keep=kept), _RUN_SECONDS)
     except Invalid as why:
