@@ -40,6 +40,7 @@ def main() -> int:
     )
     parser.add_argument("--only", action="append", choices=list(MESSAGES), help="this program only")
     parser.add_argument("--messages", type=int, help="messages in W1")
+    parser.add_argument("--runs", type=int, default=5, help="of each program in W1; the median is shown")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
     parser.add_argument("--json", type=Path, help="write the results here too")
@@ -70,12 +71,12 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
     results: dict[str, object] = {}
     names = given.only or list(MESSAGES)
     if given.what in ("all", "w1"):
-        found = await throughput(bootstrap, names, given.messages, given.partitions)
-        show(f"W1, {given.partitions} partitions", found)
+        found = await throughput(bootstrap, names, given.messages, given.partitions, given.runs)
+        show(f"W1, {given.partitions} partitions, median of {given.runs} runs", found)
         results["w1"] = [asdict(r) for r in found]
     if given.what in ("all", "partitions"):
         found = [
-            (await throughput(bootstrap, ["streamcore"], given.messages, count))[0]
+            (await throughput(bootstrap, ["streamcore"], given.messages, count, 3))[0]
             for count in (1, 4, 16, 64)
         ]
         show("W1 by partitions", found)
