@@ -153,8 +153,16 @@ def _become_worker(words: list[str], environment: dict[str, str], cwd: str, log:
     importlib.reload(crashpoints)  # the functions that others have imported see the new values
     planted.plant(environment.get(planted.VARIABLE, ""))
     sys.argv = ["streamcore", *words]
-    main()
-    sys.exit()
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    if sys.version_info < (3, 11):  # there, the end of a forked interpreter waits for its parent's threads
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0)
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
