@@ -51,6 +51,7 @@ class Job:
     async def drain(self, timeout: float) -> None:
         """Take no more chunks, make all work durable, commit. Permanent when *timeout* seconds pass."""
         self.pipeline.closing = True
+        self.pipeline.ledger.stir()
         try:
             await asyncio.wait_for(self._drain(), timeout)
         except asyncio.TimeoutError:

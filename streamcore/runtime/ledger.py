@@ -87,8 +87,12 @@ class Ledger:
         sinks = self._entries[source].sinks if source in self._entries else {}
         return [sink for sink, position in sinks.items() if position == min(sinks.values())]
 
+    def stir(self) -> None:
+        """Wake who waits in :meth:`moved`."""
+        self._moved.set()
+
     async def moved(self) -> None:
-        """Wait until a confirmed position moves or bytes come back."""
+        """Wait until a confirmed position moves, bytes come back, or a sink takes a batch."""
         self._moved.clear()
         await self._moved.wait()
 

@@ -136,6 +136,7 @@ class Pipeline:
         """Make the worker stop with *error*; the first one counts."""
         if not self.failed.done():
             self.failed.set_exception(error)
+            self.ledger.stir()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -239,6 +240,8 @@ class Pipeline:
             return
         try:
             await self._room()
+            if self.closing or self.failed.done():
+                return
             if chunk.first > self.processed[chunk.source]:
                 raise _hole(chunk, self.processed[chunk.source])
             outcome = task.on_chunk(chunk)
@@ -261,9 +264,12 @@ class Pipeline:
         self._count(chunk, outcome)
 
     async def _room(self) -> None:
-        while self.ledger.full and not self.closing:
-            for runner in self.runners.values():
-                runner.press()
+        while not self.closing and not self.failed.done():
+            if self.ledger.full:
+                for runner in self.runners.values():
+                    runner.press()
+            elif not any(runner.backlogged for runner in self.runners.values()):
+                return
             await self.ledger.moved()
 
     async def _append(self, chunk: Chunk, rejects: Rejects) -> None:

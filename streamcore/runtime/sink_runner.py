@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 FLUSH_BYTES = 8 << 20
 """A writer is asked to confirm at the latest when it took this many bytes since the last time."""
+BACKLOG = 8
+"""Batches that wait for the writer before the source waits too; chunks grow meanwhile, and get cheaper."""
 TICK = 1.0
 """Seconds between two looks at the clock, for writers that roll by age."""
 
@@ -85,6 +87,11 @@ class SinkRunner:
         """*rows* rows of *batch* became dead letters: its confirmation does not count them."""
         self._written.append((batch.source, batch.range.end, -rows))
 
+    @property
+    def backlogged(self) -> bool:
+        """Whether as much waits in the queue as helps: more would only keep the chunks small."""
+        return len(self._queue) >= BACKLOG
+
     def press(self) -> None:
         """Too much is unconfirmed: confirm as soon as the queue is empty."""
         self._pressed = True
@@ -133,6 +140,7 @@ class SinkRunner:
             await self._flush(FlushReason.PRESSURE if pressed else FlushReason.TIMER)
             return
         batch = self._queue.popleft()
+        self._ledger.stir()
         await self._try("write", lambda: self._writer.write(batch))
         self._written.append((batch.source, batch.range.end, len(batch)))
         self._unflushed += batch.chunk.nbytes
