@@ -143,7 +143,9 @@ class Log(Protocol):
 
         The returned awaitable ends when all of them are durable. It raises Transient when the
         outcome is unknown or failed: the caller must not let a position pass them; Permanent when
-        trying again cannot help (topic missing, record too large, not authorised).
+        trying again cannot help (topic missing, record too large, not authorised). When this call
+        itself raises, nothing of *records* is on its way. Look at the outcomes of earlier appends before
+        the next one, or it may overtake one that failed.
         """
         ...
 
@@ -243,7 +245,8 @@ class SinkWriter(Protocol):
         """Take *partitions* over and return where to go on, for each of them.
 
         The value given is the position to begin at when this sink has none of its own (it is then
-        stored). From the moment this returns, a former owner can't write these partitions any more.
+        stored). From the moment this returns, a former owner can't write these partitions any more;
+        what one had made certain but not finished may be finished here.
         """
         ...
 
@@ -256,7 +259,8 @@ class SinkWriter(Protocol):
     async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
         """Return, for every partition that has one, the position up to which everything is durable.
 
-        With REVOKE, END and PRESSURE everything written must be durable on return.
+        With REVOKE, END and PRESSURE everything written must be durable on return, and ranges without
+        rows are confirmed too.
         """
         ...
 
@@ -301,7 +305,10 @@ class Split(Protocol):
         ...
 
     def open(self, source: PartitionId, position: int) -> SplitReader:
-        """Read from *position* (0, or an ``end`` of an earlier chunk) and label the chunks with *source*."""
+        """Read from *position* (0, or an ``end`` of an earlier chunk) and label the chunks with *source*.
+
+        Positions count from the split's start, so that ``size`` is where it ends.
+        """
         ...
 
 
@@ -322,5 +329,5 @@ class BoundedSource(Protocol):
         ...
 
     def splits(self, wanted: int) -> Sequence[Split]:
-        """At most about *wanted* splits; always the same ones for the same fingerprint and *wanted*."""
+        """About *wanted* splits, at least one a file; the same ones for the same fingerprint and *wanted*."""
         ...
