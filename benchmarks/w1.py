@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measuring import Measured, measure
+from benchmarks.measuring import Measured, measure, records_of
 from benchmarks.seeding import seed
 from streamcore.systems.kafka import KafkaConnection
 from streamcore.transport.kafka_log import KafkaLog
@@ -59,7 +59,8 @@ async def _one(
     with tempfile.TemporaryDirectory() as work:
         environment = {"BROKER": bootstrap, "IN": topic, "OUT": output, "GROUP": run, "WORK": work}
         label = name if partitions == 4 else f"{name}, {partitions} partitions"
-        measured = await measure(label, _command(name), environment, log, output, messages, kept, Path(work))
+        async with records_of(bootstrap, output, partitions) as records:
+            measured = await measure(label, _command(name), environment, records, messages, kept, Path(work))
         if measured.note:
             print((Path(work) / f"{label}.log").read_text()[-2000:], file=sys.stderr)
         return measured

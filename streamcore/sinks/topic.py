@@ -17,17 +17,20 @@ import hashlib
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import chain
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from streamcore.batch import OFFSET, SUB, Batch, Int64s, PartitionId
-from streamcore.contracts import FlushReason, Format, Header, Records, SinkAbilities, SinkContext
+from streamcore.batch import HIDDEN, OFFSET, SUB, Batch, Int64s, PartitionId
+from streamcore.contracts import FlushReason, Format, Records, SinkAbilities, SinkContext
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.formats import format_named
 
 POSITION_HEADER = "sc-position"
+APPEND_ROWS = 16_384
+"""Held rows that are appended at once; fewer wait for more until the next flush."""
 _POSITION = np.dtype([("source", "S8"), ("offset", ">i8"), ("sub", ">u4")])
 _LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
@@ -106,21 +109,25 @@ class Topic:
         return TopicWriter(self, context)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Sent:
-    """A batch on its way: ``outcome`` is None when it had no rows."""
+    """Batches that were appended together: ``outcome`` is None when they had no rows."""
 
-    source: PartitionId
-    end: int
-    records: Records | None
+    batches: Sequence[Batch]
     outcome: asyncio.Future[None] | None
+
+    @property
+    def failure(self) -> BaseException | None:
+        done = self.outcome is not None and self.outcome.done()
+        return self.outcome.exception() if done and self.outcome is not None else None
 
 
 class TopicWriter:
-    """Hands batches to the log and confirms, in order, what it has acknowledged.
+    """Collects batches, appends them together, and confirms, in order, what the log has acknowledged.
 
-    After a failed send nothing behind it is confirmed; the next call sends it and all later batches
-    again, in order.
+    An append costs milliseconds however few its rows are, and the log takes one batch a partition at a
+    time: what comes meanwhile waits and goes as one. After a failed append nothing behind it is
+    confirmed; all of that is held again, in order, and the next call appends it.
     """
 
     def __init__(self, sink: Topic, context: SinkContext) -> None:
@@ -130,9 +137,10 @@ class TopicWriter:
         time = context.event_time
         kept = time is not None and time in context.columns
         self._time = time if kept else None
+        self._held: list[Batch] = []
+        self._held_rows = 0
         self._sent: deque[_Sent] = deque()
         self._confirmed: dict[PartitionId, int] = {}
-        self._failed = False
 
     async def start(self) -> None:
         """Permanent when the topic does not exist and is not to be made."""
@@ -149,16 +157,19 @@ class TopicWriter:
         return dict(partitions)
 
     async def write(self, batch: Batch) -> None:
-        """Hand the rows over; they are acknowledged later."""
-        await self._send_again()
+        """Hold the rows; with many of them append what is held."""
         self._collect()  # before the append: nothing may overtake what failed
-        sent = _Sent(batch.source, batch.range.end, self._records(batch) if len(batch) else None, None)
-        await self._append(sent)  # before it is noted: after an error the caller writes it again
-        self._sent.append(sent)
+        if self._held_rows + len(batch) >= APPEND_ROWS:
+            await self._append([*self._held, batch])  # not held yet: after an error it is written again
+        else:
+            self._held.append(batch)
+            self._held_rows += len(batch)
 
     async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
-        """What is acknowledged; with END, REVOKE and PRESSURE everything is waited for."""
-        await self._send_again()
+        """Append what is held; with END, REVOKE and PRESSURE also wait for everything."""
+        self._collect()
+        if self._held:
+            await self._append(self._held)
         if reason in _LASTING:
             outcomes = [sent.outcome for sent in self._sent if sent.outcome is not None]
             if outcomes:
@@ -167,72 +178,76 @@ class TopicWriter:
         return dict(self._confirmed)
 
     async def release(self, partitions: Sequence[PartitionId]) -> None:
-        """Forget what is on its way for *partitions*; it is not taken back."""
+        """Forget *partitions*, with what is held of them; what is on its way is not taken back."""
         gone = set(partitions)
-        self._sent = deque(sent for sent in self._sent if sent.source not in gone)
+        self._hold([b for b in self._held if b.source not in gone])
+        left = [([b for b in sent.batches if b.source not in gone], sent.outcome) for sent in self._sent]
+        self._sent = deque(_Sent(batches, outcome) for batches, outcome in left if batches)
         for source in gone:
             self._confirmed.pop(source, None)
 
     async def close(self) -> None:
         """Nothing is held open; the log belongs to the worker."""
+        self._hold([])
         self._sent.clear()
 
+    def _hold(self, batches: list[Batch]) -> None:
+        self._held, self._held_rows = batches, sum(map(len, batches))
+
     def _collect(self) -> None:
-        for sent in self._sent:
-            error = sent.outcome.exception() if sent.outcome is not None and sent.outcome.done() else None
-            if error is not None:
-                self._failed = True
-                raise error
+        """Confirm what is acknowledged; raises the first failure."""
+        failure = next((sent.failure for sent in self._sent if sent.failure is not None), None)
+        if failure is not None:
+            self._hold([*(b for sent in self._sent for b in sent.batches), *self._held])
+            self._sent.clear()
+            raise failure
         while self._sent and ((first := self._sent[0]).outcome is None or first.outcome.done()):
             self._sent.popleft()
-            self._confirmed[first.source] = first.end
+            self._confirmed.update((batch.source, batch.range.end) for batch in first.batches)
             self._context.crash_point("topic.confirmed")
 
-    async def _send_again(self) -> None:
-        if not self._failed:
-            return
-        for sent in self._sent:
-            await self._append(sent)
-        self._failed = False
-
-    async def _append(self, sent: _Sent) -> None:
-        if sent.records is not None:
-            sent.outcome = _future(await self._context.log.append(self._sink.topic, sent.records))
+    async def _append(self, batches: list[Batch]) -> None:
+        full = [batch for batch in batches if len(batch)]
+        outcome = None
+        if full:
+            outcome = _future(await self._context.log.append(self._sink.topic, self._records(full)))
+        self._sent.append(_Sent(batches, outcome))
+        self._hold([])
 
     # ------------------------------------------------------------ rows to records
 
-    def _records(self, batch: Batch) -> Records:
+    def _records(self, batches: Sequence[Batch]) -> Records:
+        frame = batches[0].frame if len(batches) == 1 else pl.concat([b.frame for b in batches], rechunk=True)
         return Records(
-            values=self._format.encode(batch.rows),
-            timestamps=self._timestamps(batch),
-            keys=self._key_values(batch),
-            headers=self._headers(batch),
+            values=self._format.encode(frame.drop(HIDDEN)),
+            timestamps=self._timestamps(frame, batches),
+            keys=record_keys(frame, self._keys) if self._keys else _source_keys(batches),
+            headers=((POSITION_HEADER, _positions(batches)),) if self._sink.position_headers else (),
         )
 
-    def _headers(self, batch: Batch) -> tuple[Header, ...]:
-        if not self._sink.position_headers:
-            return ()
-        return ((POSITION_HEADER, positions(batch.frame, source_name(batch.source))),)
-
-    def _key_values(self, batch: Batch) -> pa.BinaryArray | None:
-        if self._keys:
-            return record_keys(batch.frame, self._keys)
-        if batch.chunk.frame is not None:
-            return None
-        return pa.array(batch.keys(), pa.binary())
-
-    def _timestamps(self, batch: Batch) -> Int64s:
-        found = batch.timestamps() if self._time is None else None
-        if found is not None:
-            return found
+    def _timestamps(self, frame: pl.DataFrame, batches: Sequence[Batch]) -> Int64s:
         now = int(self._context.clock() * 1000)
         if self._time is None:
-            return np.full(len(batch), now, np.int64)
+            found = [(b.timestamps(), len(b)) for b in batches]
+            return np.concatenate([np.full(n, now, np.int64) if t is None else t for t, n in found])
         # Kafka has no times before 1970, and refuses the batch for one that is far in the future.
-        times = batch.frame[self._time]
+        times = frame[self._time]
         if times.dtype.is_temporal():  # otherwise it is in milliseconds already
             times = times.cast(pl.Datetime("ms")).to_physical()
         return np.asarray(times.fill_null(now).clip(0, now), np.int64)
+
+
+def _source_keys(batches: Sequence[Batch]) -> pa.BinaryArray | None:
+    """The key of the record that each row came from; None when no source has keys."""
+    if all(batch.chunk.frame is not None for batch in batches):
+        return None
+    keys = [[None] * len(b) if b.chunk.frame is not None else b.keys() for b in batches]
+    return pa.array(chain.from_iterable(keys), pa.binary())
+
+
+def _positions(batches: Sequence[Batch]) -> pa.BinaryArray:
+    found = [positions(batch.frame, source_name(batch.source)) for batch in batches]
+    return found[0] if len(found) == 1 else pa.concat_arrays(found)
 
 
 def record_keys(frame: pl.DataFrame, columns: Sequence[str]) -> pa.BinaryArray:

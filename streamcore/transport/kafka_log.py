@@ -24,19 +24,13 @@ from streamcore.errors import Permanent, Transient
 from streamcore.systems.kafka import KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import TopicDescription, describe_topics
 from streamcore.transport.kafka_chunks import chunk_of_records
-from streamcore.transport.record_batches import PrebuiltBatch, batches, by_partition
+from streamcore.transport.record_batches import batches, by_partition
 
 IN_FLIGHT_BYTES = 16 << 20
 """How many compressed bytes may wait for their acknowledgement."""
-_THREAD_BYTES = 256 << 10
 _SCAN_BYTES = 4 << 20
 _CLOSE_SECONDS = 10.0
 _LEADER_SECONDS = 30.0
-
-
-def _built(records: Records, partitions: int, keyless: int) -> list[tuple[int, PrebuiltBatch]]:
-    parts = by_partition(records, partitions, keyless)
-    return [(partition, batch) for partition, part in parts for batch in batches(part)]
 
 
 class KafkaLog:

@@ -26,8 +26,10 @@ from aiokafka.record.util import calc_crc32c
 from streamcore.batch import Int64s
 from streamcore.contracts import Records
 
-BATCH_BYTES = 1_000_000
-"""Uncompressed size at which a batch is cut: below Kafka's default max.message.bytes of 1,048,588."""
+BATCH_BYTES = 4_000_000
+"""Uncompressed size at which a batch is cut. An idempotent producer has one batch a partition on its way."""
+MESSAGE_BYTES = 1_000_000
+"""Compressed size above which a batch is halved: below Kafka's default max.message.bytes of 1,048,588."""
 ZSTD_LEVEL = -3
 _ZSTD = 4
 _BEFORE_CRC = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc
@@ -320,5 +322,14 @@ def batches(records: Records) -> Iterator[PrebuiltBatch]:
     while start < len(records):
         before = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-        yield PrebuiltBatch(_slice(records, start, end) if end - start < len(records) else records)
+        yield from _small_enough(_slice(records, start, end) if end - start < len(records) else records)
         start = end
+
+
+def _small_enough(records: Records) -> Iterator[PrebuiltBatch]:
+    batch, half = PrebuiltBatch(records), len(records) // 2
+    if batch.size() <= MESSAGE_BYTES or not half:
+        yield batch
+    else:
+        yield from _small_enough(_slice(records, 0, half))
+        yield from _small_enough(_slice(records, half, len(records)))

@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 
 from streamcore.batch import Batch, FrameChunk, PartitionId, Range, RecordChunk, hide
-from streamcore.contracts import FlushReason, Records, Sink, SinkContext
+from streamcore.contracts import FlushReason, Records, Sink, SinkContext, SinkWriter
 from streamcore.errors import BadConfig, Permanent, Transient
-from streamcore.sinks.topic import Topic, positions
+from streamcore.sinks.topic import APPEND_ROWS, Topic, positions
 
 A, B = PartitionId("in", 0, "cluster/uuid"), PartitionId("in", 1, "cluster/uuid")
 COLUMNS = pl.Schema({"id": pl.Int64, "who": pl.String})
@@ -80,10 +80,16 @@ async def writer(log: HandLog, sink: Topic | None = None, **options):
     return live
 
 
+async def send(live: SinkWriter, batch: Batch) -> None:
+    """Write *batch* and have it appended by itself."""
+    await live.write(batch)
+    await live.flush(FlushReason.IDLE)
+
+
 async def test_rows_become_records_with_key_time_and_where_they_came_from():
     log = HandLog()
     live = await writer(log, Topic("out", key="who"))
-    await live.write(batch(7, 2))
+    await send(live, batch(7, 2))
     (records,) = log.appended
     assert records.values.to_pylist() == [b'{"id":7,"who":"w7"}', b'{"id":8,"who":"w8"}']
     assert records.keys.to_pylist() == [b"w7", b"w8"]
@@ -112,7 +118,7 @@ def test_a_source_whose_name_ends_in_zeros_keeps_them():
 async def test_the_key_of_a_record(sink, stream_key, expected):
     log = HandLog()
     live = await writer(log, sink, key=stream_key)
-    await live.write(batch(1, 1))
+    await send(live, batch(1, 1))
     assert log.appended[0].keys.to_pylist() == expected
 
 
@@ -121,7 +127,7 @@ async def test_rows_of_a_columnar_source_without_a_key_have_none():
     live = await writer(log)
     frame = pl.DataFrame({"id": [1], "who": ["w"]})
     chunk = FrameChunk(A, np.array([1]), frame, first=1, end=2)
-    await live.write(Batch(hide(frame, np.array([1])), {A: Range(1, 2)}, chunk))
+    await send(live, Batch(hide(frame, np.array([1])), {A: Range(1, 2)}, chunk))
     assert log.appended[0].keys is None
     assert log.appended[0].timestamps.tolist() == [1_700_000_000_000]
 
@@ -132,16 +138,56 @@ async def test_the_event_time_is_the_records_time_within_what_kafka_takes():
     columns = pl.Schema({**COLUMNS, "at": pl.Datetime("us", "UTC")})
     live = await writer(log, columns=columns, event_time="at")
     days = [datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2023, 1960, 2099)]
-    await live.write(batch(0, 4, at=pl.Series([*days, None], dtype=pl.Datetime("us", "UTC"))))
+    await send(live, batch(0, 4, at=pl.Series([*days, None], dtype=pl.Datetime("us", "UTC"))))
     now = 1_700_000_000_000
     assert log.appended[0].timestamps.tolist() == [1_672_531_200_000, 0, now, now]
+
+
+async def test_what_waits_goes_as_one_append_and_each_row_keeps_its_own_source():
+    log = HandLog()
+    live = await writer(log)
+    for some in (batch(0, 2), batch(7, 1, B), batch(2, 1)):
+        await live.write(some)
+    assert log.appended == []
+    await live.flush(FlushReason.IDLE)
+    (records,) = log.appended
+    assert records.values.to_pylist() == [b'{"id":%d,"who":"w%d"}' % (i, i) for i in (0, 1, 7, 2)]
+    assert records.keys.to_pylist() == [b"k0", b"k1", b"k7", b"k2"]
+    assert records.timestamps.tolist() == [5_000, 5_001, 5_007, 5_002]
+    ((_, column),) = records.headers
+    a, b = (hashlib.sha256(f"cluster/uuid/{n}".encode()).digest()[:8] for n in (0, 1))
+    found = [struct.unpack(">8sqI", v)[:2] for v in column.to_pylist()]
+    assert found == [(a, 0), (a, 1), (b, 7), (a, 2)]
+    log.acks[0].set_result(None)
+    assert await live.flush(FlushReason.IDLE) == {A: 3, B: 8}
+
+
+async def test_many_rows_do_not_wait_for_a_flush():
+    log = HandLog()
+    live = await writer(log)
+    await live.write(batch(0, 1))
+    await live.write(batch(1, APPEND_ROWS - 1))
+    assert [len(records) for records in log.appended] == [APPEND_ROWS]
+
+
+async def test_rows_that_are_held_are_forgotten_with_their_partition():
+    log = HandLog()
+    live = await writer(log)
+    await live.write(batch(0, 1))
+    await live.write(batch(0, 1, B))
+    await live.release([A])
+    await live.flush(FlushReason.IDLE)
+    (records,) = log.appended
+    assert len(records) == 1
+    log.acks[0].set_result(None)
+    assert await live.flush(FlushReason.IDLE) == {B: 1}
 
 
 async def test_only_what_is_acknowledged_is_confirmed_in_order():
     log = HandLog()
     live = await writer(log)
     for start in (0, 10):
-        await live.write(batch(start, 10))
+        await send(live, batch(start, 10))
     assert await live.flush(FlushReason.IDLE) == {A: 0, B: 0}
     log.acks[1].set_result(None)
     assert await live.flush(FlushReason.TIMER) == {A: 0, B: 0}
@@ -152,10 +198,10 @@ async def test_only_what_is_acknowledged_is_confirmed_in_order():
 async def test_a_batch_without_rows_is_confirmed_behind_those_before_it():
     log = HandLog()
     live = await writer(log)
-    await live.write(batch(0, 5))
-    await live.write(batch(5, 0))
+    await send(live, batch(0, 5))
+    await send(live, batch(5, 0))
     empty = batch(5, 5)
-    await live.write(empty.with_frame(empty.frame.clear()))
+    await send(live, empty.with_frame(empty.frame.clear()))
     assert len(log.appended) == 1
     assert (await live.flush(FlushReason.IDLE))[A] == 0
     log.acks[0].set_result(None)
@@ -166,7 +212,7 @@ async def test_a_batch_without_rows_is_confirmed_behind_those_before_it():
 async def test_lasting_flushes_wait_for_every_acknowledgement(reason):
     log = HandLog()
     live = await writer(log)
-    await live.write(batch(0, 5))
+    await send(live, batch(0, 5))
     flush = asyncio.ensure_future(live.flush(reason))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -179,16 +225,15 @@ async def test_after_a_failed_send_nothing_behind_it_is_confirmed_until_all_is_s
     log = HandLog()
     live = await writer(log)
     for start in (0, 10):
-        await live.write(batch(start, 10))
+        await send(live, batch(start, 10))
     log.acks[0].set_exception(Transient("lost"))
     log.acks[1].set_result(None)
     with pytest.raises(Transient):
         await live.flush(FlushReason.TIMER)
     assert (await live.flush(FlushReason.IDLE))[A] == 0
-    again = [r.values.to_pylist()[0] for r in log.appended[2:]]
-    assert again == [b'{"id":0,"who":"w0"}', b'{"id":10,"who":"w10"}']
-    for ack in log.acks[2:]:
-        ack.set_result(None)
+    (again,) = log.appended[2:]
+    assert again.values.to_pylist() == [b'{"id":%d,"who":"w%d"}' % (i, i) for i in range(20)]
+    log.acks[2].set_result(None)
     assert (await live.flush(FlushReason.END))[A] == 20
 
 
@@ -202,19 +247,20 @@ async def test_a_write_that_raised_is_not_noted_twice():
         raise Transient("full")
 
     log.append = fails
+    many = batch(0, APPEND_ROWS)
     with pytest.raises(Transient):
-        await live.write(batch(0, 5))
-    await live.write(batch(0, 5))
+        await live.write(many)
+    await live.write(many)
     log.acks[0].set_result(None)
-    assert (await live.flush(FlushReason.END))[A] == 5
+    assert (await live.flush(FlushReason.END))[A] == APPEND_ROWS
     assert len(log.appended) == 1
 
 
 async def test_released_partitions_are_forgotten():
     log = HandLog()
     live = await writer(log)
-    await live.write(batch(0, 5))
-    await live.write(batch(0, 5, B))
+    await send(live, batch(0, 5))
+    await send(live, batch(0, 5, B))
     await live.release([A])
     log.acks[1].set_result(None)
     assert await live.flush(FlushReason.END) == {B: 5}
@@ -253,23 +299,22 @@ def test_its_description():
 async def test_nothing_is_appended_behind_a_failed_batch_before_that_one_is_sent_again():
     log = HandLog()
     live = await writer(log)
-    await live.write(batch(0, 1))
-    await live.write(batch(1, 1))
+    await send(live, batch(0, 1))
+    await send(live, batch(1, 1))
     log.acks[1].set_exception(Transient("gone"))  # the first one is still on its way
     with pytest.raises(Transient):
         await live.write(batch(2, 1))
     assert len(log.appended) == 2
-    await live.write(batch(2, 1))
-    assert [r.values.to_pylist() for r in log.appended[2:]] == [
-        [b'{"id":%d,"who":"w%d"}' % (i, i)] for i in (0, 1, 2)
-    ]
+    await send(live, batch(2, 1))
+    (again,) = log.appended[2:]
+    assert again.values.to_pylist() == [b'{"id":%d,"who":"w%d"}' % (i, i) for i in (0, 1, 2)]
     assert await live.flush(FlushReason.IDLE) == {A: 0, B: 0}
 
 
 async def test_a_flush_that_is_cancelled_leaves_the_appends_alone():
     log = HandLog()
     live = await writer(log)
-    await live.write(batch(0, 1))
+    await send(live, batch(0, 1))
     flushing = asyncio.ensure_future(live.flush(FlushReason.END))
     await asyncio.sleep(0)
     flushing.cancel()
