@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
@@ -62,6 +63,11 @@ class Node:
     columns: pl.Schema
     where: str
     source: Source
+
+    @cached_property
+    def step(self) -> Step | None:
+        """The part if it is a step; found once, since asking a protocol takes as long as a small frame."""
+        return self.part if isinstance(self.part, Step) else None
 
 
 @dataclass(frozen=True)

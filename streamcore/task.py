@@ -16,7 +16,7 @@ from typing import NamedTuple
 import polars as pl
 
 from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, PartitionId, Range, Rejects
-from streamcore.contracts import Decoder, Sink, Step
+from streamcore.contracts import Decoder, Sink
 from streamcore.formats import decoder_for
 from streamcore.graph import Agent, Graph, Node, Source
 from streamcore.transforms.functions import renumbered
@@ -92,10 +92,10 @@ class _Run:
         """The rows that *node* lets pass of *frame*, less those that are its dead letters already."""
         if node.id in self.known:
             frame = frame.join(self.known[node.id], on=[OFFSET, SUB], how="anti", maintain_order="left")
-        if not isinstance(node.part, Step):
+        if node.step is None:
             return frame
         with self.timed(node.id):
-            result = node.part.apply(frame, node.id)
+            result = node.step.apply(frame, node.id)
         if len(result.rejects):
             self.rejects.append(self._new(result.rejects))
         for counter, number in result.counts.items():

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as `streamcore worker` does, before polars is imported
+
 import streamcore as sc
 from streamcore.batch import Chunk
 from streamcore.runtime.pipeline import Pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -48,6 +49,9 @@ def worker(
             got="embedded",
             fix="give --broker kafka://host:port, or use streamcore replay for files",
         )
+    # One core does a worker's chunks with a quarter less CPU than two; more workers use more cores.
+    # Polars reads this when it is imported, which is why nothing above imports it.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from streamcore.runtime.loading import load_topology
     from streamcore.runtime.worker import run_worker
 

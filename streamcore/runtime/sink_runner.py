@@ -27,6 +27,8 @@ FLUSH_BYTES = 8 << 20
 """A writer is asked to confirm at the latest when it took this many bytes since the last time."""
 BACKLOG = 8
 """Batches that wait for the writer before the source waits too; chunks grow meanwhile, and get cheaper."""
+TURNS = 3
+"""Turns of the event loop that the agent gets to bring the next chunk before what is written is flushed."""
 TICK = 1.0
 """Seconds between two looks at the clock, for writers that roll by age."""
 
@@ -144,6 +146,10 @@ class SinkRunner:
         await self._try("write", lambda: self._writer.write(batch))
         self._written.append((batch.source, batch.range.end, len(batch)))
         self._unflushed += batch.chunk.nbytes
+        if self._unflushed < FLUSH_BYTES and not self._queue:
+            # The chunks of one fetch come one by one; a flush for each would cost more than their rows.
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
         if not self._queue or self._unflushed >= FLUSH_BYTES:
             await self._flush(FlushReason.IDLE)
 

@@ -102,7 +102,7 @@ def decode(schema: StreamSchema, values: list[bytes | None]) -> Decoded:
     return decoder_for(Json(), schema).decode(RecordChunk(SOURCE, range(len(values)), values))
 
 
-@pytest.mark.parametrize("neighbours", [0, 100], ids=["by rows", "by columns"])
+@pytest.mark.parametrize("neighbours", [0, 50, 200], ids=["by rows", "by columns", "by a scan"])
 @pytest.mark.parametrize(("message", "outcome"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_bad_input(message: bytes | None, outcome: str | dict[str, object], neighbours: int) -> None:
     good = [b'{"a":11,"s":"good"}'] * neighbours
@@ -121,11 +121,25 @@ def test_bad_input(message: bytes | None, outcome: str | dict[str, object], neig
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a":"5"}', '{"a":5.0}', '{"a":1e3}', '{"a":true}', '{"b":"true"}', '{"f":"1.5"}']
+    "text",
+    [
+        '{"a":"5"}',
+        '{"a":5.0}',
+        '{"a":1e3}',
+        '{"a":true}',
+        '{"b":"true"}',
+        '{"b":1}',
+        '{"f":"1.5"}',
+        '{"f":true}',
+    ],
 )
-def test_pydantic_converts_for_an_event_and_nothing_does_for_plain_columns(text: str) -> None:
-    assert len(decode(SCHEMA, [text.encode()]).frame) == 1
-    assert decode(STRICT, [text.encode()]).rejects.frame["code"].to_list() == ["schema"]
+@pytest.mark.parametrize("neighbours", [0, 40, 400], ids=["by rows", "by columns", "by a scan"])
+def test_pydantic_converts_for_an_event_and_nothing_does_for_plain_columns(
+    text: str, neighbours: int
+) -> None:
+    texts = [b'{"a":1}'] * neighbours + [text.encode()]
+    assert len(decode(SCHEMA, list(texts)).frame) == len(texts)
+    assert decode(STRICT, list(texts)).rejects.frame["code"].to_list() == ["schema"]
 
 
 def test_a_document_cut_at_every_byte() -> None:
@@ -141,6 +155,23 @@ def test_two_wrongs_that_keep_the_row_count_right() -> None:
     decoded = decode(SCHEMA, [b"", *good, b'{"a":1}\n{"a":2}'])
     assert decoded.frame["a"].to_list() == list(range(100))
     assert decoded.frame[OFFSET].to_list() == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (b'{"z":[{"x":1}', b'{"y":2}]}', b'{"a":1},{"a":2}'),
+        (b'{"s":"}', b'{", "a":1}', b'{"a":1} , {"a":2}'),
+        (b'{"z":[{"x":1}', b'{"y":2}]}', b'{"a":1},2'),
+        (b'{"z":[{"x":1}', b'{"y":2}],"a":1},{"a":2}'),
+    ],
+)
+def test_documents_that_are_right_only_side_by_side(wrong: tuple[bytes, ...]) -> None:
+    """As many rows as messages if they are joined by commas, and each of the wrong ones is no JSON."""
+    good: list[bytes | None] = [b'{"a":%d}' % i for i in range(100)]
+    decoded = decode(SCHEMA, [*good[:50], *wrong, *good[50:]])
+    assert decoded.frame["a"].to_list() == list(range(100))
+    assert decoded.rejects.frame["code"].to_list() == ["json"] * len(wrong)
 
 
 @pytest.mark.parametrize("share", [2, 1000], ids=["half", "one in a thousand"])
