@@ -122,10 +122,11 @@ class World:
         while process.poll() is None and await self.size() <= size:
             await asyncio.sleep(0.02)
 
-    async def feed_as_the_command(self) -> Summary:
+    async def feed_as_the_command(self, speed: float | None = None) -> Summary:
         """The same run as that of ``streamcore replay``, which cuts by the number of cores."""
         sources = {"people": open_source(f"{self.file}?min_split_bytes=100000")}
-        return await feed(self.topology, sources, ReplayOptions(self.settings), self.seen.append)
+        options = ReplayOptions(self.settings, speed=speed)
+        return await feed(self.topology, sources, options, self.seen.append)
 
     async def values(self) -> list[bytes | None]:
         found: list[bytes | None] = []
@@ -186,13 +187,14 @@ async def test_every_row_is_in_the_topic_once_after_kills_at_random(world: World
     """Killed between appends and at any moment; a run that ended before it was killed does not count."""
     await world.make_topic()
     env = {**os.environ, "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "16384"}
+    speed = ROWS / 4  # four seconds for all: time enough to be killed
     points = [f"feeding.appended:{random.randint(1, 20)}", None, None]
     random.shuffle(points)
     points.append("feeding.fed")  # behind it there is nothing left to kill
     kills, found = 0, [0]
     for point in points:
         started = {**env, "STREAMCORE_CRASH_POINT": point or ""}
-        command = [*world.command, "--speed", str(ROWS // 4)]  # four seconds for all
+        command = [*world.command, "--speed", str(speed)]
         process = subprocess.Popen(command, env=started, cwd=world.folder, stderr=subprocess.PIPE)
         if point is None:
             await world.grown(found[-1], process)
@@ -204,7 +206,7 @@ async def test_every_row_is_in_the_topic_once_after_kills_at_random(world: World
         found.append(await world.size())
     assert kills >= 2, "the replay was over before it was killed"
     assert len(set(found)) > 2, "the kills came before anything was written"
-    last = await world.feed_as_the_command()
+    last = await world.feed_as_the_command(speed)
     assert last.status in ("finished", "already finished")
     assert ids(await world.values()) == EVERY_ROW_ONCE
 
