@@ -32,7 +32,7 @@ from streamcore.deadletter.reader import refused_since
 from streamcore.deadletter.record import Origin
 from streamcore.deadletter.redrive import origins, sent_before, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
-from streamcore.errors import Permanent, TopicChanged
+from streamcore.errors import Permanent, TopicChanged, Transient
 from streamcore.graph import Agent, Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import Rejected
@@ -94,6 +94,7 @@ class Pipeline:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keys = KeyCheck(graph, log)
         self._letters = DeadLetterWriter(log, graph.name, options.dead_letter_topic, options.clock)
+        self._letters_error: str | None = None
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask] = {}
         self._sources: dict[TP, PartitionId] = {}
         self._streams = streams
@@ -283,9 +284,12 @@ class Pipeline:
         async def append() -> None:
             await self._letters.append(chunk, rejects, found, until=until)
 
-        await self._options.retries.run(
-            "appending dead letters", append, lambda error: log.warning("dead letters: %s", error)
-        )
+        def failed(error: Transient) -> None:
+            self._letters_error = str(error)
+            log.warning("dead letters: %s", error)
+
+        await self._options.retries.run("appending dead letters", append, failed)
+        self._letters_error = None
         counts = rejects.frame.group_by("stage", "code").len()
         for stage, code, number in counts.iter_rows():
             key = Rejected(stage, code)
@@ -352,9 +356,14 @@ class Pipeline:
         )
 
     def causes(self, sources: Sequence[PartitionId]) -> str:
-        """Why *sources* may not move, in a few words: the sinks that hold them back, and their errors."""
-        found = []
-        for sink in sorted({s for source in sources for s in self.ledger.laggards(source)}):
+        """Why *sources* may not move, in a few words.
+
+        That is an error of appending dead letters, and the sinks that were given rows and have not
+        confirmed them; where there is neither, nothing arrives.
+        """
+        found = [f"dead letters: {self._letters_error}"] if self._letters_error else []
+        given = [s for s in sources if self.processed.get(s, 0) > (self.ledger.position(s) or 0)]
+        for sink in sorted({s for source in given for s in self.ledger.laggards(source)}):
             error = self.runners[sink].last_error
             found.append(f"sink {sink!r}: {error}" if error else f"sink {sink!r} has not confirmed")
         return "; ".join(found) or "no record arrives from the broker"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, ValidationError
 
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
@@ -61,7 +61,14 @@ class StreamSchema:
     @classmethod
     def of(cls, event: type[Event]) -> StreamSchema:
         """The columns of a pydantic model; BadConfig names a field whose type can't be a column."""
-        compiled = ModelCompiler(event).compile()
+        try:
+            compiled = ModelCompiler(event).compile()
+        except PydanticUndefinedAnnotation as error:
+            raise BadConfig(
+                f"{event.__name__} uses a type that does not exist",
+                got=error.name,
+                fix="define or import it before the first stream that uses the event",
+            ) from error
         columns = pl.Schema({c.attribute: c.dtype for c in compiled.columns})
         _refuse_hidden(columns, event.__name__)
         aliases = {n: c.attribute for c in compiled.columns for n in c.names if n != c.attribute}

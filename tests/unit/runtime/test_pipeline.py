@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 from faust.types import TP
 
 import streamcore as sc
 from streamcore.batch import PartitionId, RecordChunk
-from streamcore.errors import Fenced
+from streamcore.contracts import Records
+from streamcore.errors import Fenced, Transient
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.pipeline import Pipeline, PipelineOptions
 from streamcore.transport.embedded_broker import Broker
@@ -44,4 +46,30 @@ async def test_a_rebalance_does_not_wait_for_a_sink_that_was_fenced_meanwhile() 
     with pytest.raises(Fenced):
         pipeline.failed.result()
     assert pipeline.commit_position(TP("users", 0)) == 0
+    await pipeline.stop()
+
+
+async def test_a_sink_is_blamed_only_for_what_it_was_given() -> None:
+    target = Target(delay=30)
+    pipeline = await started(target)
+    assert pipeline.causes([SOURCE]) == "no record arrives from the broker"
+    await pipeline.process(RecordChunk(SOURCE, [0], [b'{"id": 1}'], first=0, end=1))
+    assert pipeline.causes([SOURCE]) == "sink 'out' has not confirmed"
+    await pipeline.stop()
+
+
+async def test_dead_letters_that_cannot_be_appended_are_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = await started(Target())
+
+    async def append(topic: str, records: Records) -> Awaitable[None]:
+        raise Transient("the broker is away")
+
+    monkeypatch.setattr(pipeline._log, "append", append)
+    processing = asyncio.ensure_future(
+        pipeline.process(RecordChunk(SOURCE, [0], [b"no JSON"], first=0, end=1))
+    )
+    while not pipeline.causes([SOURCE]).startswith("dead letters"):
+        await asyncio.sleep(0)
+    assert pipeline.causes([SOURCE]) == "dead letters: the broker is away"
+    processing.cancel()
     await pipeline.stop()

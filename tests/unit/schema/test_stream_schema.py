@@ -329,3 +329,11 @@ def test_an_exception_of_a_validator_is_the_rows_refusal() -> None:
             raise KeyError("s3cret")
 
     assert StreamSchema.of(Model).parse({"a": 1}) == Refusal("schema", "KeyError raised by a validator")
+
+
+def test_a_type_that_does_not_exist_is_named() -> None:
+    wrong = type("Wrong", (Event,), {"__annotations__": {"a": "Nope"}})
+    with pytest.raises(
+        BadConfig, match=r"Wrong uses a type that does not exist, got 'Nope'.*before the first"
+    ):
+        StreamSchema.of(wrong)
