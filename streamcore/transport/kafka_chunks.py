@@ -15,17 +15,25 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 from aiokafka.consumer.fetcher import FetchRequest, FetchResult
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from streamcore.batch import Chunk, Int64s, PartitionId, RecordChunk
+from streamcore.batch import OFFSET, SUB, Chunk, Int64s, Original, PartitionId, RecordChunk, Rejects
 
 # Record batch v2: https://kafka.apache.org/documentation/#recordbatch
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _LENGTH_AT, _LENGTH_FROM = 8, 12
+_ATTRIBUTES, _ATTRIBUTES_AT = struct.Struct(">h"), 21
 _LOG_APPEND_TIME = 0x08
 _CODEC = 0x07
+_STREAMED = {1: "gzip", 3: "lz4", 4: "zstd"}
+"""Codecs that can make gigabytes of a megabyte. Snappy makes 21 times as much at most."""
+_PIECE = 1 << 20
+UNPACKED_BYTES = 128 << 20
+"""A batch that unpacks to more than this is a dead letter as a whole."""
 # A parsed record is a bytes object (33) in a list (8); zstd packs JSON about five times.
 _RECORD_OVERHEAD, _UNPACKED = 41, 5
 CHUNK_BYTES = 8 << 20
@@ -92,37 +100,74 @@ class WholeBatch:
         return packed + int(self.count) * _RECORD_OVERHEAD
 
     def records(self) -> Iterator[object]:
-        """Unpack and parse; nothing of it is kept."""
-        parsed: Iterator[object] = iter(DefaultRecordBatch(self.data))
+        """Unpack and parse; nothing of it is kept. :class:`_Unreadable` when it unpacks to too much."""
+        codec = _STREAMED.get(self.attributes & _CODEC)
+        parsed: Iterator[object] = iter(DefaultRecordBatch(self._unpack(codec) if codec else self.data))
         return parsed
+
+    def _unpack(self, codec: str) -> bytes:
+        """The batch as it was before it was compressed: faster than aiokafka does it, and bounded."""
+        head = bytearray(self.data[: _HEADER.size])
+        _ATTRIBUTES.pack_into(head, _ATTRIBUTES_AT, self.attributes & ~_CODEC)
+        stream = pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(self.data)[_HEADER.size :]), codec)
+        parts, size = [bytes(head)], 0
+        while part := stream.read(_PIECE):
+            parts.append(part)
+            size += len(part)
+            if size > UNPACKED_BYTES:
+                raise _Unreadable("too_large", f"it unpacks to more than {UNPACKED_BYTES >> 20} MB")
+        return b"".join(parts)
+
+
+class _Unreadable(Exception):
+    """A batch that can't be unpacked or parsed: code and message of its dead letter."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
 
 
 class KafkaChunk(Chunk):
-    """Records of one fetch, ``[first, end)``; each column is parsed when it is first asked for.
+    """Records of one fetch, ``[first, end)``; nothing is parsed before it is first asked for.
 
     The batches stay as they were fetched (compressed), so that keys and headers need not be kept for
-    chunks where nobody asks.
+    chunks where nobody asks. A batch that can't be read is one reject, at its first offset, with the
+    batch itself as the original: its records can't be told apart.
     """
 
-    __slots__ = ("_batches", "_header_cache", "_keys", "_length", "_offsets", "_values")
+    __slots__ = ("_batches", "_header_cache", "_keys", "_offsets", "_rejects", "_unreadable", "_values")
 
     def __init__(self, source: PartitionId, first: int, end: int, batches: Sequence[WholeBatch]) -> None:
         self._batches = list(batches)
         self._values: list[bytes | None] | None = None
         self._keys: list[bytes | None] | None = None
         self._offsets: Int64s | None = None
+        self._unreadable: dict[int, WholeBatch] = {}
         self._header_cache: tuple[int, dict[int, tuple[tuple[str, bytes], ...]]] | None = None
-        count = sum(b.count for b in batches)
-        nbytes = sum(len(b.data) + b.unpacked for b in batches)
-        super().__init__(source, first, end, nbytes=nbytes)
-        early = bool(batches) and batches[0].base < first
-        self._length = len(self.offsets()) if early else count
+        super().__init__(source, first, end, nbytes=sum(len(b.data) + b.unpacked for b in batches))
 
     def __len__(self) -> int:
-        return self._length
+        return len(self.values())
+
+    def values(self) -> list[bytes | None]:
+        if self._values is None:
+            self._read()
+        assert self._values is not None
+        return self._values
+
+    @property
+    def rejects(self) -> Rejects:
+        """The batches that can't be read."""
+        self.values()
+        return self._rejects
+
+    @rejects.setter
+    def rejects(self, rejects: Rejects) -> None:
+        self._rejects = rejects
 
     def offsets(self) -> Int64s:
         if self._offsets is None:
+            self.values()
             parts = [
                 np.arange(b.base, b.base + b.count, dtype=np.int64)
                 if b.dense
@@ -132,17 +177,15 @@ class KafkaChunk(Chunk):
             self._offsets = self._from_first(np.concatenate(parts) if parts else np.empty(0, np.int64))
         return self._offsets
 
-    def values(self) -> list[bytes | None]:
-        if self._values is None:
-            self._values = self._column(_value)
-        return self._values
-
     def keys(self) -> list[bytes | None]:
         if self._keys is None:
-            self._keys = self._column(_key)
+            own = len(self)
+            keys = [key for batch in self._batches for key in map(_key, batch.records())]
+            self._keys = keys[len(keys) - own :]
         return self._keys
 
     def timestamps(self) -> Int64s:
+        own = len(self)
         parts = [
             np.full(b.count, b.last_time, np.int64)
             if b.one_time
@@ -150,9 +193,11 @@ class KafkaChunk(Chunk):
             for b in self._batches
         ]
         every = np.concatenate(parts) if parts else np.empty(0, np.int64)
-        return every[len(every) - self._length :]
+        return every[len(every) - own :]
 
     def headers(self, offset: int) -> tuple[tuple[str, bytes], ...]:
+        if offset in self._unreadable:
+            return ()
         at = bisect_right([b.base for b in self._batches], offset) - 1
         if self._header_cache is None or self._header_cache[0] != at:
             parsed = {
@@ -162,11 +207,36 @@ class KafkaChunk(Chunk):
             self._header_cache = (at, parsed)
         return self._header_cache[1][offset]
 
-    def _column(self, field: Callable[[object], bytes | None]) -> list[bytes | None]:
-        out: list[bytes | None] = []
+    def original(self, offset: int) -> Original:
+        """See :meth:`Chunk.original`; for a batch that can't be read the batch as it was fetched."""
+        batch = self._unreadable.get(offset)
+        return super().original(offset) if batch is None else Original(batch.data, "bytes")
+
+    def _read(self) -> None:
+        values: list[bytes | None] = []
+        readable: list[WholeBatch] = []
+        rejects: list[Rejects] = []
         for batch in self._batches:
-            out += map(field, batch.records())
-        return out[len(out) - self._length :] if len(out) != self._length else out
+            try:
+                values += list(map(_value, batch.records()))
+                readable.append(batch)
+            except _Unreadable as error:
+                rejects.append(self._refuse(batch, error.code, error.message))
+            except Exception as error:  # noqa: BLE001 - of bytes that no client of ours wrote, whatever it is
+                rejects.append(self._refuse(batch, "corrupt", f"{type(error).__name__} when it was read"))
+        self._batches, self._rejects = readable, Rejects.join(rejects)
+        early = bool(readable) and readable[0].base < self.first
+        self._values = values
+        if early:
+            self._values = values[len(values) - len(self.offsets()) :]
+        self.nbytes = max(self.nbytes, sum(len(v) + _RECORD_OVERHEAD for v in values if v is not None))
+
+    def _refuse(self, batch: WholeBatch, code: str, message: str) -> Rejects:
+        at = max(batch.base, self.first)
+        self._unreadable[at] = batch
+        row = pl.DataFrame({OFFSET: [at], SUB: [0]}, schema={OFFSET: pl.Int64, SUB: pl.UInt32})
+        what = f"the record batch of offsets {batch.base} to {batch.last}, {batch.count} records: {message}"
+        return Rejects.of(row, "read", code, what)
 
     def _from_first(self, offsets: Int64s) -> Int64s:
         # The broker sends whole batches: the first one may begin before the position asked for.

@@ -12,7 +12,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcore.batch import PartitionId
+from streamcore.batch import Original, PartitionId
 from streamcore.contracts import Records
 from streamcore.transport import kafka_chunks as module
 from streamcore.transport.kafka_chunks import KafkaChunk, kafka_chunks, split_batches
@@ -50,7 +50,7 @@ def check(chunk: KafkaChunk, offsets: list[int]) -> None:
 @given(
     st.lists(st.lists(st.booleans(), min_size=1, max_size=12).filter(any), min_size=1, max_size=6),
     st.integers(0, 11),
-    st.sampled_from([0, 4]),
+    st.sampled_from([0, 1, 2, 3, 4]),
     st.integers(100, 3_000),
 )
 def test_columns_are_those_of_the_records_however_compacted_and_cut(kept, skip, compression, limit):
@@ -115,3 +115,39 @@ def test_memory_is_counted_packed_and_unpacked():
     chunk = KafkaChunk(SOURCE, 0, 1_000, [batch])
     assert chunk.nbytes >= len(data) + 41 * 1_000
     assert chunk.timestamps().tolist() == [5] * 1_000
+
+
+def recompressed(body: bytes, codec: int, count: int = 1) -> bytes:
+    """A batch at 0 of which the compressed part is that of *body*."""
+    head = bytearray(batch_bytes(0, list(range(1, count + 1)))[:61])
+    data = pa.Codec({1: "gzip", 3: "lz4", 4: "zstd"}[codec]).compress(body, asbytes=True)
+    struct.pack_into(">h", head, 21, codec)
+    struct.pack_into(">i", head, 8, len(head) - 12 + len(data))
+    return bytes(head) + data
+
+
+@pytest.mark.parametrize("codec", [1, 3, 4], ids=["gzip", "lz4", "zstd"])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"\0" * (3 << 20), "too_large"), (b"no records at all", "corrupt")],
+    ids=["a bomb", "garbage"],
+)
+def test_a_batch_that_cannot_be_read_is_one_dead_letter_among_its_neighbours(codec, body, code, monkeypatch):
+    monkeypatch.setattr(module, "UNPACKED_BYTES", 2 << 20)
+    bad = bytearray(recompressed(body, codec, count=3))
+    struct.pack_into(">q", bad, 0, 10)
+    data = batch_bytes(5, [5, 6]) + bytes(bad) + batch_bytes(20, [20, 21], compression=codec)
+    chunk = KafkaChunk(SOURCE, 5, 22, split_batches(data) or [])
+    assert chunk.rejects.frame.select("_offset", "_sub", "stage", "code").rows() == [(10, 0, "read", code)]
+    assert "of offsets 10 to 13, 3 records" in chunk.rejects.frame["message"].item()
+    check(chunk, [5, 6, 20, 21])
+    assert chunk.original(10) == Original(bytes(bad), "bytes")
+    assert chunk.headers(10) == ()
+
+
+def test_a_cut_batch_is_one_dead_letter():
+    data = bytearray(batch_bytes(0, [0, 1, 2], compression=4))
+    del data[-4:]
+    struct.pack_into(">i", data, 8, len(data) - 12)
+    chunk = KafkaChunk(SOURCE, 0, 3, split_batches(bytes(data)) or [])
+    assert (len(chunk), chunk.rejects.frame["code"].to_list()) == (0, ["corrupt"])
