@@ -101,13 +101,15 @@ class FilesTarget:
         """The sink makes its folder."""
 
     async def positions(self) -> Positions:
+        """Up to where rows are to be seen: between a seal and the renames they are safe, but hidden."""
         found: dict[int, int] = {}
         for chain in self.folder.glob("_seals/*/*"):
             names = sorted(path.name for path in chain.iterdir() if not path.name.startswith("."))
             if names:
                 seal = json.loads((chain / names[-1]).read_text())
                 if seal["topic"].startswith(self._topic):
-                    found[seal["partition"]] = seal["end"]
+                    shown = all((self.folder / path).exists() for path in seal["outputs"])
+                    found[seal["partition"]] = seal["end"] if shown else int(names[-1].split("-")[0])
         return found
 
     async def look(self) -> Seen:

@@ -172,6 +172,21 @@ async def test_bad_rows_are_dead_letters_and_come_back_by_redrive(scene: Scene) 
     assert {x.attempts for x in [x async for x in read(scene.log, letters)]} == {1, 2}
 
 
+async def test_a_batch_that_unpacks_to_too_much_is_a_dead_letter_and_the_rest_arrives(scene: Scene) -> None:
+    """160 MB of spaces, which zstd packs into a few kilobytes that every broker takes."""
+    await scene.send(100)
+    bomb = pa.array([b" " * (160 << 20)], pa.binary())
+    await (await scene.log.append(scene.topic, Records(bomb, np.full(1, int(time.time() * 1000)))))
+    await scene.send(100)
+    async with Working(scene):
+        await until(lambda: scene.arrived() == scene.expected(), "the other rows")
+        while await scene.committed() < 201:
+            await asyncio.sleep(0.1)
+    found = [letter async for letter in read(scene.log, f"{scene.name}.dead-letters")]
+    assert [(letter.stage, letter.code) for letter in found] == [("read", "too_large")]
+    assert 0 < len(found[0].value or b"") < 1 << 20
+
+
 async def test_a_missing_topic_is_said_before_anything_starts(scene: Scene) -> None:
     scene.topic = "nobody-made-this"
     with pytest.raises(Permanent, match=r"no topic 'nobody-made-this'.*kafka-topics"):
