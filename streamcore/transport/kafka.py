@@ -32,7 +32,8 @@ from streamcore.errors import Permanent, TopicChanged, Transient
 from streamcore.systems.kafka import DEFAULT_PORT, KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import topic_ids
 from streamcore.transport.chunks import ChunkOffsets, Fetched
-from streamcore.transport.kafka_chunks import WholeBatch, chunk_of_records, fetch_whole, kafka_chunks
+from streamcore.transport.kafka_chunks import chunk_of_records, fetch_whole, kafka_chunks
+from streamcore.transport.whole_batches import WholeBatch
 
 FETCH_BYTES = 8 << 20
 """A fetch response's size unless the app has ``streamcore_fetch_bytes``."""

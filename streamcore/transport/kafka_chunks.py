@@ -8,7 +8,6 @@ batches instead: what comes out of ``fetched_records`` for a chunked topic is a 
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,115 +15,17 @@ from operator import attrgetter
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from aiokafka.consumer.fetcher import FetchRequest, FetchResult
-from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from streamcore.batch import OFFSET, SUB, Chunk, Int64s, Original, PartitionId, RecordChunk, Rejects
+from streamcore.transport.whole_batches import RECORD_OVERHEAD, Unreadable, WholeBatch, split_batches
 
-# Record batch v2: https://kafka.apache.org/documentation/#recordbatch
-_HEADER = struct.Struct(">qiibIhiqqqhii")
-_LENGTH_AT, _LENGTH_FROM = 8, 12
-_ATTRIBUTES, _ATTRIBUTES_AT = struct.Struct(">h"), 21
-_LOG_APPEND_TIME = 0x08
-_CODEC = 0x07
-_STREAMED = {1: "gzip", 3: "lz4", 4: "zstd"}
-"""Codecs that can make gigabytes of a megabyte. Snappy makes 21 times as much at most."""
-_PIECE = 1 << 20
-UNPACKED_BYTES = 128 << 20
-"""A batch that unpacks to more than this is a dead letter as a whole."""
-# A parsed record is a bytes object (33) in a list (8); zstd packs JSON about five times.
-_RECORD_OVERHEAD, _UNPACKED = 41, 5
 CHUNK_BYTES = 8 << 20
 """Unpacked size, as far as it can be told, at which a fetch is cut into several chunks."""
 
 _value, _key, _timestamp = attrgetter("value"), attrgetter("key"), attrgetter("timestamp")
 _offset, _headers = attrgetter("offset"), attrgetter("headers")
-
-
-class WholeBatch:
-    """One record batch as it was fetched.
-
-    For aiokafka's ``PartitionRecords`` it is a batch that yields one record, itself, at its last offset.
-    """
-
-    __slots__ = ("_batch", "attributes", "base", "count", "data", "first_time", "last", "last_time")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self._batch = DefaultRecordBatch(data)
-        fields = _HEADER.unpack_from(data)
-        self.base, self.attributes, self.count = fields[0], fields[5], fields[12]
-        self.last = self.base + fields[6]
-        self.first_time, self.last_time = fields[7], fields[8]
-
-    # What PartitionRecords asks of a batch and of a record.
-
-    producer_id = property(lambda self: self._batch.producer_id)
-    base_offset = property(lambda self: self.base)
-    next_offset = property(lambda self: self.last + 1)
-    offset = property(lambda self: self.last)
-    is_control_batch = property(lambda self: self._batch.is_control_batch)
-    is_transactional = property(lambda self: self._batch.is_transactional)
-
-    def validate_crc(self) -> bool:
-        return bool(self._batch.validate_crc())
-
-    def __next__(self) -> object:  # a control batch is read to see whether it aborts
-        return next(self._batch)
-
-    def __iter__(self) -> Iterator[WholeBatch]:
-        return iter((self,))
-
-    # What a chunk asks.
-
-    @property
-    def dense(self) -> bool:
-        """No record was compacted away."""
-        return bool(self.count == self.last - self.base + 1)
-
-    @property
-    def one_time(self) -> bool:
-        """All records have the time ``last_time``."""
-        return bool(self.attributes & _LOG_APPEND_TIME) or self.first_time == self.last_time
-
-    @property
-    def compressed(self) -> bool:
-        return bool(self.attributes & _CODEC)
-
-    @property
-    def unpacked(self) -> int:
-        """About how many bytes the records take when they are parsed."""
-        packed = len(self.data) * (_UNPACKED if self.compressed else 1)
-        return packed + int(self.count) * _RECORD_OVERHEAD
-
-    def records(self) -> Iterator[object]:
-        """Unpack and parse; nothing of it is kept. :class:`_Unreadable` when it unpacks to too much."""
-        codec = _STREAMED.get(self.attributes & _CODEC)
-        parsed: Iterator[object] = iter(DefaultRecordBatch(self._unpack(codec) if codec else self.data))
-        return parsed
-
-    def _unpack(self, codec: str) -> bytes:
-        """The batch as it was before it was compressed: faster than aiokafka does it, and bounded."""
-        head = bytearray(self.data[: _HEADER.size])
-        _ATTRIBUTES.pack_into(head, _ATTRIBUTES_AT, self.attributes & ~_CODEC)
-        stream = pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(self.data)[_HEADER.size :]), codec)
-        parts, size = [bytes(head)], 0
-        while part := stream.read(_PIECE):
-            parts.append(part)
-            size += len(part)
-            if size > UNPACKED_BYTES:
-                raise _Unreadable("too_large", f"it unpacks to more than {UNPACKED_BYTES >> 20} MB")
-        return b"".join(parts)
-
-
-class _Unreadable(Exception):
-    """A batch that can't be unpacked or parsed: code and message of its dead letter."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
 
 
 class KafkaChunk(Chunk):
@@ -220,7 +121,7 @@ class KafkaChunk(Chunk):
             try:
                 values += list(map(_value, batch.records()))
                 readable.append(batch)
-            except _Unreadable as error:
+            except Unreadable as error:
                 rejects.append(self._refuse(batch, error.code, error.message))
             except Exception as error:  # noqa: BLE001 - of bytes that no client of ours wrote, whatever it is
                 rejects.append(self._refuse(batch, "corrupt", f"{type(error).__name__} when it was read"))
@@ -229,7 +130,7 @@ class KafkaChunk(Chunk):
         self._values = values
         if early:
             self._values = values[len(values) - len(self.offsets()) :]
-        self.nbytes = max(self.nbytes, sum(len(v) + _RECORD_OVERHEAD for v in values if v is not None))
+        self.nbytes = max(self.nbytes, sum(len(v) + RECORD_OVERHEAD for v in values if v is not None))
 
     def _refuse(self, batch: WholeBatch, code: str, message: str) -> Rejects:
         at = max(batch.base, self.first)
@@ -288,21 +189,6 @@ class _Batches:
 
     def next_batch(self) -> WholeBatch:
         return self._left.popleft()
-
-
-def split_batches(data: bytes) -> list[WholeBatch] | None:
-    """The whole record batches in *data*; None when one is of a format before v2 (Kafka 0.10)."""
-    batches = []
-    at, size = 0, len(data)
-    while at + _HEADER.size <= size:
-        end = at + _LENGTH_FROM + int.from_bytes(data[at + _LENGTH_AT : at + _LENGTH_FROM], "big")
-        if end > size:
-            break  # the broker cuts the last batch at the fetch size
-        if data[at + 16] != 2:
-            return None
-        batches.append(WholeBatch(data[at:end]))
-        at = end
-    return batches
 
 
 class _Client:

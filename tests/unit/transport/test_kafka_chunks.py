@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from streamcore.batch import Original, PartitionId
 from streamcore.contracts import Records
 from streamcore.transport import kafka_chunks as module
-from streamcore.transport.kafka_chunks import KafkaChunk, kafka_chunks, split_batches
+from streamcore.transport import whole_batches
+from streamcore.transport.kafka_chunks import KafkaChunk, kafka_chunks
 from streamcore.transport.record_batches import PrebuiltBatch
+from streamcore.transport.whole_batches import split_batches
 
 SOURCE = PartitionId("t", 0, "c/u")
 
@@ -133,7 +135,7 @@ def recompressed(body: bytes, codec: int, count: int = 1) -> bytes:
     ids=["a bomb", "garbage"],
 )
 def test_a_batch_that_cannot_be_read_is_one_dead_letter_among_its_neighbours(codec, body, code, monkeypatch):
-    monkeypatch.setattr(module, "UNPACKED_BYTES", 2 << 20)
+    monkeypatch.setattr(whole_batches, "UNPACKED_BYTES", 2 << 20)
     bad = bytearray(recompressed(body, codec, count=3))
     struct.pack_into(">q", bad, 0, 10)
     data = batch_bytes(5, [5, 6]) + bytes(bad) + batch_bytes(20, [20, 21], compression=codec)
