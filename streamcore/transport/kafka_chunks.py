@@ -19,10 +19,10 @@ from aiokafka.consumer.fetcher import FetchRequest, FetchResult
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from streamcore.batch import OFFSET, SUB, Chunk, Int64s, Original, PartitionId, RecordChunk, Rejects
-from streamcore.transport.whole_batches import RECORD_OVERHEAD, Unreadable, WholeBatch, split_batches
+from streamcore.transport.whole_batches import Unreadable, WholeBatch, split_batches
 
 CHUNK_BYTES = 8 << 20
-"""Unpacked size, as far as it can be told, at which a fetch is cut into several chunks."""
+"""Unpacked size at which a fetch is cut into several chunks."""
 
 _value, _key, _timestamp = attrgetter("value"), attrgetter("key"), attrgetter("timestamp")
 _offset, _headers = attrgetter("offset"), attrgetter("headers")
@@ -130,7 +130,6 @@ class KafkaChunk(Chunk):
         self._values = values
         if early:
             self._values = values[len(values) - len(self.offsets()) :]
-        self.nbytes = max(self.nbytes, sum(len(v) + RECORD_OVERHEAD for v in values if v is not None))
 
     def _refuse(self, batch: WholeBatch, code: str, message: str) -> Rejects:
         at = max(batch.base, self.first)

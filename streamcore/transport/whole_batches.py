@@ -1,7 +1,8 @@
 """Kafka record batches as they were fetched, unpacked and parsed on demand.
 
-Batches are unpacked by pyarrow, three times faster than aiokafka does it, and in pieces, so that a
-megabyte that stands for gigabytes is found out before it has taken the memory.
+Batches are unpacked by pyarrow, three times faster than aiokafka does it. Before that they are measured
+in pieces that are thrown away: what a batch takes in memory is known when chunks are cut, and a megabyte
+that stands for gigabytes is found out before it has taken them.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ _ATTRIBUTES, _ATTRIBUTES_AT = struct.Struct(">h"), 21
 _LOG_APPEND_TIME = 0x08
 _CODEC = 0x07
 _STREAMED = {1: "gzip", 3: "lz4", 4: "zstd"}
-"""Codecs that can make gigabytes of a megabyte. Snappy makes 21 times as much at most."""
+"""Codecs that can make gigabytes of a megabyte, by aiokafka's numbers and pyarrow's names."""
+_SNAPPY_RATIO = 21
+"""What Snappy makes of its bytes at most: it is not worth measuring."""
 _PIECE = 1 << 20
 UNPACKED_BYTES = 128 << 20
 """A batch that unpacks to more than this is a dead letter as a whole."""
-# A parsed record is a bytes object (33) in a list (8); zstd packs JSON about five times.
-RECORD_OVERHEAD, _UNPACKED = 41, 5
+_RECORD_OVERHEAD = 41
+"""Bytes of a parsed record beside its own: a bytes object (33) in a list (8)."""
 
 
 class Unreadable(Exception):
@@ -41,7 +44,7 @@ class WholeBatch:
     For aiokafka's ``PartitionRecords`` it is a batch that yields one record, itself, at its last offset.
     """
 
-    __slots__ = ("_batch", "attributes", "base", "count", "data", "first_time", "last", "last_time")
+    __slots__ = ("_batch", "_plain", "attributes", "base", "count", "data", "first_time", "last", "last_time")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -50,6 +53,7 @@ class WholeBatch:
         self.base, self.attributes, self.count = fields[0], fields[5], fields[12]
         self.last = self.base + fields[6]
         self.first_time, self.last_time = fields[7], fields[8]
+        self._plain: int | None = None
 
     # What PartitionRecords asks of a batch and of a record.
 
@@ -61,6 +65,7 @@ class WholeBatch:
     is_transactional = property(lambda self: self._batch.is_transactional)
 
     def validate_crc(self) -> bool:
+        """Whether the checksum fits."""
         return bool(self._batch.validate_crc())
 
     def __next__(self) -> object:  # a control batch is read to see whether it aborts
@@ -82,33 +87,51 @@ class WholeBatch:
         return bool(self.attributes & _LOG_APPEND_TIME) or self.first_time == self.last_time
 
     @property
-    def compressed(self) -> bool:
-        return bool(self.attributes & _CODEC)
-
-    @property
     def unpacked(self) -> int:
-        """About how many bytes the records take when they are parsed."""
-        packed = len(self.data) * (_UNPACKED if self.compressed else 1)
-        return packed + int(self.count) * RECORD_OVERHEAD
+        """Bytes that the records take when they are parsed; of what will not be unpacked none."""
+        plain = self._plain_bytes()
+        return 0 if plain > UNPACKED_BYTES else plain + int(self.count) * _RECORD_OVERHEAD
 
     def records(self) -> Iterator[object]:
         """Unpack and parse; nothing of it is kept. :class:`Unreadable` when it unpacks to too much."""
-        codec = _STREAMED.get(self.attributes & _CODEC)
-        parsed: Iterator[object] = iter(DefaultRecordBatch(self._unpack(codec) if codec else self.data))
+        if self._plain_bytes() > UNPACKED_BYTES:
+            raise Unreadable("too_large", f"it unpacks to more than {UNPACKED_BYTES >> 20} MB")
+        streamed = self.attributes & _CODEC in _STREAMED
+        parsed: Iterator[object] = iter(DefaultRecordBatch(self._unpack() if streamed else self.data))
         return parsed
 
-    def _unpack(self, codec: str) -> bytes:
-        """The batch as it was before it was compressed: faster than aiokafka does it, and bounded."""
-        head = bytearray(self.data[: _HEADER.size])
-        _ATTRIBUTES.pack_into(head, _ATTRIBUTES_AT, self.attributes & ~_CODEC)
-        stream = pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(self.data)[_HEADER.size :]), codec)
-        parts, size = [bytes(head)], 0
-        while part := stream.read(_PIECE):
-            parts.append(part)
-            size += len(part)
-            if size > UNPACKED_BYTES:
-                raise Unreadable("too_large", f"it unpacks to more than {UNPACKED_BYTES >> 20} MB")
-        return b"".join(parts)
+    def _plain_bytes(self) -> int:
+        """Size of the records before they were compressed; a larger one than allowed is not counted on."""
+        if self._plain is None:
+            codec = self.attributes & _CODEC
+            if codec in _STREAMED:
+                self._plain = self._measure()
+            else:
+                self._plain = len(self.data) * (_SNAPPY_RATIO if codec else 1)
+        return self._plain
+
+    def _measure(self) -> int:
+        stream, size = self._stream(), 0
+        try:
+            while size <= UNPACKED_BYTES and (part := stream.read(_PIECE)):
+                size += len(part)
+        except OSError:  # garbage, as records() will find
+            return size
+        return size
+
+    def _unpack(self) -> bytearray:
+        """The batch as it was before it was compressed."""
+        plain = bytearray(_HEADER.size + self._plain_bytes())
+        plain[: _HEADER.size] = self.data[: _HEADER.size]
+        _ATTRIBUTES.pack_into(plain, _ATTRIBUTES_AT, self.attributes & ~_CODEC)
+        read = self._stream().readinto(memoryview(plain)[_HEADER.size :])
+        if read != self._plain_bytes():  # never seen; the zeros behind it would be read as records
+            raise Unreadable("corrupt", f"it unpacks to {read} bytes, measured were {self._plain_bytes()}")
+        return plain
+
+    def _stream(self) -> pa.NativeFile:
+        packed = pa.BufferReader(pa.py_buffer(self.data)[_HEADER.size :])
+        return pa.CompressedInputStream(packed, _STREAMED[self.attributes & _CODEC])
 
 
 def split_batches(data: bytes) -> list[WholeBatch] | None:

@@ -147,6 +147,22 @@ def test_a_batch_that_cannot_be_read_is_one_dead_letter_among_its_neighbours(cod
     assert chunk.headers(10) == ()
 
 
+@pytest.mark.parametrize("codec", [1, 3, 4], ids=["gzip", "lz4", "zstd"])
+def test_a_fetch_is_cut_by_what_it_unpacks_to(codec):
+    """A hundred batches of a few hundred bytes that hold a megabyte each: no chunk has two of them."""
+    data = b""
+    for base in range(100):
+        batch = bytearray(recompressed(b"\0" * (1 << 20), codec))
+        struct.pack_into(">q", batch, 0, 2 * base)
+        data += bytes(batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK_BYTES", 3 << 19)
+        chunks = list(kafka_chunks(SOURCE, 0, 200, split_batches(data) or []))
+    assert len(data) < 1 << 20
+    assert [chunk.first for chunk in chunks] == list(range(0, 200, 2))
+    assert all(1 << 20 <= chunk.nbytes < 3 << 19 for chunk in chunks)
+
+
 def test_a_cut_batch_is_one_dead_letter():
     data = bytearray(batch_bytes(0, [0, 1, 2], compression=4))
     del data[-4:]
