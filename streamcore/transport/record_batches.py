@@ -28,13 +28,14 @@ from streamcore.contracts import Records
 BATCH_BYTES = 4_000_000
 """Uncompressed size at which a batch is cut. An idempotent producer has one batch a partition on its way."""
 MESSAGE_BYTES = 1_000_000
-"""Compressed size above which a batch is halved: below Kafka's default max.message.bytes of 1,048,588."""
+"""Compressed size above which a batch is cut again: below Kafka's default max.message.bytes of 1,048,588."""
 _CODEC = pa.Codec("zstd", compression_level=1)
 _ZSTD = 4
 _BEFORE_CRC = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc
 _AFTER_CRC = struct.Struct(">hiqqqhii")  # attributes, last delta, times, producer id, epoch, sequence, count
 _LENGTH_EXTRA = 9  # leader epoch, magic and crc are counted by the length field
 _MOST_VARINTS = 25  # bytes of a record's numbers at the worst, when batches are cut
+_MOST_VARINT = 5  # and of a size
 _NOTHING = pa.scalar(b"", pa.binary())
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -314,21 +315,36 @@ def _slice(records: Records, start: int, end: int) -> Records:
 
 def batches(records: Records) -> Iterator[PrebuiltBatch]:
     """*records* of one partition in batches below the broker's limit; a larger record goes alone."""
-    tail_size = _tail(records)[1]
+    if len(records) and _most_bytes(records) <= BATCH_BYTES:
+        yield from _small_enough(records)
+        return
     sizes = np.maximum(_sizes(records.values), 0) + np.maximum(_key_sizes(records), 0)
-    ends = np.cumsum(sizes + tail_size + _MOST_VARINTS)
+    ends = np.cumsum(sizes + _tail(records)[1] + _MOST_VARINTS)
     start = 0
     while start < len(records):
         before = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-        yield from _small_enough(_slice(records, start, end) if end - start < len(records) else records)
+        yield from _small_enough(_slice(records, start, end))
         start = end
 
 
+def _most_bytes(records: Records) -> int:
+    """No fewer bytes than the records of a batch take, without a look at each."""
+    size = len(records) * (_MOST_VARINTS + _MOST_VARINT)  # their numbers, and how many headers
+    columns = [records.values, *([] if records.keys is None else [records.keys])]
+    for name, value in records.headers:
+        fixed = len(name.encode()) + (len(value) if isinstance(value, bytes) else 0)
+        size += len(records) * (fixed + 2 * _MOST_VARINT)
+        columns += [] if isinstance(value, bytes) else [value]
+    return size + sum(int(ends[-1] - ends[0]) for ends in map(_offsets, columns))
+
+
 def _small_enough(records: Records) -> Iterator[PrebuiltBatch]:
-    batch, half = PrebuiltBatch(records), len(records) // 2
-    if batch.size() <= MESSAGE_BYTES or not half:
+    """*records* as one batch, or as several where they do not compress below the broker's limit."""
+    batch = PrebuiltBatch(records)
+    if batch.size() <= MESSAGE_BYTES or len(records) == 1:
         yield batch
-    else:
-        yield from _small_enough(_slice(records, 0, half))
-        yield from _small_enough(_slice(records, half, len(records)))
+        return
+    step = max(1, len(records) * MESSAGE_BYTES * 9 // (batch.size() * 10))
+    for start in range(0, len(records), step):
+        yield from _small_enough(_slice(records, start, min(start + step, len(records))))

@@ -74,6 +74,29 @@ def test_cutting_into_batches_keeps_every_record_in_order(values, limit):
         assert batch.record_count() == 1 or uncompressed <= limit
 
 
+@given(st.lists(st.binary(min_size=50, max_size=600), min_size=1, max_size=60), st.integers(200, 9_000))
+def test_what_does_not_compress_is_cut_until_the_broker_takes_it(values, limit):
+    records = Records(binary(list(values)), np.arange(len(values), dtype=np.int64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_batches, "MESSAGE_BYTES", limit)
+        cut = list(batches(records))
+    assert [row[3] for batch in cut for row in read(batch._build())] == values
+    for batch in cut:
+        assert batch.record_count() == 1 or batch.size() <= limit
+
+
+@given(st.lists(ROW, min_size=1, max_size=50), NAMES, st.binary(max_size=90))
+def test_the_bound_of_a_batch_is_none_too_small(rows, name, constant):
+    values, keys, times, headers = (list(column) for column in zip(*rows, strict=True))
+    records = Records(
+        binary(values),
+        np.array(times, np.int64),
+        binary(keys),
+        headers=((name, constant), ("h", binary([h or b"" for h in headers]))),
+    )
+    assert record_batches._most_bytes(records) >= len(record_batches._body(records, min(times)))
+
+
 @given(st.lists(st.binary(max_size=40)))
 def test_murmur2_is_kafkas(keys):
     assert murmur2(binary(list(keys))).tolist() == [reference_murmur2(key) & 0xFFFFFFFF for key in keys]
