@@ -35,6 +35,7 @@ from streamcore.errors import BadConfig
 from streamcore.formats.json_documents import elements_of, lines_of, read_document
 from streamcore.formats.rows import Places, RowVerdicts, Subs, assemble, with_messages
 from streamcore.schema import TYPE_NAMES, Refusal, StreamSchema
+from streamcore.schema.stream import rows_where
 from streamcore.schema.text import COERCED, coerced, from_text, is_text, narrow
 from streamcore.schema.types import instance_of
 
@@ -232,8 +233,8 @@ class JsonDecoder:
                 doubt |= lost.to_numpy()
         frame = pl.DataFrame(columns)
         doubt |= self._judge.in_doubt(frame)
-        doubt |= _found(frame, self._nested_doubts)
-        unsure = _found(frame, self._string_doubts) & ~doubt
+        doubt |= rows_where(frame, self._nested_doubts)
+        unsure = rows_where(frame, self._string_doubts) & ~doubt
         for place in np.flatnonzero(unsure).tolist():
             doubt[place] = not self._are_strings(texts[place])
         return (frame.filter(pl.Series(~doubt)) if doubt.any() else frame), doubt
@@ -316,14 +317,6 @@ def _mistaken(inputs: pl.Schema) -> re.Pattern[bytes] | None:
 
 def _has_surrogates(joined: bytes) -> bool:
     return b"\\" in joined and (b"\\ud" in joined or b"\\uD" in joined)
-
-
-def _found(frame: pl.DataFrame, tests: list[pl.Expr]) -> Bools:
-    """Rows where any of *tests* is true."""
-    if not tests:
-        return np.zeros(frame.height, bool)
-    found = frame.select(pl.any_horizontal(tests).fill_null(False).alias("found"))["found"]
-    return found.to_numpy()
 
 
 def _coerced(columns: list[_Column]) -> list[pl.Expr]:
