@@ -251,10 +251,10 @@ def _value(cell: Cell, dtype: pl.DataType) -> Cell | None:
         return None
     if dtype == pl.String:
         return _text(cell)
-    if dtype == pl.Int64:
-        return int(cell)  # type: ignore[arg-type]  # _type saw only whole numbers
-    if dtype == pl.Datetime and not isinstance(cell, dt.datetime):
-        return dt.datetime.combine(cell, dt.time())  # type: ignore[arg-type]  # and only dates
+    if dtype == pl.Int64 and isinstance(cell, int | float):
+        return int(cell)
+    if dtype == pl.Datetime and isinstance(cell, dt.date) and not isinstance(cell, dt.datetime):
+        return dt.datetime.combine(cell, dt.time())
     return cell
 
 

@@ -12,6 +12,7 @@ row number of a Parquet file or the byte at which a CSV record starts all serve.
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
@@ -106,7 +107,7 @@ class Rejects:
         return cls(pl.concat(full)) if full else cls()
 
 
-class Chunk:
+class Chunk(ABC):
     """Raw records of one partition, in order, covering ``[first, end)`` without a hole.
 
     Transports and readers subclass it; everything is computed on demand and a chunk is immutable
@@ -134,17 +135,17 @@ class Chunk:
     def covered(self) -> Range:
         return Range(self.first, self.end)
 
+    @abstractmethod
     def __len__(self) -> int:
         """Number of records, readable ones only."""
-        raise NotImplementedError
 
+    @abstractmethod
     def offsets(self) -> Int64s:
         """Position of each record, ascending, shape (len,)."""
-        raise NotImplementedError
 
     def values(self) -> list[bytes | None]:
         """The records' bytes; None is a tombstone. Only for chunks without a frame."""
-        raise NotImplementedError
+        raise NotImplementedError("the records of this chunk are in its frame")
 
     def keys(self) -> list[bytes | None]:
         """The records' keys; all None where the source has none."""

@@ -1,8 +1,8 @@
 """The work of a topology for one partition: the one core that every driver drives.
 
 A :class:`PartitionTask` is synchronous and pure: chunks go in, an :class:`Outcome` comes out. The
-Faust agents of a worker, the test kit's TopologyDriver and the simulator all drive this object, so
-there is one engine. It knows no clock (a timer for the metrics is passed in), no Kafka, no asyncio.
+Faust agents of a worker and the test kit's TopologyDriver drive this same object, so there is one
+engine. It knows no clock (a timer for the metrics is passed in), no Kafka, no asyncio.
 """
 
 from __future__ import annotations

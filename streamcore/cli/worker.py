@@ -49,7 +49,7 @@ def worker(
             got="embedded",
             fix="give --broker kafka://host:port, or use streamcore replay for files",
         )
-    # One core does a worker's chunks with a quarter less CPU than two; more workers use more cores.
+    # One core takes less CPU for a worker's chunks than two; more workers use more cores.
     # Polars reads this when it is imported, which is why nothing above imports it.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from streamcore.runtime.loading import load_topology

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -44,7 +45,7 @@ _LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 
 
 @dataclass(frozen=True)
-class _FileSink:
+class _FileSink(ABC):
     """``path``: the folder. ``partition_by``: columns that become hive folders.
 
     A file is full at ``roll_rows``, at ``roll_bytes`` (in memory) or after ``roll_seconds``.
@@ -80,8 +81,9 @@ class _FileSink:
         return () if by is None else (by,) if isinstance(by, str) else tuple(by)
 
     @property
+    @abstractmethod
     def format(self) -> FileFormat:
-        raise NotImplementedError
+        """How a file is written."""
 
     @property
     def abilities(self) -> SinkAbilities:

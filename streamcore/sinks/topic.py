@@ -118,8 +118,8 @@ class _Sent:
 
     @property
     def failure(self) -> BaseException | None:
-        done = self.outcome is not None and self.outcome.done()
-        return self.outcome.exception() if done and self.outcome is not None else None
+        """Why the append failed; None when it did not, or is still on its way."""
+        return self.outcome.exception() if self.outcome is not None and self.outcome.done() else None
 
 
 class TopicWriter:

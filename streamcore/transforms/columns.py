@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -25,6 +25,7 @@ class Filter:
 
     text: str
     columns: pl.Schema
+    _expression: pl.Expr = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_expression", condition(self.text, self.columns))
@@ -37,9 +38,8 @@ class Filter:
         return columns
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
-        expression: pl.Expr = self._expression  # type: ignore[attr-defined]
         kept, rejects = apply_or_reject(
-            frame, lambda f: f.filter(expression), stage, "expression", _explain, (PolarsError,)
+            frame, lambda f: f.filter(self._expression), stage, "expression", _explain, (PolarsError,)
         )
         return StepResult(kept, rejects)
 
@@ -51,6 +51,7 @@ class AddColumn:
     column: str
     text: str
     columns: pl.Schema
+    _expression: pl.Expr = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_new_name(self.column)
@@ -61,13 +62,11 @@ class AddColumn:
         return f"add_column {self.column}"
 
     def output(self, columns: pl.Schema) -> pl.Schema:
-        expression: pl.Expr = self._expression  # type: ignore[attr-defined]
-        return pl.Schema({**columns, self.column: result_type(expression, columns, self.text)})
+        return pl.Schema({**columns, self.column: result_type(self._expression, columns, self.text)})
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
-        expression: pl.Expr = self._expression  # type: ignore[attr-defined]
         added, rejects = apply_or_reject(
-            frame, lambda f: f.with_columns(expression), stage, "expression", _explain, (PolarsError,)
+            frame, lambda f: f.with_columns(self._expression), stage, "expression", _explain, (PolarsError,)
         )
         return StepResult(added, rejects)
 

@@ -19,6 +19,7 @@ the generation that it sees *after* the fetch: :class:`Fetched` carries the one 
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
@@ -112,9 +113,9 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
 
     # ------------------------------------------------------------ what a transport gives
 
+    @abstractmethod
     async def topic_ids(self, topics: set[str]) -> Mapping[str, str]:
         """The id (see :class:`PartitionId`) of each of *topics*."""
-        raise NotImplementedError
 
     async def check_commits(self, sources: Mapping[TP, PartitionId]) -> None:
         """Raise TopicChanged when a commit belongs to an earlier topic of the same name."""
