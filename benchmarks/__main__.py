@@ -1,4 +1,4 @@
-"""``python -m benchmarks [w1 | partitions | latency | replay | all]``; ``make bench`` runs all."""
+"""``python -m benchmarks [w1 | partitions | latency | replay | chunks | all]``; ``make bench`` runs all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.chunks import chunks
 from benchmarks.measuring import Measured
 from benchmarks.replays import replays
 from benchmarks.w1 import MESSAGES, latency, throughput
@@ -36,7 +37,7 @@ def show(title: str, results: Sequence[Measured]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "what", nargs="?", default="all", choices=["all", "w1", "partitions", "latency", "replay"]
+        "what", nargs="?", default="all", choices=["all", "w1", "partitions", "latency", "replay", "chunks"]
     )
     parser.add_argument("--only", action="append", choices=list(MESSAGES), help="this program only")
     parser.add_argument("--messages", type=int, help="messages in W1")
@@ -46,7 +47,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the results here too")
     given = parser.parse_args()
     results: dict[str, object] = {}
-    if given.what != "replay":
+    if given.what not in ("replay", "chunks"):
         server = kafka.from_environment() or kafka.start()
         try:
             results = asyncio.run(_on_kafka(server.bootstrap, given))
@@ -62,6 +63,10 @@ def main() -> int:
             f"peak RSS {found['streamcore']['rss_mb']:.0f} MB), "
             f"plain polars {found['polars']['seconds']:.2f} s, ratio {ratio:.1f}"
         )
+    if given.what in ("all", "chunks"):
+        results["chunks"] = calls = chunks()
+        for name, milliseconds in calls.items():
+            print(f"{name}: {milliseconds:.2f} ms CPU")
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
     return 0
@@ -86,7 +91,8 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
             got = await latency(bootstrap, name, RATE, 20, 8)
             print(
                 f"latency at {RATE:,}/s, {name}: p50 {got['p50']:.1f} ms, p99 {got['p99']:.1f} ms, "
-                f"max {got['max']:.0f} ms, {got['arrived']:,} of {got['sent']:,} arrived"
+                f"max {got['max']:.0f} ms, {got['arrived']:,} of {got['sent']:,} arrived, "
+                f"{got['cores']:.2f} cores"
             )
             results[f"latency {name}"] = got
     return results

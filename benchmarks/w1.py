@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from benchmarks.measuring import Measured, measure, records_of
 from benchmarks.seeding import seed
 from streamcore.systems.kafka import KafkaConnection
@@ -67,7 +69,10 @@ async def _one(
 
 
 async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: float) -> dict[str, float]:
-    """Milliseconds from a message's ``ts`` to its result, at a steady *rate* messages a second."""
+    """Milliseconds from a message's ``ts`` to its result, at a steady *rate* messages a second.
+
+    Of *seconds* the first *warm* are not counted. ``cores`` is how many the program kept busy.
+    """
     log = KafkaLog(KafkaConnection.parse(f"kafka://{bootstrap}"))
     run = f"latency-{name}-{uuid.uuid4().hex[:6]}"
     for topic in (f"{run}-in", f"{run}-out"):
@@ -93,11 +98,25 @@ async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: fl
             )
         try:
             command = [str(PEERS_PYTHON), str(PROGRAMS / "load.py")]
-            load = await asyncio.to_thread(
+            loading = asyncio.to_thread(
                 subprocess.run, command, env=environment, capture_output=True, check=True
             )
+            load, cores = await asyncio.gather(loading, _cores(program.pid, warm + 5, seconds - warm - 2))
         finally:
             os.killpg(program.pid, signal.SIGTERM)
             program.wait(15)
         result: dict[str, float] = json.loads(load.stdout)
-        return result
+        return {**result, "cores": cores}
+
+
+async def _cores(pid: int, after: float, seconds: float) -> float:
+    """How many cores process *pid* keeps busy for *seconds*, from *after* seconds on."""
+
+    def used() -> float:
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
+
+    await asyncio.sleep(after)
+    before = used()
+    await asyncio.sleep(seconds)
+    return (used() - before) / seconds

@@ -1,0 +1,83 @@
+"""What a chunk of few rows costs: W1's task by rows a chunk, and packing by pyarrow and by cramjam.
+
+Prints one JSON document: milliseconds of CPU a call.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+
+import cramjam
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.programs.streamcore_w1 import topology
+from streamcore.batch import PartitionId, RecordChunk
+from streamcore.task import PartitionTask
+
+SOURCE = PartitionId("users", 0, "id")
+CALLS = 200
+
+
+def message(number: int) -> bytes:
+    """A message of W1."""
+    user = random.randrange(10_000)
+    body = {
+        "event_id": number,
+        "user_id": user,
+        "email": f"user{user}@example.com" if number % 50 else "bad",
+        "age": 18 + number % 60,
+        "salary": random.random() * 1e5,
+        "action": "login",
+        "ts": 1_700_000_000_000 + number,
+    }
+    return json.dumps(body).encode()
+
+
+def milliseconds(calls: list[Callable[[], object]]) -> float:
+    """CPU of one of *calls*, the first tenth of which is not counted."""
+    warm = len(calls) // 10
+    for call in calls[:warm]:
+        call()
+    began = time.process_time()
+    for call in calls[warm:]:
+        call()
+    return (time.process_time() - began) * 1e3 / (len(calls) - warm)
+
+
+def task_calls(rows: int) -> list[Callable[[], object]]:
+    """Calls of one task with chunks of *rows* rows that follow each other."""
+    task = PartitionTask(topology.freeze(), "users", SOURCE)
+    chunks = [
+        RecordChunk(
+            SOURCE,
+            np.arange(first, first + rows),
+            [message(number) for number in range(first, first + rows)],
+            keys=[b"1"] * rows,
+            timestamps=np.full(rows, 1_700_000_000_000),
+        )
+        for first in range(0, CALLS * rows, rows)
+    ]
+    return [lambda c=chunk: task.on_chunk(c) for chunk in chunks]  # type: ignore[misc]
+
+
+def main() -> None:
+    found = {f"task, {rows} rows": milliseconds(task_calls(rows)) for rows in (15, 60, 250, 1_000, 5_000)}
+    plain = b"".join(message(number) for number in range(9_000))
+    codec = pa.Codec("zstd", compression_level=1)
+    packed = codec.compress(plain, asbytes=True)
+    ways: dict[str, Callable[[], object]] = {
+        "pack 1.2 MB, pyarrow": lambda: codec.compress(plain, asbytes=True),
+        "pack 1.2 MB, cramjam": lambda: bytes(cramjam.zstd.compress(plain, level=1)),
+        "unpack 1.2 MB, pyarrow": lambda: codec.decompress(packed, len(plain), asbytes=True),
+        "unpack 1.2 MB, cramjam": lambda: bytes(cramjam.zstd.decompress(packed)),
+    }
+    found |= {name: milliseconds([way] * CALLS) for name, way in ways.items()}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
