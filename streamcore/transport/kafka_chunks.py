@@ -21,7 +21,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from streamcore.batch import OFFSET, SUB, Chunk, Int64s, Original, PartitionId, RecordChunk, Rejects
 from streamcore.transport.whole_batches import Unreadable, WholeBatch, split_batches
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 """Unpacked size at which a fetch is cut into several chunks."""
 
 _value, _key, _timestamp = attrgetter("value"), attrgetter("key"), attrgetter("timestamp")
