@@ -1,6 +1,6 @@
 """What a chunk of few rows costs: W1's task by rows a chunk, and packing by pyarrow and by cramjam.
 
-Prints one JSON document: milliseconds of CPU a call.
+Prints one JSON document: milliseconds of CPU a call, and kilobytes.
 """
 
 from __future__ import annotations
@@ -65,17 +65,21 @@ def task_calls(rows: int) -> list[Callable[[], object]]:
 
 
 def main() -> None:
-    found = {f"task, {rows} rows": milliseconds(task_calls(rows)) for rows in (15, 60, 250, 1_000, 5_000)}
+    costs = {f"task, {rows} rows": milliseconds(task_calls(rows)) for rows in (15, 60, 250, 1_000, 5_000)}
     plain = b"".join(message(number) for number in range(9_000))
     codec = pa.Codec("zstd", compression_level=1)
     packed = codec.compress(plain, asbytes=True)
     ways: dict[str, Callable[[], object]] = {
         "pack 1.2 MB, pyarrow": lambda: codec.compress(plain, asbytes=True),
         "pack 1.2 MB, cramjam": lambda: bytes(cramjam.zstd.compress(plain, level=1)),
+        "pack 1.2 MB, cramjam at level -3": lambda: bytes(cramjam.zstd.compress(plain, level=-3)),
         "unpack 1.2 MB, pyarrow": lambda: codec.decompress(packed, len(plain), asbytes=True),
         "unpack 1.2 MB, cramjam": lambda: bytes(cramjam.zstd.decompress(packed)),
     }
-    found |= {name: milliseconds([way] * CALLS) for name, way in ways.items()}
+    costs |= {name: milliseconds([way] * CALLS) for name, way in ways.items()}
+    sizes = {level: len(cramjam.zstd.compress(plain, level=level)) for level in (1, -3)}
+    found = {name: f"{cost:.2f} ms" for name, cost in costs.items()}
+    found |= {f"1.2 MB at level {level}": f"{size / 1000:.0f} kB" for level, size in sizes.items()}
     print(json.dumps(found))
 
 
