@@ -19,7 +19,6 @@ Rows in doubt go the row path, all others pass. So the work is linear in the byt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, cast
 
@@ -33,6 +32,7 @@ from streamcore.batch import Chunk, Int64s
 from streamcore.contracts import Decoded
 from streamcore.errors import BadConfig
 from streamcore.formats.json_documents import elements_of, lines_of, read_document
+from streamcore.formats.json_values import read_values, reads_values
 from streamcore.formats.rows import Places, RowVerdicts, Subs, assemble, with_messages
 from streamcore.schema import TYPE_NAMES, Refusal, StreamSchema
 from streamcore.schema.stream import rows_where
@@ -44,8 +44,7 @@ Bools = npt.NDArray[np.bool_]
 _FEW = 16
 """Below this many documents the row path is cheaper than a call of polars."""
 _SCANNED = 256
-"""Above this many documents a scan costs no more than ``json_decode``."""
-_SECOND = re.compile(rb"}\s*,")
+"""Up to this many documents, if their types allow it, are read by :mod:`streamcore.formats.json_values`."""
 _PIECES = 16
 _LEAVES = pl.Int64 | pl.Float64 | pl.String | pl.Boolean
 _NESTED = pl.List | pl.Struct
@@ -98,7 +97,7 @@ class JsonDecoder:
         shared = len(self._inputs) < sum(len(c.inputs) for c in self._columns)
         self._by_rows = judge.needs_python or shared or not all(_fast(t) for t in schema.columns.values())
         self._judge = judge
-        self._mistaken = _mistaken(self._inputs)
+        self._by_values = not self._by_rows and reads_values(self._inputs)
         self._expected = [(name, _PYTHON[type(t)]) for name, t in self._inputs.items() if t != pl.String]
         texts = [c for c in self._columns if isinstance(c.dtype, pl.String)]
         self._strings = [c.inputs for c in texts]
@@ -162,6 +161,9 @@ class JsonDecoder:
     def _read(self, texts: list[bytes]) -> tuple[pl.DataFrame, Places | None, list[int]]:
         """Rows proved right, their places (None: all), and the places in doubt."""
         count = len(texts)
+        if count <= _SCANNED and self._by_values:
+            proved, doubt = self._prove(*read_values(texts, self._inputs))
+            return _told_apart(proved, doubt)
         if self._by_rows or count < _FEW:
             return self._nothing, np.empty(0, np.intp), list(range(count))
         whole = self._read_block(texts)
@@ -170,11 +172,9 @@ class JsonDecoder:
         doubt = np.ones(count, bool)
         for places, block in blocks:
             if block is not None:
-                frame, doubt[places] = self._prove(block, [texts[i] for i in places.tolist()])
+                frame, doubt[places] = self._prove_scanned(block, [texts[i] for i in places.tolist()])
                 frames.append(frame)
-        doubted = np.flatnonzero(doubt)
-        proved = pl.concat(frames) if frames else self._nothing
-        return proved, np.flatnonzero(~doubt) if len(doubted) else None, doubted.tolist()
+        return _told_apart(pl.concat(frames) if frames else self._nothing, doubt)
 
     def _sift(self, texts: list[bytes]) -> list[tuple[Places, _Block | None]]:
         """Blocks of a batch that polars refuses: what orjson finds readable, whole or else in pieces."""
@@ -206,38 +206,38 @@ class JsonDecoder:
             joined = b"\n".join([t.replace(b"\n", b"\r") for t in texts])
         surrogates = [b"\\ud" in t or b"\\uD" in t for t in texts] if _has_surrogates(joined) else None
         try:
-            few = self._mistaken is not None and _stands_alone(joined, len(texts), self._mistaken)
-            frame = self._read_few(texts) if few else self._read_lines(joined)
+            # One chunk a column: polars leaves one a thread and piece, which every later step would pay for.
+            frame = pl.read_ndjson(joined, schema=self._inputs).rechunk()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
         return _Block(frame, surrogates) if frame.height == len(texts) else None
 
-    def _read_lines(self, joined: bytes) -> pl.DataFrame:
-        # One chunk a column: polars leaves one a thread and piece, which every later step would pay for.
-        return pl.read_ndjson(joined, schema=self._inputs).rechunk()
-
-    def _read_few(self, texts: list[bytes]) -> pl.DataFrame:
-        """As :meth:`_read_lines`, without the fixed cost of a scan, which is that of 500 rows."""
-        column = pl.Series(texts, dtype=pl.Binary).cast(pl.String)
-        decoded = column.str.json_decode(pl.Struct(self._inputs))
-        return pl.DataFrame(decoded.struct.unnest())
-
-    def _prove(self, block: _Block, texts: list[bytes]) -> tuple[pl.DataFrame, Bools]:
-        """The rows of *block* that are beyond doubt, in the schema's columns, and which ones are not."""
+    def _prove_scanned(self, block: _Block, texts: list[bytes]) -> tuple[pl.DataFrame, Bools]:
+        """As :meth:`_prove` for what polars has read, where texts may have been something else."""
         doubt = np.zeros(len(texts), bool) if block.surrogates is None else np.array(block.surrogates)
-        columns: list[pl.Series] = []
-        for column in self._columns:
-            values, lost = _column_of(block.frame, column)
-            columns.append(values)
-            if lost is not None:
-                doubt |= lost.to_numpy()
-        frame = pl.DataFrame(columns)
+        frame = self._columns_of(block.frame, doubt)
         doubt |= self._judge.in_doubt(frame)
         doubt |= rows_where(frame, self._nested_doubts)
         unsure = rows_where(frame, self._string_doubts) & ~doubt
         for place in np.flatnonzero(unsure).tolist():
             doubt[place] = not self._are_strings(texts[place])
-        return (frame.filter(pl.Series(~doubt)) if doubt.any() else frame), doubt
+        return _without(frame, doubt), doubt
+
+    def _prove(self, block: pl.DataFrame, doubt: Bools) -> tuple[pl.DataFrame, Bools]:
+        """The rows of *block* that are beyond doubt, in the schema's columns, and which ones are not."""
+        frame = self._columns_of(block, doubt)
+        doubt |= self._judge.in_doubt(frame)
+        return _without(frame, doubt), doubt
+
+    def _columns_of(self, block: pl.DataFrame, doubt: Bools) -> pl.DataFrame:
+        """The schema's columns of *block*; adds to *doubt* where they may differ from what it says."""
+        columns: list[pl.Series] = []
+        for column in self._columns:
+            values, lost = _column_of(block, column)
+            columns.append(values)
+            if lost is not None:
+                doubt |= lost.to_numpy()
+        return pl.DataFrame(columns)
 
     def _are_strings(self, text: bytes) -> bool:
         """Whether the string columns of a document that polars could read hold strings (or nothing)."""
@@ -283,36 +283,14 @@ def _text_doubt(text: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     return None
 
 
-def _stands_alone(joined: bytes, count: int, mistaken: re.Pattern[bytes]) -> bool:
-    """Whether *count* documents, few, may be read by ``json_decode``, which joins them by commas.
-
-    Two bad ones could then give one row, and another one two. But when each begins with a brace, the
-    first place where one of them holds a second document is a closing brace and a comma. Where there is
-    none, as many rows as documents means one row each. *mistaken*: see :func:`_mistaken`.
-    """
-    return (
-        count <= _SCANNED
-        and joined.startswith(b"{")
-        and joined.count(b"\n{") == count - 1
-        and _SECOND.search(joined) is None
-        and b"\\u" not in joined  # a name may be escaped
-        and mistaken.search(joined) is None
-    )
+def _told_apart(proved: pl.DataFrame, doubt: Bools) -> tuple[pl.DataFrame, Places | None, list[int]]:
+    """*proved* rows, their places (None: all), and the places in *doubt*."""
+    doubted = np.flatnonzero(doubt)
+    return proved, np.flatnonzero(~doubt) if len(doubted) else None, doubted.tolist()
 
 
-def _mistaken(inputs: pl.Schema) -> re.Pattern[bytes] | None:
-    """What ``json_decode``, unlike a scan, takes for numbers: booleans, and fractions for integers.
-
-    Finds too much rather than too little. None for types or names where it might miss some.
-    """
-    if not all(isinstance(t, _LEAVES) and re.fullmatch(r"\w+", n, re.ASCII) for n, t in inputs.items()):
-        return None
-    found = []
-    for dtype, wrong in ((pl.Int64, r"(?:-?\d*(?:\d{19}|[.eE])|[^-\dn\s])"), (pl.Float64, r"[^-\dn\s]")):
-        names = "|".join(name for name, type_ in inputs.items() if isinstance(type_, dtype))
-        if names:
-            found.append(rf'(?:{names})"\s*:\s*{wrong}')
-    return re.compile(rf'"(?:{"|".join(found)})'.encode() if found else b"$never")
+def _without(frame: pl.DataFrame, doubt: Bools) -> pl.DataFrame:
+    return frame.filter(pl.Series(~doubt)) if doubt.any() else frame
 
 
 def _has_surrogates(joined: bytes) -> bool:

@@ -31,13 +31,16 @@ def read_document(text: bytes) -> Document | Refusal:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         return Refusal("json", str(error)[:200])
-    if isinstance(value, dict) and _may_repeat(text, value):
+    if isinstance(value, dict) and may_repeat(text, value):
         return _first_wins(text, value)
     return Document(text, value)
 
 
-def _may_repeat(text: bytes, value: dict[str, Any]) -> bool:
-    """False when no key can be there twice: each pair has a colon, and escapes can't hide one."""
+def may_repeat(text: bytes, value: dict[str, Any]) -> bool:
+    """Whether *text*, which says *value*, may hold a key twice.
+
+    No key can be there twice when each pair has a colon, and escapes can't hide one.
+    """
     colons = text.count(b":")
     if colons == len(value):
         return False

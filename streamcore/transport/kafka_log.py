@@ -24,7 +24,7 @@ from streamcore.errors import Permanent, Transient
 from streamcore.systems.kafka import KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import TopicDescription, describe_topics
 from streamcore.transport.kafka_chunks import chunk_of_records
-from streamcore.transport.record_batches import batches, by_partition
+from streamcore.transport.record_batches import batches
 
 IN_FLIGHT_BYTES = 16 << 20
 """How many compressed bytes may wait for their acknowledgement."""
@@ -80,17 +80,14 @@ class KafkaLog:
                 fix="add partitions to the topic",
             )
         sent: list[asyncio.Future[object]] = []
-        for partition, part in by_partition(records, partitions, next(self._keyless) % partitions):
-            for batch in batches(part):
-                size = batch.size()
-                await self._wait_for_room(size)
-                delivered = asyncio.ensure_future(
-                    await producer.send_batch(batch, topic, partition=partition)
-                )
-                self._in_flight += size
-                self._unsettled.add(delivered)
-                delivered.add_done_callback(lambda done, size=size: self._settled(done, size))
-                sent.append(delivered)
+        for partition, batch in batches(records, partitions, next(self._keyless) % partitions):
+            size = batch.size()
+            await self._wait_for_room(size)
+            delivered = asyncio.ensure_future(await producer.send_batch(batch, topic, partition=partition))
+            self._in_flight += size
+            self._unsettled.add(delivered)
+            delivered.add_done_callback(lambda done, size=size: self._settled(done, size))
+            sent.append(delivered)
         return sent
 
     async def _wait_for_room(self, size: int) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -149,11 +149,12 @@ def _without_nulls(column: pa.BinaryArray) -> pa.BinaryArray:
     return column.fill_null(b"") if column.null_count else column
 
 
-def _body(records: Records, first_time: int) -> memoryview:
-    """The records of one batch, uncompressed."""
+def _bodies(records: Records, starts: Int64s, first_times: Int64s) -> list[memoryview]:
+    """The records of the batches that begin at *starts*, uncompressed: all made in one go."""
+    counts = np.diff(starts, append=len(records))
     tail, tail_size = _tail(records)
-    times = records.timestamps - first_time
-    deltas = np.arange(len(records), dtype=np.int64)
+    times = records.timestamps - np.repeat(first_times, counts)
+    deltas = np.arange(len(records), dtype=np.int64) - np.repeat(starts, counts)
     value_sizes = _sizes(records.values)
     numbers = [times, deltas, _key_sizes(records), value_sizes]
     size = 1 + tail_size + np.maximum(value_sizes, 0) + np.maximum(numbers[2], 0)
@@ -173,8 +174,10 @@ def _body(records: Records, first_time: int) -> memoryview:
             *tail,
         ]
     joined = pc.binary_join_element_wise(*parts, _NOTHING)
-    ends = _offsets(joined)
-    return memoryview(joined.buffers()[2])[ends[0] : ends[-1]]
+    every, ends = memoryview(joined.buffers()[2]), _offsets(joined)
+    return [
+        every[ends[start] : ends[start + count]] for start, count in zip(starts.tolist(), counts, strict=True)
+    ]
 
 
 def _key_sizes(records: Records) -> Int64s:
@@ -184,16 +187,14 @@ def _key_sizes(records: Records) -> Int64s:
 
 
 class PrebuiltBatch(BatchBuilder):  # type: ignore[misc]
-    """A finished batch for ``AIOKafkaProducer.send_batch``; *records* (at least one) are of one partition.
+    """A finished batch for ``AIOKafkaProducer.send_batch``: *count* records, whose uncompressed *body* is.
 
     The producer sets its id and sequence when it takes the batch; only then the header is made.
     """
 
-    def __init__(self, records: Records) -> None:
-        self._count = len(records)
-        self._first_time = int(records.timestamps.min())
-        self._last_time = int(records.timestamps.max())
-        self._compressed: bytes = _CODEC.compress(_body(records, self._first_time), asbytes=True)
+    def __init__(self, body: memoryview, count: int, first_time: int, last_time: int) -> None:
+        self._count, self._first_time, self._last_time = count, first_time, last_time
+        self._compressed: bytes = _CODEC.compress(body, asbytes=True)
         self._producer = (-1, -1, -1)
         self._buffer: bytes | None = None
         self._closed = True
@@ -274,21 +275,88 @@ def partition_of(keys: pa.BinaryArray, partitions: int, keyless: int) -> npt.NDA
 
 def by_partition(records: Records, partitions: int, keyless: int) -> Iterator[tuple[int, Records]]:
     """*records* sorted to their partitions, in order; *keyless* takes those without key or partition."""
-    if not len(records):
-        return
+    ordered, pieces = _in_order(records, partitions, keyless)
+    for partition, start, end in pieces:
+        yield partition, _slice(ordered, start, end)
+
+
+def batches(records: Records, partitions: int, keyless: int) -> Iterator[tuple[int, PrebuiltBatch]]:
+    """*records* as batches of their partitions (as :func:`by_partition`), below the broker's limit.
+
+    A record above the limit goes alone.
+    """
+    ordered, pieces = _in_order(records, partitions, keyless)
+    for group in _groups(ordered, pieces):
+        first, end = group[0].start, group[-1].end
+        starts = np.array([piece.start - first for piece in group], np.int64)
+        packed = _pack(_slice(ordered, first, end), starts)
+        for piece, batch in zip(group, packed, strict=True):
+            yield from ((piece.partition, b) for b in _below_limit(batch, ordered, piece.start, piece.end))
+
+
+class _Piece(NamedTuple):
+    """Records ``[start, end)`` of those in order, all of one partition."""
+
+    partition: int
+    start: int
+    end: int
+
+
+def _in_order(records: Records, partitions: int, keyless: int) -> tuple[Records, list[_Piece]]:
+    """*records* sorted by partition, and where each partition's are."""
     chosen = records.partitions
     if chosen is None and records.keys is not None:
         chosen = partition_of(records.keys, partitions, keyless)
-    if chosen is None:
-        yield keyless, records
-        return
+    if chosen is None or not len(records):
+        return records, [_Piece(keyless, 0, len(records))] if len(records) else []
     # One byte a record sorts by radix, ten times faster.
     order = np.argsort(chosen.astype(np.uint8) if partitions <= 256 else chosen, kind="stable")
-    ends = np.cumsum(np.bincount(chosen, minlength=partitions))
-    ordered = _take(records, order)
-    for partition, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-        if end > start:
-            yield partition, _slice(ordered, int(start), int(end))
+    ends = np.cumsum(np.bincount(chosen, minlength=partitions)).tolist()
+    pieces = map(_Piece, range(partitions), [0, *ends[:-1]], ends)
+    return _take(records, order), [piece for piece in pieces if piece.end > piece.start]
+
+
+def _groups(records: Records, pieces: list[_Piece]) -> list[list[_Piece]]:
+    """*pieces* cut to BATCH_BYTES at most, those together that are no larger in all."""
+    if not pieces or _most_bytes(records) <= BATCH_BYTES:
+        return [pieces] if pieces else []
+    sizes = np.maximum(_sizes(records.values), 0) + np.maximum(_key_sizes(records), 0)
+    ends = np.cumsum(sizes + _tail(records)[1] + _MOST_VARINTS)
+    groups: list[list[_Piece]] = []
+    room = -1
+    for partition, start, end in pieces:
+        while start < end:
+            before = int(ends[start - 1]) if start else 0
+            cut = int(np.searchsorted(ends, before + BATCH_BYTES, side="right"))
+            cut = min(end, max(start + 1, cut))
+            if int(ends[cut - 1]) > room:
+                groups.append([])
+                room = before + BATCH_BYTES
+            groups[-1].append(_Piece(partition, start, cut))
+            start = cut
+    return groups
+
+
+def _pack(records: Records, starts: Int64s) -> list[PrebuiltBatch]:
+    """The batches that begin at *starts*."""
+    first_times = np.minimum.reduceat(records.timestamps, starts)
+    last_times = np.maximum.reduceat(records.timestamps, starts)
+    counts = np.diff(starts, append=len(records))
+    bodies = _bodies(records, starts, first_times)
+    columns = (counts.tolist(), first_times.tolist(), last_times.tolist())
+    return list(map(PrebuiltBatch, bodies, *columns))
+
+
+def _below_limit(batch: PrebuiltBatch, records: Records, start: int, end: int) -> Iterator[PrebuiltBatch]:
+    """*batch* of records ``[start, end)``, or several where it does not compress below the broker's limit."""
+    if batch.size() <= MESSAGE_BYTES or end - start == 1:
+        yield batch
+        return
+    step = max(1, (end - start) * MESSAGE_BYTES * 9 // (batch.size() * 10))
+    for first in range(start, end, step):
+        last = min(first + step, end)
+        (part,) = _pack(_slice(records, first, last), np.zeros(1, np.int64))
+        yield from _below_limit(part, records, first, last)
 
 
 def _take(records: Records, order: Int64s) -> Records:
@@ -304,28 +372,16 @@ def _take(records: Records, order: Int64s) -> Records:
 
 
 def _slice(records: Records, start: int, end: int) -> Records:
+    if start == 0 and end == len(records):
+        return records
     return replace(
         records,
         values=records.values[start:end],
         keys=None if records.keys is None else records.keys[start:end],
         timestamps=records.timestamps[start:end],
+        partitions=None,
         headers=tuple((n, v if isinstance(v, bytes) else v[start:end]) for n, v in records.headers),
     )
-
-
-def batches(records: Records) -> Iterator[PrebuiltBatch]:
-    """*records* of one partition in batches below the broker's limit; a larger record goes alone."""
-    if len(records) and _most_bytes(records) <= BATCH_BYTES:
-        yield from _small_enough(records)
-        return
-    sizes = np.maximum(_sizes(records.values), 0) + np.maximum(_key_sizes(records), 0)
-    ends = np.cumsum(sizes + _tail(records)[1] + _MOST_VARINTS)
-    start = 0
-    while start < len(records):
-        before = int(ends[start - 1]) if start else 0
-        end = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-        yield from _small_enough(_slice(records, start, end))
-        start = end
 
 
 def _most_bytes(records: Records) -> int:
@@ -337,14 +393,3 @@ def _most_bytes(records: Records) -> int:
         size += len(records) * (fixed + 2 * _MOST_VARINT)
         columns += [] if isinstance(value, bytes) else [value]
     return size + sum(int(ends[-1] - ends[0]) for ends in map(_offsets, columns))
-
-
-def _small_enough(records: Records) -> Iterator[PrebuiltBatch]:
-    """*records* as one batch, or as several where they do not compress below the broker's limit."""
-    batch = PrebuiltBatch(records)
-    if batch.size() <= MESSAGE_BYTES or len(records) == 1:
-        yield batch
-        return
-    step = max(1, len(records) * MESSAGE_BYTES * 9 // (batch.size() * 10))
-    for start in range(0, len(records), step):
-        yield from _small_enough(_slice(records, start, min(start + step, len(records))))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamcore.contracts import Records
 from streamcore.transport import record_batches
-from streamcore.transport.record_batches import PrebuiltBatch, batches, by_partition, murmur2, partition_of
+from streamcore.transport.record_batches import batches, by_partition, murmur2, partition_of
 
 CELL = st.one_of(st.none(), st.binary(max_size=200), st.binary(min_size=8100, max_size=8300))
 KEYED = st.tuples(st.one_of(st.none(), st.binary(max_size=9)), st.binary(max_size=9))
@@ -44,7 +44,7 @@ def test_a_batch_reads_back_as_what_went_in(rows, keyed, name, constant):
         binary(keys) if keyed else None,
         headers=((name, constant), ("h", binary(headers)), ("last", b"")),
     )
-    batch = PrebuiltBatch(records)
+    ((_, batch),) = batches(records, 1, 0)
     batch._set_producer_state(7, 3, 11)
     expected = [
         (
@@ -67,7 +67,7 @@ def test_cutting_into_batches_keeps_every_record_in_order(values, limit):
     records = Records(binary(list(values)), np.arange(len(values), dtype=np.int64))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_batches, "BATCH_BYTES", limit)
-        cut = list(batches(records))
+        cut = [batch for _, batch in batches(records, 1, 0)]
     assert [row[3] for batch in cut for row in read(batch._build())] == values
     for batch in cut:
         uncompressed = sum(len(row[3] or b"") for row in read(batch._build()))
@@ -79,7 +79,7 @@ def test_what_does_not_compress_is_cut_until_the_broker_takes_it(values, limit):
     records = Records(binary(list(values)), np.arange(len(values), dtype=np.int64))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_batches, "MESSAGE_BYTES", limit)
-        cut = list(batches(records))
+        cut = [batch for _, batch in batches(records, 1, 0)]
     assert [row[3] for batch in cut for row in read(batch._build())] == values
     for batch in cut:
         assert batch.record_count() == 1 or batch.size() <= limit
@@ -94,7 +94,10 @@ def test_the_bound_of_a_batch_is_none_too_small(rows, name, constant):
         binary(keys),
         headers=((name, constant), ("h", binary([h or b"" for h in headers]))),
     )
-    assert record_batches._most_bytes(records) >= len(record_batches._body(records, min(times)))
+    zero = np.zeros(1, np.int64)
+    assert record_batches._most_bytes(records) >= sum(
+        map(len, record_batches._bodies(records, zero, np.array([min(times)])))
+    )
 
 
 @given(st.lists(st.binary(max_size=40)))
@@ -127,6 +130,34 @@ def test_every_record_goes_to_its_keys_partition_in_order(rows, partitions):
         assert chosen[i] == (keyless if key is None else (reference_murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 5), CELL, st.integers(0, 2**62)), max_size=80),
+    st.integers(100, 9_000),
+    st.integers(200, 9_000),
+)
+def test_batches_of_many_partitions_are_those_of_each(rows, unpacked, packed):
+    partitions, values, times = ([row[i] for row in rows] for i in range(3))
+    records = Records(
+        binary(values),
+        np.array(times, np.int64),
+        partitions=np.array(partitions, np.int32),
+        headers=(("h", binary([str(time).encode() for time in times])),),
+    )
+    found: dict[int, list[object]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_batches, "BATCH_BYTES", unpacked)
+        patch.setattr(record_batches, "MESSAGE_BYTES", packed)
+        for partition, batch in batches(records, 6, 0):
+            assert batch.record_count() == 1 or batch.size() <= packed
+            got = read(batch._build())
+            assert [row[0] for row in got] == list(range(batch.record_count()))
+            found.setdefault(partition, []).extend((time, value) for _, time, _, value, _ in got)
+            assert all(headers == [("h", str(time).encode())] for _, time, _, _, headers in got)
+    for partition in range(6):
+        wanted = [(time, value) for at, value, time in rows if at == partition]
+        assert found.get(partition, []) == wanted
+
+
 def test_known_hashes_of_the_java_client():
     # From org.apache.kafka.common.utils.UtilsTest.testMurmur2.
     known = {
@@ -143,4 +174,4 @@ def test_known_hashes_of_the_java_client():
 def test_no_records_make_no_batches():
     records = Records(binary([]), np.empty(0, np.int64), binary([]))
     assert list(by_partition(records, 4, 0)) == []
-    assert list(batches(records)) == []
+    assert list(batches(records, 4, 0)) == []

@@ -17,7 +17,7 @@ from streamcore.contracts import Records
 from streamcore.transport import kafka_chunks as module
 from streamcore.transport import whole_batches
 from streamcore.transport.kafka_chunks import KafkaChunk, kafka_chunks
-from streamcore.transport.record_batches import PrebuiltBatch
+from streamcore.transport.record_batches import batches
 from streamcore.transport.whole_batches import split_batches
 
 SOURCE = PartitionId("t", 0, "c/u")
@@ -112,7 +112,8 @@ def test_times_of_the_broker_need_no_parsing():
 
 def test_memory_is_counted_packed_and_unpacked():
     values = pa.array([b'{"name":"a name that repeats"}'] * 1_000, pa.binary())
-    data = PrebuiltBatch(Records(values, np.full(1_000, 5)))._build()
+    ((_, batch),) = batches(Records(values, np.full(1_000, 5)), 1, 0)
+    data = batch._build()
     (batch,) = split_batches(data) or []
     chunk = KafkaChunk(SOURCE, 0, 1_000, [batch])
     assert chunk.nbytes >= len(data) + 41 * 1_000

@@ -1,0 +1,72 @@
+"""A few JSON documents to columns by way of orjson: a scan costs as much as 350 of them.
+
+Every value is looked at, so nothing is left to prove: a document is in doubt when orjson refuses it,
+when it is no object, when a key may be repeated, or when a value is not of exactly its column's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import polars as pl
+
+from streamcore.formats.json_documents import may_repeat
+
+_NULL = type(None)
+_EXACT: Mapping[type[pl.DataType], frozenset[type]] = {
+    pl.Int64: frozenset({int, _NULL}),
+    pl.UInt64: frozenset({int, _NULL}),
+    pl.Float64: frozenset({int, float, _NULL}),
+    pl.Boolean: frozenset({bool, _NULL}),
+    pl.String: frozenset({str, _NULL}),
+}
+"""What orjson makes of the values of a type."""
+_RANGES: Mapping[type[pl.DataType], tuple[int, int]] = {
+    pl.Int64: (-(1 << 63), (1 << 63) - 1),
+    pl.UInt64: (0, (1 << 64) - 1),
+}
+
+
+def reads_values(inputs: pl.Schema) -> bool:
+    """Whether all of *inputs* have types that :func:`read_values` knows: those that are not nested."""
+    return all(type(dtype) in _EXACT for dtype in inputs.values())
+
+
+def read_values(texts: Sequence[bytes], inputs: pl.Schema) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
+    """The columns *inputs* of the documents *texts*, one row each, and which rows are in doubt.
+
+    A row in doubt has nulls in place of what is wrong.
+    """
+    documents = [_document(text) for text in texts]
+    doubt = np.fromiter([document is None for document in documents], np.bool_, len(documents))
+    known = [document or {} for document in documents]
+    columns = []
+    for name, dtype in inputs.items():
+        values = [document.get(name) for document in known]
+        exact = _EXACT[type(dtype)]
+        if not exact.issuperset(map(type, values)):
+            _drop(values, doubt, [type(value) not in exact for value in values])
+        try:
+            columns.append(pl.Series(name, values, dtype))
+        except (OverflowError, TypeError):  # an integer beyond the type; which one depends on how far
+            low, high = _RANGES[type(dtype)]
+            _drop(values, doubt, [value is not None and not low <= value <= high for value in values])
+            columns.append(pl.Series(name, values, dtype))
+    return pl.DataFrame(columns), doubt
+
+
+def _document(text: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if type(value) is dict and not may_repeat(text, value) else None
+
+
+def _drop(values: list[Any], doubt: npt.NDArray[np.bool_], wrong: list[bool]) -> None:
+    for place in np.flatnonzero(wrong).tolist():
+        values[place], doubt[place] = None, True
