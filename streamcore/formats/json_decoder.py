@@ -97,6 +97,7 @@ class JsonDecoder:
         shared = len(self._inputs) < sum(len(c.inputs) for c in self._columns)
         self._by_rows = judge.needs_python or shared or not all(_fast(t) for t in schema.columns.values())
         self._judge = judge
+        self._as_read = all(c.inputs == (c.name,) and c.reads == c.dtype for c in self._columns)
         self._by_values = not self._by_rows and reads_values(self._inputs)
         self._expected = [(name, _PYTHON[type(t)]) for name, t in self._inputs.items() if t != pl.String]
         texts = [c for c in self._columns if isinstance(c.dtype, pl.String)]
@@ -231,6 +232,8 @@ class JsonDecoder:
 
     def _columns_of(self, block: pl.DataFrame, doubt: Bools) -> pl.DataFrame:
         """The schema's columns of *block*; adds to *doubt* where they may differ from what it says."""
+        if self._as_read:
+            return block
         columns: list[pl.Series] = []
         for column in self._columns:
             values, lost = _column_of(block, column)

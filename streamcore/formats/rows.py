@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from streamcore.schema import Refusal, StreamSchema
 
 Places = npt.NDArray[np.intp]
 Subs = npt.NDArray[np.uint32]
+
+_CONSTANTS = 1 << 16
+"""Rows of the kept constant columns; more are made anew."""
 
 
 @dataclass(slots=True)
@@ -71,13 +75,29 @@ def assemble(
 
 
 def _hidden(frame: pl.DataFrame, offsets: Int64s, subs: Subs | None) -> pl.DataFrame:
-    zeros = np.zeros(frame.height, np.uint32) if subs is None else subs
-    return frame.hstack(
-        [
-            pl.Series(OFFSET, offsets, pl.Int64),
-            pl.Series(SUB, zeros, pl.UInt32),
-            pl.Series(OP, np.full(frame.height, OP_INSERT, np.uint8), pl.UInt8),
-        ]
+    sub, op = _constants(frame.height)
+    if subs is not None:
+        sub = pl.Series(SUB, subs, pl.UInt32)
+    return frame.hstack([pl.Series(OFFSET, offsets, pl.Int64), sub, op])
+
+
+def _constants(rows: int) -> tuple[pl.Series, pl.Series]:
+    """*rows* zeros as SUB, and as many inserts as OP."""
+    if rows > _CONSTANTS:
+        return _filled(rows)
+    sub, op = _kept()
+    return sub[:rows], op[:rows]  # for few rows a slice costs a tenth of a new series
+
+
+@lru_cache(maxsize=1)
+def _kept() -> tuple[pl.Series, pl.Series]:
+    return _filled(_CONSTANTS)
+
+
+def _filled(rows: int) -> tuple[pl.Series, pl.Series]:
+    return (
+        pl.Series(SUB, np.zeros(rows, np.uint32), pl.UInt32),
+        pl.Series(OP, np.full(rows, OP_INSERT, np.uint8), pl.UInt8),
     )
 
 

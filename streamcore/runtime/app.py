@@ -12,10 +12,9 @@ from faust.tables import TableManager
 from faust.tables.recovery import Recovery, ServiceStopped
 from yarl import URL
 
-from streamcore.batch import Chunk
 from streamcore.errors import Permanent
 from streamcore.runtime.pipeline import Pipeline
-from streamcore.transport.chunks import ChunkSchema
+from streamcore.transport.chunks import ChunkGroup, ChunkSchema
 
 TAKE_OVER_SECONDS = 600.0
 """For a rebalance from the seek to the sinks' positions; longer than sinks try again."""
@@ -105,10 +104,13 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
     app.streamcore_positions = pipeline
     app.streamcore_fetch_bytes = options.fetch_max_bytes
 
-    async def read(chunks: AsyncIterable[Chunk]) -> None:
-        async for chunk in chunks:
-            await pipeline.process(chunk)
+    async def read(groups: AsyncIterable[ChunkGroup]) -> None:
+        async for group in groups:
+            for chunk in group.chunks:
+                await pipeline.process(chunk)
+            group.done()
 
     for topic in topics:
-        app.agent(app.topic(topic, schema=ChunkSchema()), name=f"{pipeline.graph.name}/{topic}")(read)
+        schema = ChunkSchema(grouped=True)
+        app.agent(app.topic(topic, schema=schema), name=f"{pipeline.graph.name}/{topic}")(read)
     return app

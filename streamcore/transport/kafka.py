@@ -26,12 +26,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from yarl import URL
 
-from streamcore.batch import PartitionId
+from streamcore.batch import Chunk, PartitionId
 from streamcore.crashpoints import crash_point
 from streamcore.errors import Permanent, TopicChanged, Transient
 from streamcore.systems.kafka import DEFAULT_PORT, KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import topic_ids
-from streamcore.transport.chunks import ChunkOffsets, Fetched
+from streamcore.transport.chunks import GROUP_BYTES, ChunkOffsets, Fetched
 from streamcore.transport.kafka_chunks import chunk_of_records, fetch_whole, kafka_chunks
 from streamcore.transport.whole_batches import WholeBatch
 
@@ -68,10 +68,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._topic_ids: Mapping[str, str] = {}
         self._looked_for_holes = monotonic()
         self._budget: int = getattr(self.app, "streamcore_fetch_bytes", FETCH_BYTES)
+        self._demand = asyncio.Event()
         await super().on_start()
         fetcher = getattr(self._consumer, "_fetcher", None)
         wanted = os.environ.get("STREAMCORE_PUBLIC_FETCH") != "1" and fetcher is not None
-        self.whole_batches = wanted and fetch_whole(fetcher, self.consumer.is_chunked)
+        self.whole_batches = wanted and fetch_whole(fetcher, self.consumer.is_chunked, self._demand)
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         # Faust's own one leaves out the isolation level, the response's size and "none".
@@ -167,6 +168,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Fetched:
+        self._demand.set()
         try:
             if self.whole_batches:
                 found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
@@ -187,6 +189,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             elif tp in self._next:  # others were fetched before their seek, which will come back to it
                 chunked = self.consumer.is_chunked(tp.topic)
                 ready[tp] = await self._chunks(consumer, tp, records) if chunked else records
+        if _is_little(ready):
+            self._demand.clear()
         if not ready or monotonic() - self._looked_for_holes > _IDLE_CHECK_SECONDS:
             await self._cover_holes(consumer, active_partitions, ready)
         return Fetched(ready, generation)
@@ -260,6 +264,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
         crash_point("commit.after")
         return True
+
+
+def _is_little(ready: Mapping[TP, list[object]]) -> bool:
+    """Whether *ready* is so small a fetch that the next one had better wait until it is asked for."""
+    sizes = [
+        record.nbytes if isinstance(record, Chunk) else GROUP_BYTES for r in ready.values() for record in r
+    ]
+    return 0 < sum(sizes) < GROUP_BYTES
 
 
 class Consumer(ChunkOffsets, driver.Consumer):  # type: ignore[misc]

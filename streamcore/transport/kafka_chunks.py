@@ -8,6 +8,7 @@ batches instead: what comes out of ``fetched_records`` for a chunked topic is a 
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -191,16 +192,21 @@ class _Batches:
 
 
 class _Client:
-    """The fetcher's client, which remembers the bytes of the fetch responses that pass."""
+    """The fetcher's client, which remembers the bytes of the fetch responses that pass.
 
-    def __init__(self, client: object) -> None:
-        self._client = client
+    A fetch is sent when *demand* is set: see :func:`fetch_whole`.
+    """
+
+    def __init__(self, client: object, demand: asyncio.Event) -> None:
+        self._client, self._demand = client, demand
         self.fetched: dict[TopicPartition, bytes] = {}
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._client, name)
 
     async def send(self, node_id: int, request: object, **options: object) -> object:
+        if isinstance(request, FetchRequest):
+            await self._demand.wait()
         response = await self._client.send(node_id, request, **options)  # type: ignore[attr-defined]
         if isinstance(request, FetchRequest):
             for topic, partitions in response.topics:
@@ -212,14 +218,16 @@ class _Client:
 FETCHER_NAMES = ("_client", "_proc_fetch_request", "_records")
 
 
-def fetch_whole(fetcher: object, is_chunked: Callable[[str], bool]) -> bool:
+def fetch_whole(fetcher: object, is_chunked: Callable[[str], bool], demand: asyncio.Event) -> bool:
     """Make aiokafka's *fetcher* hand out :class:`WholeBatch` for chunked topics.
 
+    It fetches ahead only while *demand* is set. Otherwise what it fetches ahead would be the few records
+    of the next moment, growing old in its buffer while the rest waits for the fetch after that.
     False, and nothing is changed, when this aiokafka does not have the private names.
     """
     if not all(hasattr(fetcher, name) for name in FETCHER_NAMES):
         return False
-    process, client = fetcher._proc_fetch_request, _Client(fetcher._client)  # type: ignore[attr-defined]
+    process, client = fetcher._proc_fetch_request, _Client(fetcher._client, demand)  # type: ignore[attr-defined]
 
     async def process_in_batches(assignment: object, node_id: int, request: FetchRequest) -> bool:
         found: bool = await process(assignment, node_id, request)

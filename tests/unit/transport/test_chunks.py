@@ -262,3 +262,75 @@ async def test_pausing_and_resuming_outside_of_a_rebalance_works_at_once_and_los
     consumer.during_fetch = lambda: None
     consumer.resume_partitions({T0})
     assert [m.value.first for m in await messages(consumer)] == [10]
+
+
+# ------------------------------------------------------------ groups
+
+T1 = TP("t", 1)
+
+
+@pytest.fixture
+async def grouped(consumer):
+    """Two partitions of a topic whose chunks come in groups."""
+    (channel,) = (c for c in consumer.app.topics if "t" in c.topics)
+    channel.schema.grouped = True
+    consumer.app.streamcore_positions = Sinks()
+    consumer.owned, consumer.bounds = {T0, T1}, {T0: (0, 100), T1: (0, 100)}
+    await seek(consumer)
+    return consumer
+
+
+async def spans(consumer):
+    """Per message the (partition, first, end) of its chunks; done with each at once."""
+    found = []
+    async for tp, message in consumer.getmany(timeout=0.01):
+        chunks = message.value.chunks
+        assert (tp.partition, message.offset) == (chunks[0].source.partition, chunks[0].end - 1)
+        found.append([(c.source.partition, c.first, c.end) for c in chunks])
+        message.value.done()
+    return found
+
+
+async def test_small_chunks_of_one_fetch_come_together(grouped):
+    grouped.fetches = [Fetched({T0: [chunk(0, 3), chunk(3, 4)], T1: [chunk(0, 9, 1)]}, 3)]
+    ((*group,),) = await spans(grouped)
+    assert sorted(group) == [(0, 0, 3), (0, 3, 4), (1, 0, 9)]
+    assert group.index((0, 0, 3)) < group.index((0, 3, 4)), "each partition in order"
+
+
+async def test_groups_end_before_they_get_too_large(grouped, monkeypatch):
+    monkeypatch.setattr("streamcore.transport.chunks.GROUP_BYTES", chunk(0, 10).nbytes)
+    grouped.fetches = [Fetched({T0: [chunk(0, 10), chunk(10, 20), chunk(20, 22), chunk(22, 24)]}, 3)]
+    assert await spans(grouped) == [[(0, 0, 10)], [(0, 10, 20)], [(0, 20, 22), (0, 22, 24)]]
+
+
+async def test_the_next_fetch_waits_for_the_work_on_a_small_one(grouped, monkeypatch):
+    monkeypatch.setattr("streamcore.transport.chunks.HAND_OVER_SECONDS", 3600)
+    grouped.fetches = [Fetched({T0: [chunk(0, 3)]}, 3)]
+    handed_out = []
+
+    async def read():
+        async for _, message in grouped.getmany(timeout=0.01):
+            handed_out.append(message.value)
+
+    reading = asyncio.ensure_future(read())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert handed_out
+    assert not reading.done()
+    handed_out[0].done()
+    await reading
+
+
+async def test_it_waits_for_a_limited_time(grouped, monkeypatch):
+    """Other topics of the app share the fetches."""
+    monkeypatch.setattr("streamcore.transport.chunks.HAND_OVER_SECONDS", 0.001)
+    grouped.fetches = [Fetched({T0: [chunk(0, 3)]}, 3)]
+    assert len(await messages(grouped)) == 1
+
+
+async def test_it_does_not_wait_for_the_work_on_a_large_one(grouped, monkeypatch):
+    monkeypatch.setattr("streamcore.transport.chunks.HAND_OVER_SECONDS", 3600)
+    monkeypatch.setattr("streamcore.transport.chunks.GROUP_BYTES", 1)
+    grouped.fetches = [Fetched({T0: [chunk(0, 3)]}, 3)]
+    assert len(await messages(grouped)) == 1

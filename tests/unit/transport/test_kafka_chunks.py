@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -170,3 +172,24 @@ def test_a_cut_batch_is_one_dead_letter():
     struct.pack_into(">i", data, 8, len(data) - 12)
     chunk = KafkaChunk(SOURCE, 0, 3, split_batches(bytes(data)) or [])
     assert (len(chunk), chunk.rejects.frame["code"].to_list()) == (0, ["corrupt"])
+
+
+async def test_nothing_is_fetched_ahead_without_demand():
+    """What is no fetch passes at once."""
+    sent: list[object] = []
+
+    class Client:
+        async def send(self, node_id, request):
+            sent.append(request)
+            return SimpleNamespace(topics=[])
+
+    fetcher = SimpleNamespace(_client=Client(), _proc_fetch_request=None, _records={})
+    demand = asyncio.Event()
+    assert module.fetch_whole(fetcher, lambda topic: True, demand)
+    request = object.__new__(module.FetchRequest)
+    ahead = asyncio.ensure_future(fetcher._client.send(0, request))
+    await fetcher._client.send(0, "metadata")
+    assert sent == ["metadata"]
+    demand.set()
+    await ahead
+    assert sent == ["metadata", request]

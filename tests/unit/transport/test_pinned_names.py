@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ast
 import importlib
 import inspect
@@ -63,5 +64,5 @@ def test_an_aiokafka_without_the_names_is_left_as_it_is():
         _records = {}
 
     fetcher = Other()
-    assert not fetch_whole(fetcher, lambda topic: True)
+    assert not fetch_whole(fetcher, lambda topic: True, asyncio.Event())
     assert not hasattr(fetcher, "_client")
