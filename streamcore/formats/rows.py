@@ -18,7 +18,7 @@ from streamcore.schema import Refusal, StreamSchema
 Places = npt.NDArray[np.intp]
 Subs = npt.NDArray[np.uint32]
 
-_CONSTANTS = 1 << 16
+_CONSTANTS = 1 << 18
 """Rows of the kept constant columns; more are made anew."""
 
 

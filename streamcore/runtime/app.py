@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import faust
+from faust.app import App
 from faust.tables import TableManager
 from faust.tables.recovery import Recovery, ServiceStopped
 from yarl import URL
@@ -76,13 +76,13 @@ class _Tables(TableManager):  # type: ignore[misc]
         await self.recovery.start()
 
 
-def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) -> faust.App:
+def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) -> App:
     """The app that feeds *pipeline* from *topics*; not started.
 
     More agents and tables may be added to it before it starts, on other topics.
     """
     options.datadir.mkdir(parents=True, exist_ok=True)
-    app = faust.App(
+    app = App(
         options.group,
         broker=options.broker,
         broker_credentials=options.credentials,
@@ -111,6 +111,13 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
             group.done()
 
     for topic in topics:
-        schema = ChunkSchema(grouped=True)
-        app.agent(app.topic(topic, schema=schema), name=f"{pipeline.graph.name}/{topic}")(read)
+        channel = app.topic(topic, schema=ChunkSchema(grouped=True))
+        _add_agent(app, f"{pipeline.graph.name}/{topic}", channel, read)
     return app
+
+
+def _add_agent(app: App, name: str, channel: object, function: Callable[..., Awaitable[None]]) -> None:
+    """What ``app.agent`` does, but for its look through all loaded modules, which takes 0.07 s."""
+    agent = app.conf.Agent(function, name=name, app=app, channel=channel, on_error=app._on_agent_error)
+    app.agents[agent.name] = agent
+    app.topics.beacon.add(agent)

@@ -15,7 +15,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 
-import faust
+from faust.app import App
 
 from streamcore.contracts import Log
 from streamcore.errors import Permanent
@@ -35,7 +35,7 @@ STOP_TIMEOUT = 20.0
 class Job:
     """A running topology: the Faust app and the pipeline that it feeds."""
 
-    def __init__(self, app: faust.App, pipeline: Pipeline) -> None:
+    def __init__(self, app: App, pipeline: Pipeline) -> None:
         self.app, self.pipeline = app, pipeline
 
     def check(self) -> None:
@@ -89,7 +89,7 @@ async def running(
     everything, without draining.
     """
     pipeline = Pipeline(graph, streams, log, metrics, options)
-    app: faust.App | None = None
+    app: App | None = None
     try:
         await pipeline.start(dead_letter_partitions)
         app = build_app(pipeline, [*streams, options.redrive_topic], app_options)
@@ -108,7 +108,7 @@ async def running(
             pipeline.failed.exception()  # retrieved
 
 
-async def _started(app: faust.App, pipeline: Pipeline) -> None:
+async def _started(app: App, pipeline: Pipeline) -> None:
     starting = asyncio.ensure_future(app.start())
     await asyncio.wait([starting, pipeline.failed], return_when=asyncio.FIRST_COMPLETED)
     if pipeline.failed.done() and not starting.done():
@@ -118,7 +118,7 @@ async def _started(app: faust.App, pipeline: Pipeline) -> None:
     await starting
 
 
-async def _stopped(app: faust.App) -> None:
+async def _stopped(app: App) -> None:
     try:
         await asyncio.wait_for(app.stop(), STOP_TIMEOUT)
     except asyncio.TimeoutError:

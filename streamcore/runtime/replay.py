@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.limiting import LimitedSplit
 from streamcore.runtime.options import pipeline_options_of
 from streamcore.runtime.pacing import Pacer
+from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.planning import StreamPlan, check_streams, plan
 from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
@@ -198,7 +199,7 @@ async def _run(
                 job.check()
                 watchdog.look()
                 on_progress(progress())
-                await asyncio.sleep(LOOK)
+                await _look_again(job.pipeline, ended)
         finally:
             if pacer:
                 pacer.halt()  # or stopping would wait for the next row's time
@@ -216,6 +217,16 @@ async def _run(
         dead_letter_log=pipeline_options.dead_letter_topic,
         group=group,
     )
+
+
+async def _look_again(pipeline: Pipeline, ended: Callable[[], bool]) -> None:
+    """Return after LOOK seconds, or as soon as it has *ended*."""
+    deadline = time.monotonic() + LOOK
+    while not ended() and (left := deadline - time.monotonic()) > 0:
+        try:
+            await asyncio.wait_for(pipeline.ledger.moved(), left)
+        except asyncio.TimeoutError:
+            return
 
 
 def _fed(job: Job, feeds: Mapping[str, Sequence[SplitFeed]]) -> bool:
