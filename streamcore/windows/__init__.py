@@ -1,0 +1,1 @@
+"""State over rows of a key: what is kept of them, and when it is told."""

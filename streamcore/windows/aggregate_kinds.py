@@ -1,0 +1,247 @@
+"""The aggregates: what each keeps of its rows, how that is merged, and the value made of it.
+
+An aggregate is three pure functions of polars expressions. ``partial`` runs over the rows of a group,
+``merge`` over the kept columns of several pieces of the group in the stream's order, ``final`` over one
+row of kept columns. The cut law binds them: however the rows are cut, and in whatever tree the pieces
+are merged, the final value is the same (of floats: up to rounding). A piece may hold no row that counts.
+
+Built-ins follow DuckDB: nulls are skipped, except by first, last and list; without a row that counts
+the value is null, of count 0; NaN is the largest number; ``-0.0`` equals ``0.0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import polars as pl
+
+Exprs: TypeAlias = tuple[pl.Expr, ...]
+
+
+class Aggregate(Protocol):
+    """An aggregate over one argument. Frozen, with equality; its types are those of its expressions."""
+
+    @property
+    def skips_nulls(self) -> bool:
+        """Whether a null counts as no row. FILTER then only makes the other rows null, which is cheaper."""
+        ...
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        """The kept columns of a group with the argument *values* (rows in stream order), for ``agg``."""
+        ...
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        """The kept columns of a group of pieces, for ``agg``: as many, of the same types."""
+        ...
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        """The value, element by element."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """count(*): Int64."""
+
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return (pl.len().cast(pl.Int64),)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return (kept[0].sum(),)
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return kept[0]
+
+
+@dataclass(frozen=True)
+class Count(Rows):
+    """count(x): the rows that are not null, Int64."""
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return (values.count().cast(pl.Int64),)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Aggregates whose kept column is their value so far: min, max, any_value, bool_and, bool_or, sum."""
+
+    fold: Callable[[pl.Expr], pl.Expr]
+    dtype: pl.DataType
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return (self.fold(values.cast(self.dtype)),)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return (self.fold(kept[0]),)
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return kept[0]
+
+
+@dataclass(frozen=True)
+class WideSum:
+    """sum of a type that a sum can overflow, Int128 and Decimal: null beyond 38 digits, never wrapped.
+
+    polars adds both as 128-bit integers that wrap at 1.7e38, so the sum is also kept as a float: it
+    tells the sums that may have wrapped (a sum on the way may: wrapping back makes it right again).
+    """
+
+    dtype: pl.DataType
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return sum_or_null(values.cast(self.dtype)), sum_or_null(values.cast(pl.Float64))
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return sum_or_null(kept[0]), sum_or_null(kept[1])
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        total, rough = kept
+        scale = self.dtype.scale if isinstance(self.dtype, pl.Decimal) else 0
+        return pl.when(rough.abs() < 10.0 ** (38 - scale)).then(total)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """avg, Float64: sum and count. ``dtype`` is what is added up in, Int128 (exact) or Float64."""
+
+    dtype: pl.DataType
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return values.cast(self.dtype).sum(), values.count().cast(pl.Int64)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return kept[0].sum(), kept[1].sum()
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        total, count = kept
+        return pl.when(count > 0).then(total.cast(pl.Float64) / count)
+
+
+@dataclass(frozen=True)
+class Variance:
+    """var_pop (``ddof`` 0), var_samp (1) and, with ``root``, the standard deviations, Float64.
+
+    Kept are n, the mean and M2 (the sum of squared distances from the mean), merged by the pairwise
+    formula of Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances" (1979), here for any number of pieces at once: M2 = Σ M2_i + Σ n_i (mean_i - mean)².
+    """
+
+    ddof: int
+    root: bool
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        values = values.cast(pl.Float64)
+        count = values.count().cast(pl.Int64)
+        return count, values.mean(), (values.var(ddof=0) * count).fill_null(0.0)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        count, mean, squares = kept
+        # Distances from one of the means: exact for a lone piece, and small numbers to add up.
+        base = mean.max()
+        center = base + (count * (mean - base)).sum() / count.sum()
+        together = squares.sum() + (count * (mean - center).pow(2)).sum()
+        return count.sum(), pl.when(count.sum() > 0).then(center), together
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        count, _, squares = kept
+        variance = pl.when(count > self.ddof).then(squares / (count - self.ddof))
+        return variance.sqrt() if self.root else variance
+
+
+@dataclass(frozen=True)
+class End:
+    """first and last of the stream's order; a null counts, as in DuckDB. any_value is the first not null.
+
+    Kept are the value and whether there was a row, for a null value is not the same as no row.
+    """
+
+    last: bool
+    skips_nulls = False
+
+    def _end(self, values: pl.Expr) -> pl.Expr:
+        return values.last() if self.last else values.first()
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return self._end(values), values.len() > 0
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        value, seen = kept
+        return self._end(value.filter(seen)), seen.any()
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return kept[0]
+
+
+@dataclass(frozen=True)
+class Collect:
+    """list, array_agg: all values, nulls too, in stream order; null without a row. Grows with the group."""
+
+    skips_nulls = False
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return (values.implode(),)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return (_flat(kept[0]).implode(),)
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return _null_if_empty(kept[0])
+
+
+@dataclass(frozen=True)
+class CountDistinct:
+    """count(distinct x), exact, Int64. Keeps each distinct value, in the order of its first row."""
+
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return (values.drop_nulls().unique(maintain_order=True).implode(),)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return (_flat(kept[0]).unique(maintain_order=True).implode(),)
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return kept[0].list.len().cast(pl.Int64)
+
+
+@dataclass(frozen=True)
+class Top:
+    """max(x, n) and min(x, n): the n largest or smallest values, best first; null without a value."""
+
+    count: int
+    largest: bool
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        # Measured on 20,000 groups: sort and head take 0.6 of the time of top_k, and the order is made.
+        return (values.drop_nulls().sort(descending=self.largest).head(self.count).implode(),)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return self.partial(_flat(kept[0]))
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return _null_if_empty(kept[0])
+
+
+def sum_or_null(values: pl.Expr) -> pl.Expr:
+    return pl.when(values.count() > 0).then(values.sum())  # polars' own sum of nothing is 0
+
+
+def first_value(values: pl.Expr) -> pl.Expr:
+    return values.drop_nulls().first()
+
+
+def _flat(lists: pl.Expr) -> pl.Expr:
+    return lists.explode(empty_as_null=False, keep_nulls=False)
+
+
+def _null_if_empty(lists: pl.Expr) -> pl.Expr:
+    return pl.when(lists.list.len() > 0).then(lists)

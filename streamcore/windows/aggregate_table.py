@@ -1,0 +1,150 @@
+"""The table of aggregates by their names in SQL text, and which types each takes.
+
+One's own aggregate is a class with these three functions and an entry in the mapping that
+:meth:`~streamcore.windows.aggregates.Aggregation.of` takes::
+
+    @dataclass(frozen=True)
+    class Product:
+        skips_nulls = True
+
+        def partial(self, values):
+            return (values.cast(pl.Float64).product(),)
+
+        def merge(self, product):
+            return (product.product(),)
+
+        def final(self, product):
+            return product
+
+    own = {**AGGREGATES, "product": lambda dtype, constants: Product()}
+    Aggregation.of({"p": "product(x)"}, columns, own)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import polars as pl
+
+from streamcore.errors import BadConfig
+from streamcore.windows.aggregate_kinds import (
+    Aggregate,
+    Collect,
+    Count,
+    CountDistinct,
+    End,
+    Fold,
+    Mean,
+    Rows,
+    Top,
+    Variance,
+    WideSum,
+    first_value,
+    sum_or_null,
+)
+
+Maker: TypeAlias = Callable[[pl.DataType, "tuple[int | float, ...]"], Aggregate]
+"""Makes the aggregate for an argument of a type and the constants written after it; BadConfig if it can't."""
+
+
+def _plain(name: str, make: Callable[[pl.DataType], Aggregate]) -> Maker:
+    """A maker for an aggregate that takes no constants."""
+
+    def maker(dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
+        if constants:
+            raise BadConfig(f"{name} takes one argument", got=1 + len(constants))
+        return make(dtype)
+
+    return maker
+
+
+def _numeric(name: str, make: Callable[[pl.DataType], Aggregate], *, boolean: bool = False) -> Maker:
+    """A maker for an aggregate of numbers, with *boolean* also of true (1) and false (0)."""
+
+    def check(dtype: pl.DataType) -> Aggregate:
+        numeric = dtype.is_numeric() and dtype != pl.UInt128
+        if not numeric and not (boolean and dtype == pl.Boolean):
+            raise BadConfig(f"{name} takes numbers", got=str(dtype), fix="cast the argument")
+        return make(dtype)
+
+    return _plain(name, check)
+
+
+def _boolean(name: str, fold: Callable[[pl.Expr], pl.Expr]) -> Maker:
+    def check(dtype: pl.DataType) -> Aggregate:
+        if dtype != pl.Boolean:
+            raise BadConfig(f"{name} takes conditions", got=str(dtype), allowed=["Boolean"])
+        return Fold(fold, dtype)
+
+    return _plain(name, check)
+
+
+def _summing(dtype: pl.DataType) -> Aggregate:
+    if isinstance(dtype, pl.Decimal):
+        return WideSum(pl.Decimal(38, dtype.scale))
+    if dtype == pl.Int128:
+        return WideSum(dtype)
+    return Fold(sum_or_null, pl.Float64() if dtype.is_float() else pl.Int128())
+
+
+def _averaging(dtype: pl.DataType) -> Aggregate:
+    return Mean(pl.Int128() if dtype.is_integer() and dtype != pl.Int128 else pl.Float64())
+
+
+def _extreme(name: str, largest: bool) -> Maker:
+    """min or max of a type with an order; with a constant n the list of the n best."""
+
+    def maker(dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
+        if dtype.is_nested() or isinstance(dtype, (pl.Object, pl.Null, pl.Categorical)):
+            raise BadConfig(f"{name} takes values with an order", got=str(dtype), fix="cast the argument")
+        if not constants:
+            if not largest:
+                return Fold(pl.Expr.min, dtype)
+            # NaN is the largest number; polars' plain max passes over it.
+            return Fold(pl.Expr.nan_max if dtype.is_float() else pl.Expr.max, dtype)
+        (count, *more) = constants
+        if more or not isinstance(count, int) or count < 1:
+            raise BadConfig(f"{name}(x, n) takes one whole number n from 1 on", got=constants[-1])
+        return Top(count, largest)
+
+    return maker
+
+
+def _variance(name: str, ddof: int, root: bool) -> Maker:
+    return _numeric(name, lambda dtype: Variance(ddof, root))
+
+
+COUNT_ROWS = "count(*)"
+AGGREGATES: Mapping[str, Maker] = {
+    COUNT_ROWS: _plain("count", lambda dtype: Rows()),
+    "count": _plain("count", lambda dtype: Count()),
+    "count(distinct)": _plain("count(distinct)", lambda dtype: CountDistinct()),
+    "sum": _numeric("sum", _summing, boolean=True),
+    "avg": _numeric("avg", _averaging),
+    "min": _extreme("min", largest=False),
+    "max": _extreme("max", largest=True),
+    "stddev": _variance("stddev", ddof=1, root=True),
+    "stddev_samp": _variance("stddev_samp", ddof=1, root=True),
+    "stddev_pop": _variance("stddev_pop", ddof=0, root=True),
+    "variance": _variance("variance", ddof=1, root=False),
+    "var_samp": _variance("var_samp", ddof=1, root=False),
+    "var_pop": _variance("var_pop", ddof=0, root=False),
+    "first": _plain("first", lambda dtype: End(last=False)),
+    "last": _plain("last", lambda dtype: End(last=True)),
+    "any_value": _plain("any_value", lambda dtype: Fold(first_value, dtype)),
+    "bool_and": _boolean("bool_and", pl.Expr.min),
+    "bool_or": _boolean("bool_or", pl.Expr.max),
+    "list": _plain("list", lambda dtype: Collect()),
+    "array_agg": _plain("array_agg", lambda dtype: Collect()),
+}
+"""The built-in aggregates by their names in SQL text; to add one is to add an entry."""
+ADVICE: Mapping[str, str] = {
+    "approx_count_distinct": "write count(distinct x), which is exact",
+    "approx_distinct": "write count(distinct x), which is exact",
+    "every": "write bool_and(x)",
+    "first_value": "write first(x)",
+    "last_value": "write last(x)",
+    "mean": "write avg(x)",
+}
+"""What to write instead of aggregates that other systems have."""
