@@ -25,10 +25,11 @@ import duckdb
 
 from topologies.nexmark.events import KINDS
 
-_TYPES = """{event: 'VARCHAR', id: 'BIGINT', name: 'VARCHAR', email_address: 'VARCHAR', credit_card: 'VARCHAR',
-    city: 'VARCHAR', state: 'VARCHAR', item_name: 'VARCHAR', description: 'VARCHAR', initial_bid: 'BIGINT',
-    reserve: 'BIGINT', expires: 'BIGINT', seller: 'BIGINT', category: 'BIGINT', auction: 'BIGINT',
-    bidder: 'BIGINT', price: 'BIGINT', channel: 'VARCHAR', url: 'VARCHAR', date_time: 'BIGINT', extra: 'VARCHAR'}"""
+_TYPES = """{event: 'VARCHAR', id: 'BIGINT', name: 'VARCHAR', email_address: 'VARCHAR',
+    credit_card: 'VARCHAR', city: 'VARCHAR', state: 'VARCHAR', item_name: 'VARCHAR', description: 'VARCHAR',
+    initial_bid: 'BIGINT', reserve: 'BIGINT', expires: 'BIGINT', seller: 'BIGINT', category: 'BIGINT',
+    auction: 'BIGINT', bidder: 'BIGINT', price: 'BIGINT', channel: 'VARCHAR', url: 'VARCHAR',
+    date_time: 'BIGINT', extra: 'VARCHAR'}"""
 _DAY = "strftime(epoch_ms(date_time), '%Y-%m-%d')"
 _MINUTE = "strftime(epoch_ms(date_time), '%H:%M')"
 _HOUR = "hour(epoch_ms(date_time))"
@@ -57,7 +58,8 @@ QUERIES = {
             group by auction.id, category)
         select category, (sum(price) // count(*))::bigint from final group by category""",
     "q5": """with hops as (
-            select auction, unnest(range(date_time // 2000 - 4, date_time // 2000 + 1)) * 2000 as start from bid),
+            select auction, unnest(range(date_time // 2000 - 4, date_time // 2000 + 1)) * 2000 as start
+            from bid),
         counts as (select auction, count(*) as bids, start from hops group by all)
         select auction, bids, start from counts qualify bids = max(bids) over (partition by start)""",
     "q7": f"""with highest as (select max(price) as price, {_TEN_SECONDS} as start from bid group by start)
@@ -67,7 +69,8 @@ QUERIES = {
         sellers as (select distinct seller as id, {_TEN_SECONDS} as start from auction)
         select id, name, start from people join sellers using (id, start)""",
     "q9": """select auction.id, seller, category, bid.auction, bidder, price, bid.date_time
-        from auction join bid on auction.id = bid.auction and bid.date_time between auction.date_time and expires
+        from auction join bid on auction.id = bid.auction
+            and bid.date_time between auction.date_time and expires
         qualify row_number() over (
             partition by auction.id order by price desc, bid.date_time, bidder) = 1""",
     "q10": f"select auction, bidder, price, date_time, {_DAY}, {_MINUTE} from bid",
@@ -77,7 +80,8 @@ QUERIES = {
         sessions as (
             select *, count(*) filter (where opens) over (
                 partition by bidder order by date_time) as session from gaps)
-        select bidder, count(*), min(date_time), max(date_time) + 10000 from sessions group by bidder, session""",
+        select bidder, count(*), min(date_time), max(date_time) + 10000
+        from sessions group by bidder, session""",
     "q14": f"""select auction, bidder, round(0.908 * price, 3),
             case when {_HOUR} between 8 and 18 then 'dayTime'
                  when {_HOUR} <= 6 or {_HOUR} >= 20 then 'nightTime' else 'otherTime' end,
@@ -91,8 +95,8 @@ QUERIES = {
         from bid group by auction, day""",
     "q18": """select auction, bidder, date_time from bid
         qualify row_number() over (partition by bidder, auction order by date_time desc) = 1""",
-    "q19": """select auction, price, row_number() over (partition by auction order by price desc) as place from bid
-        qualify place <= 10""",
+    "q19": """select auction, price, row_number() over (partition by auction order by price desc) as place
+        from bid qualify place <= 10""",
     "q20": """select auction, bidder, price, bid.date_time, item_name, seller, category
         from bid join auction on bid.auction = auction.id where category = 10""",
     "q21": f"""select auction, bidder, price, channel, case lower(channel)

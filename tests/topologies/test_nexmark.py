@@ -1,8 +1,6 @@
-"""Nexmark: our oracle gives the published answers, and each topology gives the oracle's, however it is cut."""
+"""Nexmark: our oracle gives the published answers, and so does each topology, however it is cut."""
 
 import asyncio
-import importlib
-import json
 
 import duckdb
 import pytest
@@ -13,24 +11,9 @@ from batch_adapters.catalogue import open_source
 from streamcore.runtime.replay import ReplayOptions, replay
 from streamcore.settings import Settings
 from streamcore.testing import TopologyDriver
-from tests.topologies.conftest import ROOT
-from tests.topologies.nexmark_oracle import Answer, answer, answers, checksum
+from tests.topologies.nexmark_oracle import answer, answers, checksum
+from tests.topologies.nexmark_queries import EDGE_LINES, FILES, STATELESS, published, topology_of
 from topologies.nexmark.events import KINDS, NexmarkEvent
-
-DATA = ROOT / "data" / "nexmark"
-FILES = {"edge": DATA / "events-edge.jsonl", "100k": DATA / "events-100k.jsonl.zst"}
-STATELESS = ("q0", "q1", "q2", "q10", "q14", "q21", "q22")
-EDGE_LINES = FILES["edge"].read_bytes().splitlines()
-
-
-def expected(file):
-    """The published answers to the events of *file*, by query."""
-    figures = json.loads((DATA / f"expected-{file}.json").read_text())
-    return {query: Answer(figure["rows"], figure["sum"]) for query, figure in figures.items()}
-
-
-def topology_of(query):
-    return importlib.import_module(f"topologies.nexmark.{query}").topology
 
 
 def rows_of(folder, columns):
@@ -43,7 +26,7 @@ def rows_of(folder, columns):
 
 @pytest.mark.parametrize("file", FILES)
 def test_the_oracle_gives_the_published_answers(file):
-    assert answers(FILES[file]) == expected(file)
+    assert answers(FILES[file]) == published(file)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -57,7 +40,7 @@ def test_a_replay_gives_the_published_answer(query, file, tmp_path, monkeypatch)
     ((sink, folder),) = summary.outputs.items()
     assert folder == f"out/nexmark/{query}"
     columns = topology.freeze().nodes[sink].columns.names()
-    assert answer(rows_of(folder, columns)) == expected(file)[query]
+    assert answer(rows_of(folder, columns)) == published(file)[query]
     assert not summary.progress.rejected
 
 
@@ -93,7 +76,7 @@ def test_another_cut_changes_nothing(query, cuts):
     driver = TopologyDriver(topology_of(query))
     driver.push("events", events)
     (sink,) = driver.graph.sinks
-    assert answer(driver.frame(sink).rows()) == expected("edge")[query]
+    assert answer(driver.frame(sink).rows()) == published("edge")[query]
     assert not driver.dead_letters
 
 

@@ -13,8 +13,8 @@ import streamcore as sc
 KINDS = {
     "person": ("id", "name", "email_address", "credit_card", "city", "state", "date_time", "extra"),
     "auction": (
-        "id", "item_name", "description", "initial_bid", "reserve", "date_time", "expires", "seller", "category",
-        "extra",
+        "id", "item_name", "description", "initial_bid", "reserve", "date_time", "expires", "seller",
+        "category", "extra",
     ),
     "bid": ("auction", "bidder", "price", "channel", "url", "date_time", "extra"),
 }  # fmt: skip
