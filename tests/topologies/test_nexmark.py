@@ -1,6 +1,7 @@
 """Nexmark: our oracle gives the published answers, and so does each topology, however it is cut."""
 
 import asyncio
+import json
 
 import duckdb
 import pytest
@@ -78,6 +79,33 @@ def test_another_cut_changes_nothing(query, cuts):
     (sink,) = driver.graph.sinks
     assert answer(driver.frame(sink).rows()) == published("edge")[query]
     assert not driver.dead_letters
+
+
+ODD_BIDS = st.fixed_dictionaries(
+    {
+        "event": st.sampled_from(["bid", "bid", "bid", "auction"]),
+        "auction": st.integers(0, 500),
+        "bidder": st.integers(0, 5),
+        # the bounds of q14 lie after 1,101,321 and 55,066,079
+        "price": st.integers(0, 10**12) | st.integers(1101320, 1101323) | st.integers(55066078, 55066081),
+        "channel": st.sampled_from(["Apple", "GOOGLE", "facebook", "baidu", "channel-1", "apple ", ""]),
+        "url": st.lists(st.sampled_from(["&", "channel_id=", "/", "?", "5", "é"])).map("".join),
+        "date_time": st.integers(0, 253_402_300_799_999),
+        "extra": st.text("abcCé "),
+    }
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(events=st.lists(ODD_BIDS, min_size=1, max_size=25))
+def test_odd_bids_are_answered_as_the_oracle_answers_them(events, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "odd.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    expected = answers(path, STATELESS)
+    for query in STATELESS:
+        driver = TopologyDriver(topology_of(query))
+        driver.push("events", events)
+        assert (query, answer(driver.frame(*driver.graph.sinks).rows())) == (query, expected[query])
 
 
 def test_the_checksum_knows_how_often_a_row_is_there_but_not_their_order():
