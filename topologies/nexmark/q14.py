@@ -11,7 +11,7 @@ topology = sc.Topology("nexmark-q14")
     events(topology)
     .filter("event = 'bid' and 0.908 * price > 1000000 and 0.908 * price < 50000000")
     .add_column("price", "round(0.908 * price, 3)")
-    .add_column("hour", "extract(hour from cast(date_time * 1000 as timestamp))")
+    .add_column("hour", "extract(hour from cast(date_time as timestamp(3)))")
     .add_column(
         "time_type",
         """case when hour between 8 and 18 then 'dayTime'
