@@ -5,7 +5,7 @@ fifty events one is a person, three are auctions and 46 are bids. The queries q0
 stream processors are for: passing on, converting, filtering, joining, windows, rankings. They come
 from Tucker, Tufte, Papadimos and Maier, "NEXMark: A Benchmark for Queries over Data Streams" (2002),
 and were extended by Apache Beam and by github.com/nexmark/nexmark, whose SQL for Flink is today's
-reference. q6 is left out by convention: Flink cannot run it either.
+reference. q6 is left out by convention.
 
 ::
 
