@@ -1,0 +1,27 @@
+"""Nexmark's topologies, the events that ship with the repository, and the published answers to them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import streamcore as sc
+from tests.topologies.conftest import ROOT
+from tests.topologies.nexmark_oracle import Answer
+
+DATA = ROOT / "data" / "nexmark"
+FILES = {"edge": DATA / "events-edge.jsonl", "100k": DATA / "events-100k.jsonl.zst"}
+EDGE_LINES = FILES["edge"].read_bytes().splitlines()
+STATELESS = ("q0", "q1", "q2", "q10", "q14", "q21", "q22")
+
+
+def published(file: str) -> dict[str, Answer]:
+    """The published answers to the events of *file*, by query."""
+    figures = json.loads((DATA / f"expected-{file}.json").read_text())
+    return {query: Answer(figure["rows"], figure["sum"]) for query, figure in figures.items()}
+
+
+def topology_of(query: str) -> sc.Topology:
+    """The topology of *query*, e.g. "q10"."""
+    topology: sc.Topology = importlib.import_module(f"topologies.nexmark.{query}").topology
+    return topology
