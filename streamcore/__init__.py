@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from streamcore.topology import Stream as Stream
     from streamcore.topology import Topology as Topology
     from streamcore.validation import rules as rules
+    from streamcore.windows.assigners import hopping as hopping
+    from streamcore.windows.assigners import session as session
+    from streamcore.windows.assigners import tumbling as tumbling
 
 __version__ = "0.1.0"
 
@@ -32,6 +35,9 @@ _WHERE = {
     "Raw": "streamcore.formats",
     "Stream": "streamcore.topology",
     "Topology": "streamcore.topology",
+    "hopping": "streamcore.windows.assigners",
+    "session": "streamcore.windows.assigners",
+    "tumbling": "streamcore.windows.assigners",
 }
 _MODULES = {"rules": "streamcore.validation.rules", "sinks": "streamcore.sinks"}
 
@@ -44,8 +50,11 @@ __all__ = [
     "Raw",
     "Stream",
     "Topology",
+    "hopping",
     "rules",
+    "session",
     "sinks",
+    "tumbling",
 ]
 
 

@@ -13,6 +13,7 @@ import polars as pl
 from streamcore.batch import Batch
 from streamcore.contracts import Format, Sink, Step
 from streamcore.schema import StreamSchema
+from streamcore.windows.operator import WindowOperator
 
 AgentFunction = Callable[[AsyncIterable[Batch]], Awaitable[None]]
 
@@ -50,7 +51,15 @@ class Agent:
     function: AgentFunction
 
 
-Part = Source | Step | Union | Sink | Agent
+@dataclass(frozen=True)
+class Window:
+    """Windowed aggregates. What comes out of it is a stream of its own, with positions of its own."""
+
+    name: str
+    operator: WindowOperator
+
+
+Part = Source | Step | Union | Window | Sink | Agent
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,21 @@ class Graph:
     def sinks(self) -> dict[str, Node]:
         """Sink and agent nodes by id."""
         return {n.id: n for n in self.nodes.values() if isinstance(n.part, Sink | Agent)}
+
+    @property
+    def windows(self) -> dict[str, Node]:
+        """Window nodes by id."""
+        return {n.id: n for n in self.nodes.values() if isinstance(n.part, Window)}
+
+    def stage(self, node: str) -> tuple[str, ...]:
+        """Ids behind *node*, in the graph's order, up to the windows: what has *node*'s positions."""
+        found, todo = set(), list(self.children[node])
+        while todo:
+            at = todo.pop()
+            if at not in found:
+                found.add(at)
+                todo += [] if isinstance(self.nodes[at].part, Window) else self.children[at]
+        return tuple(n for n in self.nodes if n in found)
 
     def below(self, node: str) -> frozenset[str]:
         """Ids of *node* and all nodes that its rows can reach."""

@@ -47,7 +47,8 @@ class Progress:
     ``rows_in`` counts records read, ``bytes_in`` what they took in memory or on the wire;
     ``rows_out`` maps a sink's name to the rows it confirmed; ``rejected`` maps :class:`Rejected` to
     the rows that became dead letters there; ``rules`` maps a validation rule to the rows that broke it,
-    whatever then happened to them; ``elapsed`` is in seconds; ``rows_left`` is what other workers still
+    whatever then happened to them; ``late`` maps a window to the rows that came too late for it;
+    ``elapsed`` is in seconds; ``rows_left`` is what other workers still
     have to do of it, while they are waited for.
     """
 
@@ -56,6 +57,7 @@ class Progress:
     rows_out: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[Rejected, int] = field(default_factory=dict)
     rules: Mapping[str, int] = field(default_factory=dict)
+    late: Mapping[str, int] = field(default_factory=dict)
     splits: tuple[SplitProgress, ...] = ()
     elapsed: float = 0.0
     rows_left: int | None = None

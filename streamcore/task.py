@@ -13,15 +13,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
+from polars.exceptions import PolarsError
 
-from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, PartitionId, Range, Rejects
+from streamcore.batch import (
+    HIDDEN,
+    HIDDEN_TYPES,
+    OFFSET,
+    SUB,
+    Batch,
+    Chunk,
+    FrameChunk,
+    PartitionId,
+    Range,
+    Rejects,
+)
 from streamcore.contracts import Decoder, Sink
 from streamcore.formats import decoder_for
-from streamcore.graph import Agent, Graph, Node, Source
+from streamcore.graph import Agent, Graph, Node, Source, Window
+from streamcore.transforms.bisect import apply_or_reject
 from streamcore.transforms.functions import renumbered
+from streamcore.windows.operator import Delta, WindowOperator, WindowState
+from streamcore.windows.time import BEGINNING
 
 DECODE = "decode"
+LATE = "late"
+"""Counter of the rows that came too late for their window."""
 SOURCE_STAGES = frozenset({"read", DECODE, "schema"})
 """Stages that refuse a row before it enters the graph."""
 
@@ -39,7 +57,8 @@ class Outcome:
     """What one chunk led to.
 
     ``writes``: for each sink (or agent) that the source can reach a batch, often with fewer rows than
-    the chunk and sometimes none, that covers the whole chunk. ``rejects``: rows that became dead
+    the chunk and sometimes none, that covers the whole chunk. ``deltas``: for each window that the
+    source can reach what the chunk adds to it. ``rejects``: rows that became dead
     letters now. ``counts``: (node, counter) -> number. ``seconds``: stage -> time spent. ``decoded``: the
     rows before any step; None for redriven ones.
     """
@@ -51,6 +70,7 @@ class Outcome:
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     decoded: pl.DataFrame | None = None
+    deltas: dict[str, Delta] = field(default_factory=dict)
 
 
 class _Run:
@@ -72,7 +92,7 @@ class _Run:
     def decode(self, decoder: Decoder, chunk: Chunk) -> pl.DataFrame:
         with self.timed(DECODE):
             decoded = decoder.decode(chunk)
-        self.rejects.append(self._new(decoded.rejects))
+        self.rejects.append(self.new(decoded.rejects))
         frame = decoded.frame
         for stage in SOURCE_STAGES & self.known.keys():
             # By row: the other rows of the same record were good.
@@ -97,12 +117,12 @@ class _Run:
         with self.timed(node.id):
             result = node.step.apply(frame, node.id)
         if len(result.rejects):
-            self.rejects.append(self._new(result.rejects))
+            self.rejects.append(self.new(result.rejects))
         for counter, number in result.counts.items():
             self.counts[node.id, counter] += number
         return result.frame
 
-    def _new(self, rejects: Rejects) -> Rejects:
+    def new(self, rejects: Rejects) -> Rejects:
         """*rejects* without those that are dead letters already."""
         if not len(rejects) or not self.known:
             return rejects
@@ -140,9 +160,10 @@ class PartitionTask:
         self._known = _by_stage(known)
         self._last_known = max((k.offset for k in known), default=-1)
         self._timer = timer
-        below = graph.below(node.id)
-        self._nodes = [n for n in graph.nodes if n in below and n != node.id]
-        self.sinks = tuple(n for n in self._nodes if isinstance(graph.nodes[n].part, Sink | Agent))
+        self._nodes = graph.stage(node.id)
+        self.sinks = _sinks(graph, self._nodes)
+        self.windows = tuple(n for n in self._nodes if n in graph.windows)
+        self._watermarks = dict.fromkeys(self.windows, BEGINNING)
 
     def on_chunk(self, chunk: Chunk) -> Outcome:
         """Decode *chunk* and bring its rows through the graph.
@@ -155,9 +176,90 @@ class PartitionTask:
         run = _Run(self.graph, self._known, self._timer)
         run.frames[self.node.id] = run.decode(self._decoder, chunk)
         run.through(self._nodes)
+        deltas = {window: self._delta(run, window) for window in self.windows}
         outcome = run.outcome(chunk, len(chunk) + len(chunk.rejects), self.sinks)
-        outcome.decoded = run.frames[self.node.id]
+        outcome.decoded, outcome.deltas = run.frames[self.node.id], deltas
         return outcome
+
+    def _delta(self, run: _Run, window: str) -> Delta:
+        operator = _operator(self.graph, window)
+        with run.timed(window):
+            delta = operator.prepare(run.frames[window], self._watermarks[window], window)
+        self._watermarks[window] = delta.watermark
+        run.rejects.append(run.new(delta.rejects))
+        run.counts[window, LATE] += delta.late.height
+        return delta
+
+
+class WindowTask:
+    """One window of a topology over all the partitions that feed it: deltas in, closed windows out.
+
+    Its watermark is the least of its *upstream* partitions'. A row is judged late in its own partition,
+    so a window that closes has all rows that were not late, in whatever order the partitions were read:
+    what comes out, and its numbering, depends on the partitions' contents alone. *source* names the
+    stream of what comes out.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        window: str,
+        source: PartitionId,
+        upstream: Collection[PartitionId],
+        *,
+        known: Collection[RowId] = (),
+        timer: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.graph, self.window, self.source = graph, window, source
+        self._operator = _operator(graph, window)
+        self._state = WindowState()
+        self.upstream = tuple(upstream)
+        self._watermarks = dict.fromkeys(self.upstream, BEGINNING)
+        self._nodes = graph.stage(window)
+        self.sinks = _sinks(graph, self._nodes)
+        self._known, self._timer = _by_stage(known), timer
+
+    def on_delta(self, upstream: PartitionId, delta: Delta) -> Outcome | None:
+        """Add *delta* of one partition; None when it closes no window."""
+        self._watermarks[upstream] = max(self._watermarks[upstream], delta.watermark)
+        lowest = min(self._watermarks.values())
+        self._state, closed = self._operator.apply(self._state, delta._replace(watermark=lowest))
+        if not closed.height:
+            return None
+        end = self._state.emitted
+        offsets = np.arange(end - closed.height, end)
+        chunk = FrameChunk(self.source, offsets, closed.drop(HIDDEN), first=end - closed.height, end=end)
+        run = _Run(self.graph, self._known, self._timer)
+        with run.timed(self.window):
+            emission, rejects = apply_or_reject(
+                closed, self._operator.finish, self.window, "expression", _unfinished, (PolarsError,)
+            )
+        run.rejects.append(run.new(rejects))
+        run.frames[self.window] = emission
+        run.through(self._nodes)
+        return run.outcome(chunk, closed.height, self.sinks)
+
+    def on_end(self, upstream: PartitionId) -> Outcome | None:
+        """*upstream*, which is bounded, has ended."""
+        return self.on_delta(upstream, self._operator.end(self._state))
+
+    def __len__(self) -> int:
+        """Pieces of windows that are held."""
+        return len(self._state)
+
+
+def _unfinished(error: Exception) -> str:
+    return f"an aggregate of this window can't be computed: {type(error).__name__}"
+
+
+def _operator(graph: Graph, window: str) -> WindowOperator:
+    part = graph.nodes[window].part
+    assert isinstance(part, Window)
+    return part.operator
+
+
+def _sinks(graph: Graph, nodes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(n for n in nodes if isinstance(graph.nodes[n].part, Sink | Agent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +309,8 @@ class RedriveTask:
                 lost = pl.DataFrame(
                     {OFFSET: record.offsets(), SUB: pl.Series([redriven.sub], dtype=pl.UInt32)}
                 )
-                message = f"stage {redriven.stage!r} of stream {redriven.stream!r} no longer exists"
+                message = f"stage {redriven.stage!r} of stream {redriven.stream!r} "
+                message += "no longer exists, or a window follows it"
                 rejects.append(Rejects.of(lost, redriven.stage, "redrive", message))
                 continue
             rejects += run.rejects
@@ -227,15 +330,17 @@ class RedriveTask:
     def _enter(self, run: _Run, record: Chunk, redriven: Redriven) -> bool:
         source = self.graph.sources[redriven.stream].id
         stage = source if redriven.stage in SOURCE_STAGES else redriven.stage
-        if stage not in self.graph.below(source):
+        if stage not in (source, *self.graph.stage(source)):
             return False
-        behind = self.graph.below(stage)
+        behind = self.graph.stage(stage)
+        if self.graph.windows.keys() & {stage, *behind}:
+            return False  # the window that the row belongs to may be closed
         decoded = run.decode(self._decoders[redriven.stream], record)
         if stage == source:
             run.frames[source] = _own_rows(run, decoded, redriven)
         else:
             run.frames[source] = decoded
-            before = [n for n in self.graph.nodes if n in self.graph.below(source) and n not in behind]
+            before = [n for n in self.graph.stage(source) if n != stage and n not in behind]
             run.through(before)
             inputs = [run.frames[i] for i in self.graph.nodes[stage].inputs if i in run.frames]
             entering = _union(inputs) if len(inputs) > 1 else inputs[0]
@@ -243,7 +348,7 @@ class RedriveTask:
             if entering.height:
                 run.rejects.clear()  # what the record met on other ways was settled the first time
             run.frames = {stage: run.apply(self.graph.nodes[stage], entering)}
-        run.through(n for n in self.graph.nodes if n in behind)
+        run.through(behind)
         return True
 
 

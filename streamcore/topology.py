@@ -12,20 +12,26 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from streamcore.contracts import Format, Sink, Step
-from streamcore.errors import BadConfig, did_you_mean
+from streamcore.durations import duration, microseconds_of
+from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns, condition
 from streamcore.formats import format_named
-from streamcore.graph import Agent, AgentFunction, Graph, Node, Part, Source, Union, label
+from streamcore.graph import Agent, AgentFunction, Graph, Node, Part, Source, Union, Window, label
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
 from streamcore.validation import Rule, Validate
+from streamcore.windows.aggregate_table import UNORDERED
+from streamcore.windows.aggregates import Aggregation
+from streamcore.windows.assigners import WindowKind
+from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
 
 _PACKAGE = str(Path(__file__).parent)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
@@ -86,7 +92,7 @@ class Topology:
             form = format_named(format) if isinstance(format, str) else format
             form.decoder(parsed)  # says now what the format can't hold
             source = Source(
-                name, topic or name, parsed, form, keys, event_time, _duration(max_lateness), start
+                name, topic or name, parsed, form, keys, event_time, duration(max_lateness), start
             )
             node = Node(name, source, (), parsed.columns, where, source)
         self._nodes[name] = node
@@ -145,7 +151,15 @@ class Topology:
         """The checked graph as a Mermaid flowchart."""
         return self.freeze().mermaid()
 
-    def _add(self, id: str, part: Part, inputs: tuple[Stream, ...], columns: pl.Schema, where: str) -> Node:
+    def _add(
+        self,
+        id: str,
+        part: Part,
+        inputs: tuple[Stream, ...],
+        columns: pl.Schema,
+        where: str,
+        source: Source | None = None,
+    ) -> Node:
         if id in self._nodes:
             raise BadConfig(
                 "two parts of the topology have the same name",
@@ -153,9 +167,16 @@ class Topology:
                 got=id,
                 fix="give one of them name=",
             )
-        node = Node(id, part, tuple(s.node.id for s in inputs), columns, where, inputs[0].node.source)
+        node = Node(
+            id, part, tuple(s.node.id for s in inputs), columns, where, source or inputs[0].node.source
+        )
         self._nodes[id] = node
         return node
+
+    def _follows_window(self, node: Node) -> bool:
+        """Whether *node* is a window or has one before it."""
+        before = (self._follows_window(self._nodes[i]) for i in node.inputs)
+        return isinstance(node.part, Window) or any(before)
 
     def _free_id(self, wanted: str) -> str:
         number, free = 1, wanted
@@ -275,6 +296,10 @@ class Stream:
         id = name or topology._free_id(f"{self.node.source.name}/union")
         return Stream(topology, topology._add(id, Union(), (self, *others), self.columns, where))
 
+    def window(self, kind: WindowKind) -> WindowedStream:
+        """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)`` or ``sc.session(…)``."""
+        return WindowedStream(self, kind, ())
+
     def to(self, sink: Sink) -> None:
         """Write the rows to *sink*; its name must be unique in the topology."""
         where = _caller()
@@ -297,6 +322,66 @@ class Stream:
             columns = step.output(self.columns)
         id = name or self._topology._free_id(f"{self.node.source.name}/{label or kind}")
         return Stream(self._topology, self._topology._add(id, step, (self,), columns, where))
+
+
+class WindowedStream:
+    """A stream whose rows belong to windows: :meth:`by` which keys, :meth:`aggregate` what of them."""
+
+    def __init__(self, stream: Stream, kind: WindowKind, by: tuple[str, ...]) -> None:
+        self._stream, self._kind, self._by = stream, kind, by
+
+    def by(self, *columns: str) -> WindowedStream:
+        """Windows for each combination of the values of *columns*; without, one for all rows."""
+        return WindowedStream(self._stream, self._kind, columns)
+
+    def aggregate(self, *, name: str | None = None, **aggregates: str) -> Stream:
+        """Aggregates in SQL text by their names, e.g. ``flights="count(*)", mean="avg(delay)"``.
+
+        The stream that comes out has a row for each closed window: the columns of :meth:`by`,
+        ``window_start``, ``window_end``, and the aggregates. A window closes when the event time has
+        passed its end by ``max_lateness``, or with the stream. Rows that come later than that are
+        counted, and left out. A stream's partitions have no common order, so there is no ``first``,
+        ``last`` or ``list``.
+        """
+        stream, where = self._stream, _caller()
+        source = stream.node.source
+        with _at(where):
+            part = Window(
+                f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label,
+                self._operator(source, aggregates),
+            )
+        topology = stream._topology
+        columns = part.operator.columns
+        after = replace(source, key=self._by, event_time=WINDOW_END, max_lateness=dt.timedelta(0))
+        id = name or topology._free_id(f"{source.name}/window")
+        return Stream(topology, topology._add(id, part, (stream,), columns, where, after))
+
+    def _operator(self, source: Source, aggregates: Mapping[str, str]) -> WindowOperator:
+        columns = self._stream.columns
+        if source.event_time is None:
+            raise BadConfig(
+                f"stream {source.name!r} has no event time", fix='declare it: stream(…, event_time="column")'
+            )
+        if self._stream._topology._follows_window(self._stream.node):
+            raise BadConfig(
+                "a window can't follow a window yet", fix="write the first one's rows to a topic or to files"
+            )
+        check_columns([source.event_time, *self._by], columns, "in window")
+        for column in self._by:
+            if columns[column].is_nested() or columns[column] == pl.Object:
+                raise BadConfig(f"column {column!r} can't be a key of windows", got=str(columns[column]))
+        names = [*self._by, WINDOW_START, WINDOW_END, *aggregates]
+        for name in names:
+            if names.count(name) > 1:
+                raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
+        return WindowOperator(
+            kind=self._kind,
+            by=self._by,
+            aggregation=Aggregation.of(aggregates, columns, UNORDERED),
+            time=source.event_time,
+            max_lateness=microseconds_of(source.max_lateness),
+            inputs=columns,
+        )
 
 
 def _columns(returns: Returns) -> pl.Schema | None:
@@ -324,21 +409,6 @@ def _check_name(name: str, what: str) -> None:
             got=name,
             allowed=["letters, digits, '.', '_', '-', at most 150, starting with a letter or digit"],
         )
-
-
-_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-def _duration(value: str | dt.timedelta) -> dt.timedelta:
-    if isinstance(value, dt.timedelta):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value)
-    if not match or match[2] not in _UNITS:
-        hint = did_you_mean(match[2], _UNITS) if match else None
-        raise BadConfig(
-            "this is no duration", got=value, allowed=["90s", "5m", "1h", "250ms", "2d"], fix=hint
-        )
-    return dt.timedelta(milliseconds=float(match[1]) * _UNITS[match[2]])
 
 
 def _caller() -> str:

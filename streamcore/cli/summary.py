@@ -23,6 +23,7 @@ def document(summary: Summary, next_commands: list[str]) -> dict[str, object]:
         "rows_out": dict(progress.rows_out),
         "rejected": [{"stage": r.stage, "code": r.code, "rows": n} for r, n in progress.rejected.items()],
         "rules": dict(progress.rules),
+        "late": dict(progress.late),
         "seconds": round(progress.elapsed, 3),
         "rows_per_second": round(progress.rate),
         "outputs": dict(summary.outputs),
@@ -56,6 +57,11 @@ def show(console: Console, summary: Summary, next_commands: list[str]) -> None:
         table.add_row("rejected", refused.stage, Text(count(rows), style="yellow"), refused.code)
     for rule, rows in progress.rules.items():
         table.add_row("rule", rule, count(rows), "rows broke it" if rows else "held")
+    for window, rows in progress.late.items():
+        style = "yellow" if rows else ""
+        table.add_row(
+            "late", window, Text(count(rows), style=style), "rows after their window" if rows else "none"
+        )
     if summary.dead_letter_log is not None:
         table.add_row("dead letters", summary.dead_letter_log, count(progress.dead_letters), "")
     console.print(table)

@@ -87,6 +87,7 @@ class Metrics:
     rule_failures = _Declared(
         Counter, "rule_failures", "Rows that failed a validation rule.", "topology", "rule"
     )
+    rows_late = _Declared(Counter, "rows_late", "Rows too late for their window.", "topology", "window")
     batch_rows = _Declared(
         Histogram, "batch_rows", "Rows of a decoded batch.", "topology", "stream", buckets=_ROWS
     )

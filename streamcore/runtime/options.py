@@ -35,3 +35,13 @@ def streams_by_topic(graph: Graph) -> dict[str, str]:
                 fix="declare it once and branch the stream",
             )
     return {source.topic: source.name for source in sources}
+
+
+def refuse_windows(graph: Graph) -> None:
+    """BadConfig for a topology with windows, whose state workers on Kafka can't keep yet."""
+    for node in graph.windows.values():
+        raise BadConfig(
+            "windows run in embedded replays only: workers on Kafka do not keep their state yet",
+            where=node.where,
+            fix="replay the source without --broker, or take the window out",
+        )

@@ -15,11 +15,12 @@ owner; reading goes on at the smallest.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,7 +34,7 @@ from streamcore.deadletter.record import Origin
 from streamcore.deadletter.redrive import origins, sent_before, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
 from streamcore.errors import Permanent, TopicChanged, Transient
-from streamcore.graph import Agent, Graph
+from streamcore.graph import Agent, Graph, Window
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import Rejected
 from streamcore.runtime.agent_writer import AgentWriter
@@ -41,7 +42,7 @@ from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.sink_runner import SinkRunner
-from streamcore.task import Outcome, PartitionTask, RedriveTask
+from streamcore.task import LATE, Outcome, PartitionTask, RedriveTask, RowId, WindowTask
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class PipelineOptions:
     dead_letter_topic: str
     redrive_topic: str
     memory_limit: int = 256 << 20
+    ended: Mapping[PartitionId, int] = field(default_factory=dict)
+    """Where partitions end whose windows were all written by an earlier run."""
     retries: Retries = field(default_factory=Retries)
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     clock: Callable[[], float] = time.time
@@ -66,6 +69,7 @@ class Counters:
     bytes_in: int = 0
     rejected: dict[Rejected, int] = field(default_factory=dict)
     rules: dict[str, int] = field(default_factory=dict)
+    late: dict[str, int] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -96,6 +100,7 @@ class Pipeline:
         self._letters = DeadLetterWriter(log, graph.name, options.dead_letter_topic, options.clock)
         self._letters_error: str | None = None
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask] = {}
+        self._windows: dict[str, WindowTask] = {}
         self._sources: dict[TP, PartitionId] = {}
         self._streams = streams
         self.runners = {id: self._runner(id) for id in graph.sinks}
@@ -155,7 +160,9 @@ class Pipeline:
 
     def commit_position(self, tp: TP) -> int | None:
         source = self._sources.get(tp)
-        return self.ledger.position(source) if source else None
+        if source is None or self._feeds(source):
+            return None  # what feeds a window is read again: the window's rows are in memory
+        return self.ledger.position(source)
 
     async def revoked(self, tps: set[TP]) -> None:
         sources = [self._sources[tp] for tp in tps if tp in self._sources]
@@ -174,6 +181,8 @@ class Pipeline:
             self.fail(error)
             raise
         # The ledger keeps the last positions, which the transport still commits after this.
+        sources += [window.source for window in self._windows.values()]
+        self._windows.clear()
         for source in sources:
             self._tasks.pop(source, None)
         for runner in self.runners.values():
@@ -184,24 +193,56 @@ class Pipeline:
             self.ledger.drop(source)
             self.processed.pop(source, None)
         stands: dict[PartitionId, dict[str, int]] = {source: {} for source in starts}
+        closing = self._window_sources(starts)
+        stands |= {source: {} for source in closing.values()}
+        reached = {source: self._sinks_of(source) for source in starts}
+        reached |= {source: frozenset(self.graph.stage(window)) for window, source in closing.items()}
         for sink, runner in self.runners.items():
-            mine = {s: start for s, start in starts.items() if sink in self._sinks_of(s)}
+            mine = {s: starts.get(s, 0) for s in stands if sink in reached[s]}
             for source, position in (await runner.open(mine)).items() if mine else ():
                 stands[source][sink] = position
         self._sources = {TP(s.topic, s.partition): s for s in starts}
         await self._check_ends(stands)
-        targets = {}
         for source, sinks in stands.items():
+            for window in self._feeds(source):
+                sinks[window] = self._options.ended.get(source, 0)
             self.ledger.open(source, sinks)
-            targets[source] = self.processed[source] = min(sinks.values())
-            self._tasks[source] = await self._task(source, targets[source])
+            self.processed[source] = min(sinks.values())
+        for source in starts:
+            self._tasks[source] = await self._task(source, self.processed[source])
+        for window, source in closing.items():
+            known = await self._refused(source, self.processed[source])
+            feeding = [s for s in starts if window in self._feeds(s)]
+            self._windows[window] = WindowTask(
+                self.graph, window, source, feeding, known=known, timer=time.perf_counter
+            )
         crash_point("pipeline.taken_over")
-        return targets
+        return {source: self.processed[source] for source in starts}
+
+    def _feeds(self, source: PartitionId) -> tuple[str, ...]:
+        """The windows that *source*'s rows go to."""
+        if source.topic not in self._streams:
+            return ()
+        node = self.graph.sources[self._streams[source.topic]].id
+        return tuple(n for n in self.graph.stage(node) if n in self.graph.windows)
+
+    def _window_sources(self, starts: Mapping[PartitionId, int]) -> dict[str, PartitionId]:
+        """The stream that each window's rows are: another one when the window or what it reads changes."""
+        found = {}
+        for window, node in self.graph.windows.items():
+            upstream = sorted(s for s in starts if window in self._feeds(s))
+            assert isinstance(node.part, Window)
+            read = [(source.topic_id, source.partition) for source in upstream]
+            told = f"{node.part.operator.definition} {read}"
+            digest = hashlib.sha256(told.encode()).hexdigest()
+            found[window] = PartitionId(f"{self.graph.name}/{window}", 0, f"window/{digest[:32]}")
+        return found
 
     async def _check_ends(self, stands: Mapping[PartitionId, Mapping[str, int]]) -> None:
         """TopicChanged when a sink is ahead of its log: it would leave new records out as already seen."""
-        bounds = {topic: await self._log.bounds(topic) for topic in {source.topic for source in stands}}
-        for source, sinks in stands.items():
+        read = {source: sinks for source, sinks in stands.items() if source in self._sources.values()}
+        bounds = {topic: await self._log.bounds(topic) for topic in {source.topic for source in read}}
+        for source, sinks in read.items():
             found = bounds[source.topic].get(source.partition)
             for sink, position in sinks.items():
                 if found is not None and position > found.end:
@@ -215,12 +256,16 @@ class Pipeline:
     def _sinks_of(self, source: PartitionId) -> frozenset[str]:
         if source.topic == self._options.redrive_topic:
             return frozenset(self.graph.sinks)
-        below = self.graph.below(self.graph.sources[self._streams[source.topic]].id)
-        return below & frozenset(self.graph.sinks)
+        stage = self.graph.stage(self.graph.sources[self._streams[source.topic]].id)
+        return frozenset(stage) & frozenset(self.graph.sinks)
 
-    async def _task(self, source: PartitionId, position: int) -> PartitionTask | RedriveTask:
+    async def _refused(self, source: PartitionId, position: int) -> Collection[RowId]:
         known = await refused_since(self._log, self._options.dead_letter_topic, source, position)
         self._refused_below[source] = max((row.offset + 1 for row in known), default=position)
+        return known
+
+    async def _task(self, source: PartitionId, position: int) -> PartitionTask | RedriveTask:
+        known = await self._refused(source, position)
         timer = time.perf_counter
         if source.topic == self._options.redrive_topic:
             seen = await sent_before(self._log, source, position)
@@ -246,23 +291,49 @@ class Pipeline:
             if chunk.first > self.processed[chunk.source]:
                 raise _hole(chunk, self.processed[chunk.source])
             outcome = task.on_chunk(chunk)
-            crash_point("pipeline.before_dead_letters")
-            if len(outcome.rejects):
-                await self._append(chunk, outcome.rejects)
-            crash_point("pipeline.before_sinks")
+            await self._refuse(outcome)
             if outcome.decoded is not None:
                 await self._keys.look(self._streams[chunk.source.topic], chunk.source, outcome.decoded)
+            if self._tasks.get(chunk.source) is not task:
+                return  # the partition left meanwhile; its next owner does this chunk again
+            self._hand_over(outcome)
+            for window, delta in outcome.deltas.items():
+                if window in self._windows:
+                    await self._emit(self._windows[window].on_delta(chunk.source, delta))
+                self.ledger.confirm(window, {chunk.source: chunk.end})
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
             self.fail(error)
             return
-        if self._tasks.get(chunk.source) is not task:
-            return  # the partition left meanwhile; its next owner does this chunk again
+        self._count(chunk, outcome)
+
+    async def end(self, source: PartitionId) -> None:
+        """*source*, which is bounded, was processed to its end: close the windows that wait for it."""
+        try:
+            for window in self._feeds(source):
+                if window in self._windows:
+                    await self._emit(self._windows[window].on_end(source))
+        except Exception as error:  # noqa: BLE001 - as in process
+            self.fail(error)
+
+    async def _emit(self, outcome: Outcome | None) -> None:
+        """Rows of closed windows go the same way as those of a chunk."""
+        if outcome is not None:
+            await self._refuse(outcome)
+            self._hand_over(outcome)
+
+    async def _refuse(self, outcome: Outcome) -> None:
+        crash_point("pipeline.before_dead_letters")
+        if len(outcome.rejects):
+            await self._append(outcome.chunk, outcome.rejects)
+        crash_point("pipeline.before_sinks")
+
+    def _hand_over(self, outcome: Outcome) -> None:
+        chunk = outcome.chunk
         frames = {id(batch.frame): batch.frame for batch in outcome.writes.values()}  # sinks may share one
         self.ledger.took(chunk, sum(int(frame.estimated_size()) for frame in frames.values()))
         self.processed[chunk.source] = chunk.end
         for sink, batch in outcome.writes.items():
             self.runners[sink].put(batch)
-        self._count(chunk, outcome)
 
     async def _room(self) -> None:
         while not self.closing and not self.failed.done():
@@ -309,8 +380,11 @@ class Pipeline:
                 metrics.decode_seconds.labels(name, stream).observe(seconds)
             else:
                 metrics.step_seconds.labels(name, stage).observe(seconds)
-        for (_, counter), number in outcome.counts.items():
-            if counter.startswith("rule:"):
+        for (node, counter), number in outcome.counts.items():
+            if counter == LATE:
+                self.counters.late[node] = self.counters.late.get(node, 0) + number
+                metrics.rows_late.labels(name, node).inc(number)
+            elif counter.startswith("rule:"):
                 rule = counter.removeprefix("rule:").removesuffix(":failed")
                 self.counters.rules[rule] = self.counters.rules.get(rule, 0) + number
                 metrics.rule_failures.labels(name, rule).inc(number)
@@ -363,7 +437,8 @@ class Pipeline:
         """
         found = [f"dead letters: {self._letters_error}"] if self._letters_error else []
         given = [s for s in sources if self.processed.get(s, 0) > (self.ledger.position(s) or 0)]
-        for sink in sorted({s for source in given for s in self.ledger.laggards(source)}):
+        lagging = {sink for source in given for sink in self.ledger.laggards(source)}
+        for sink in sorted(lagging & self.runners.keys()):
             error = self.runners[sink].last_error
             found.append(f"sink {sink!r}: {error}" if error else f"sink {sink!r} has not confirmed")
         return "; ".join(found) or "no record arrives from the broker"

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -23,6 +23,7 @@ from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import OnProgress, Progress, Rejected, SplitProgress, Status, Summary
 from streamcore.runtime.app import AppOptions
+from streamcore.runtime.finished import FinishedReplays
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.limiting import LimitedSplit
 from streamcore.runtime.options import pipeline_options_of
@@ -31,7 +32,7 @@ from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.planning import StreamPlan, check_streams, plan
 from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
-from streamcore.task import PartitionTask
+from streamcore.task import Outcome, PartitionTask, WindowTask
 from streamcore.topology import Topology
 from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_feed import SplitFeed
@@ -101,16 +102,31 @@ def preview(
     rows_in = 0
     for stream, source in sources.items():
         partition = PartitionId(stream, 0, "preview")
-        task = PartitionTask(graph, stream, partition)
-        for chunk in _first(source, partition, min(rows, options.limit or rows)):
-            outcome = task.on_chunk(chunk)
-            rows_in += outcome.records
+        for outcome in _outcomes(graph, stream, partition, source, min(rows, options.limit or rows)):
+            rows_in += outcome.records if outcome.chunk.source == partition else 0
             for sink, batch in outcome.writes.items():
                 found[sink].append(batch.rows)
             for stage, code in outcome.rejects.frame.select("stage", "code").iter_rows():
                 rejected[Rejected(stage, code)] = rejected.get(Rejected(stage, code), 0) + 1
     frames = {sink: pl.concat(parts) for sink, parts in found.items() if parts}
     return Preview(frames, rejected, rows_in)
+
+
+def _outcomes(
+    graph: Graph, stream: str, partition: PartitionId, source: BoundedSource, rows: int
+) -> Iterator[Outcome]:
+    """What becomes of the first *rows* records of *source*, as if the stream ended there."""
+    task = PartitionTask(graph, stream, partition)
+    windows = {w: WindowTask(graph, w, PartitionId(w, 0, "preview"), [partition]) for w in task.windows}
+    for chunk in _first(source, partition, rows):
+        outcome = task.on_chunk(chunk)
+        yield outcome
+        for id, delta in outcome.deltas.items():
+            closed = windows[id].on_delta(partition, delta)
+            yield from [closed] if closed else []
+    for window in windows.values():
+        closed = window.on_end(partition)
+        yield from [closed] if closed else []
 
 
 def _first(source: BoundedSource, partition: PartitionId, rows: int) -> Iterator[Chunk]:
@@ -164,7 +180,11 @@ async def _run(
 ) -> Summary:
     settings = options.settings
     group = settings.group(graph.name)
-    pipeline_options = pipeline_options_of(settings, graph.name)
+    finished = FinishedReplays(settings.state.dir / graph.name, graph)
+    sources = [feed.source for parts in feeds.values() for feed in parts]
+    pipeline_options = replace(
+        pipeline_options_of(settings, graph.name), ended=finished.ends(sources) if graph.windows else {}
+    )
     app_options = AppOptions(
         broker=broker.url,
         group=group,
@@ -204,7 +224,12 @@ async def _run(
             if pacer:
                 pacer.halt()  # or stopping would wait for the next row's time
         interrupted = not ended()
+        if not interrupted:
+            for source in ends:
+                await job.pipeline.end(source)
         await job.drain(settings.runtime.drain_timeout_s)
+        if graph.windows and not interrupted:
+            finished.note({source: job.pipeline.processed[source] for source in ends})
         done = progress()
         on_progress(done)
     resumed = any(split.position for split in done.splits)
@@ -256,6 +281,7 @@ def _progress(job: Job, feeds: Mapping[str, Sequence[SplitFeed]], elapsed: float
         rows_out={sink: runner.rows_out for sink, runner in job.pipeline.runners.items()},
         rejected=dict(counters.rejected),
         rules=dict(counters.rules),
+        late=dict(counters.late),
         splits=tuple(splits),
         elapsed=elapsed,
     )

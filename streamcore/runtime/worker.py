@@ -24,7 +24,7 @@ from streamcore.observability.metrics import Metrics
 from streamcore.runtime.ends import Ends
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds
-from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
+from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, refuse_windows, streams_by_topic
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.signals import stop_on_signals
 from streamcore.runtime.watchdog import Watchdog
@@ -68,6 +68,7 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
     with the error's exit code.
     """
     graph = topology.freeze()
+    refuse_windows(graph)
     connection = KafkaConnection.parse(settings.broker.url)
     retries = Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s)
     reaching = retries.run("reaching the broker", lambda: probe(settings.broker.url), _log_retry)

@@ -11,6 +11,8 @@ was not confirmed, and the input since then comes again.
     assert driver.rows("adults") == [{"age": 30}]
 
     driver.push("users", [{"age": 40}, driver.CONFIRM, {"age": 50}, driver.CRASH, {"age": 60}])
+
+Windows close by the event times that are pushed, or all of them by :meth:`TopologyDriver.end`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import polars as pl
 
 from streamcore.batch import OFFSET, SUB, Batch, Chunk, FrameChunk, PartitionId, RecordChunk
 from streamcore.graph import Agent, Source
-from streamcore.task import PartitionTask
+from streamcore.task import Outcome, PartitionTask, WindowTask
 from streamcore.topology import Topology
 
 Row = Mapping[str, object]
@@ -62,10 +64,17 @@ class TopologyDriver:
     CRASH: Final = Marker("crash")
     """The worker dies and starts again at the last confirmed position."""
 
-    def __init__(self, topology: Topology, *, now: float = 0.0) -> None:
+    def __init__(self, topology: Topology, *, now: float = 0.0, partitions: int = 1) -> None:
+        """*partitions* of each stream feed its windows: one closes when all of them have passed it."""
         self.graph = topology.freeze()
         self.now = now
+        self._partitions = range(partitions)
         self._tasks: dict[PartitionId, PartitionTask] = {}
+        self._windows: dict[str, WindowTask] = {}
+        self._ended = False
+        self._have: dict[tuple[str, PartitionId], int] = {}
+        """Up to where each sink has what comes from each partition; of that, what is confirmed:"""
+        self._durable: dict[tuple[str, PartitionId], int] = {}
         self._ends: dict[PartitionId, int] = {}
         self._chunks: dict[PartitionId, list[Chunk]] = {}
         self._confirmed: dict[str, list[pl.DataFrame]] = {sink: [] for sink in self.graph.sinks}
@@ -123,18 +132,32 @@ class TopologyDriver:
         for sink, frames in self._held.items():
             self._confirmed[sink] += frames
             frames.clear()
-        self._chunks.clear()
+        self._durable = dict(self._have)
+        if not self.graph.windows:  # what feeds a window is read again from the start
+            self._chunks.clear()
 
     def crash(self) -> None:
         """See :attr:`CRASH`."""
-        again = self._chunks
-        self._chunks = {}
+        again, ended = self._chunks, self._ended
+        self._chunks, self._ended = {}, False
         self._tasks.clear()
+        self._windows.clear()
+        self._have = dict(self._durable)
         for frames in self._held.values():
             frames.clear()
         for source, chunks in again.items():
             for chunk in chunks:
                 self._process(source.topic, chunk)
+        if ended:
+            self.end()
+
+    def end(self) -> None:
+        """All streams end: every window closes."""
+        self._ended = True
+        for id in self.graph.windows:
+            task = self._window(id)
+            for source in task.upstream:
+                self._take(task.on_end(source))
 
     def _act(self, marker: Marker) -> None:
         if marker == self.CONFIRM:
@@ -160,25 +183,48 @@ class TopologyDriver:
             task = self._tasks[source] = PartitionTask(self.graph, stream, source)
         self._chunks.setdefault(source, []).append(chunk)
         outcome = task.on_chunk(chunk)
+        self._take(outcome)
+        for id, delta in outcome.deltas.items():
+            self._take(self._window(id).on_delta(source, delta))
+
+    def _window(self, id: str) -> WindowTask:
+        if id not in self._windows:
+            upstream = [
+                PartitionId(stream, number, "driver")
+                for stream, node in self.graph.sources.items()
+                if id in self.graph.stage(node.id)
+                for number in self._partitions
+            ]
+            self._windows[id] = WindowTask(self.graph, id, PartitionId(id, 0, "driver"), upstream)
+        return self._windows[id]
+
+    def _take(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            return
+        source = outcome.chunk.source
         for sink, batch in outcome.writes.items():
-            if len(batch):
-                self._write(sink, batch)
+            position = self._have.get((sink, source), 0)
+            if batch.range.end > position:
+                self._have[sink, source] = batch.range.end
+                self._write(sink, batch.cut(position, batch.range.end))
         for key, number in outcome.counts.items():
             self.counts[key] = self.counts.get(key, 0) + number
         for row in outcome.rejects.frame.iter_rows(named=True):
             id = (row["stage"], source, row[OFFSET], row[SUB])
             self._refused[id] = Refused(
-                stream,
+                source.topic,
                 source.partition,
                 row[OFFSET],
                 row[SUB],
                 row["stage"],
                 row["code"],
                 row["message"],
-                chunk.original(row[OFFSET]).data,
+                outcome.chunk.original(row[OFFSET]).data,
             )
 
     def _write(self, sink: str, batch: Batch) -> None:
+        if not len(batch):
+            return
         part = self.graph.nodes[sink].part
         assert not isinstance(part, Source)
         columns = self.graph.nodes[sink].columns.names()

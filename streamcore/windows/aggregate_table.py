@@ -148,3 +148,10 @@ ADVICE: Mapping[str, str] = {
     "mean": "write avg(x)",
 }
 """What to write instead of aggregates that other systems have."""
+
+UNORDERED: Mapping[str, Maker] = {
+    name: maker
+    for name, maker in AGGREGATES.items()
+    if name not in ("first", "last", "any_value", "list", "array_agg")
+}
+"""Those whose value does not depend on the order of the rows: what several partitions have together."""

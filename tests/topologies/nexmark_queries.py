@@ -13,6 +13,8 @@ DATA = ROOT / "data" / "nexmark"
 FILES = {"edge": DATA / "events-edge.jsonl", "100k": DATA / "events-100k.jsonl.zst"}
 EDGE_LINES = FILES["edge"].read_bytes().splitlines()
 STATELESS = ("q0", "q1", "q2", "q10", "q14", "q21", "q22")
+WINDOWED = ("q11", "q15", "q16", "q17")
+BUILT = (*STATELESS, *WINDOWED)
 
 
 def published(file: str) -> dict[str, Answer]:

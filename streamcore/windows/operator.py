@@ -1,0 +1,187 @@
+"""Windowed aggregation of one partition as pure functions of frames and state.
+
+:meth:`WindowOperator.prepare` turns a batch into a :class:`Delta`: who is late, and the partial
+aggregates of the rest. :meth:`WindowOperator.apply` adds a delta to the state and gives the windows
+that are closed by it. The delta is all that has to be kept of a batch: the same deltas, applied in
+the same order to an empty state, give the same state and the same emissions.
+
+What comes out is a stream of its own. Its rows are numbered from 0, and number *n* is the same row
+however the input was cut: windows leave by their end, then by key. A window that closes earlier has
+an earlier end, so a batch that closes many gives the order that many small batches would have given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
+from streamcore.windows.aggregates import Aggregation
+from streamcore.windows.assigners import LAST, START, WindowKind
+from streamcore.windows.time import BEGINNING, END, as_event_time, judge, microseconds, shown_type
+
+WINDOW_START, WINDOW_END = "window_start", "window_end"
+"""Columns of every emission."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """What a partition's windows hold: ``runs`` of pieces, older first, each no larger than the one before.
+
+    ``watermark`` in microseconds; ``emitted`` is the number of the next emission.
+    """
+
+    runs: tuple[pl.DataFrame, ...] = ()
+    watermark: int = BEGINNING
+    emitted: int = 0
+
+    def __len__(self) -> int:
+        """Pieces held; a window may have one in each run."""
+        return sum(run.height for run in self.runs)
+
+
+class Delta(NamedTuple):
+    """What a batch adds: ``pieces`` of windows, and the ``watermark`` after it.
+
+    ``late``: rows that came too late, as they came; no window has them. ``rejects``: rows without a
+    usable event time.
+    """
+
+    pieces: pl.DataFrame
+    watermark: int
+    late: pl.DataFrame
+    rejects: Rejects
+
+
+@dataclass(frozen=True)
+class WindowOperator:
+    """Aggregates by the columns *by* and the windows of *kind*.
+
+    *time* is the column of the event time, *max_lateness* is in microseconds, *inputs* are the user
+    columns of the rows that come in.
+    """
+
+    kind: WindowKind
+    by: tuple[str, ...]
+    aggregation: Aggregation
+    time: str
+    max_lateness: int
+    inputs: pl.Schema
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The columns of the emissions."""
+        shown = shown_type(self.inputs[self.time])
+        keys = {name: self.inputs[name] for name in self.by}
+        results = {n: _held(dtype) for n, dtype in self.aggregation.columns.items()}
+        return pl.Schema({**keys, WINDOW_START: shown, WINDOW_END: shown, **results})
+
+    @property
+    def definition(self) -> str:
+        """What it computes, as text: the same for the same results, in any process."""
+        told = (self.kind, self.by, dict(self.aggregation.texts), self.time, self.max_lateness)
+        return repr((*told, {name: str(dtype) for name, dtype in self.inputs.items()}))
+
+    def prepare(self, frame: pl.DataFrame, watermark: int, stage: str) -> Delta:
+        """The delta of *frame* (user and hidden columns, in the stream's order) behind *watermark*.
+
+        *stage* names this operator in rejects.
+        """
+        times = microseconds(frame[self.time])
+        rejects = Rejects()
+        if times.has_nulls():
+            timeless = frame.filter(times.is_null())
+            message = f"{self.time} holds no time, so the row belongs to no window"
+            rejects = Rejects.of(timeless, stage, "no_time", message)
+            frame, times = frame.filter(times.is_not_null()), times.drop_nulls()
+        instants = times.to_numpy()
+        judged = judge(instants, watermark, self.max_lateness)
+        late = frame.clear()
+        if judged.late.any():
+            late, frame = frame.filter(pl.Series(judged.late)), frame.filter(pl.Series(~judged.late))
+            instants = instants[~judged.late]
+        rows = frame.drop(HIDDEN)
+        pieces = self.kind.pieces(rows, instants, self.by, self._first, self._merge)
+        return Delta(pieces, judged.watermark, late, rejects)
+
+    def end(self, state: WindowState) -> Delta:
+        """The delta of a bounded stream's end: it closes everything."""
+        nothing = state.runs[0].clear() if state.runs else pl.DataFrame()
+        return Delta(nothing, END, pl.DataFrame(), Rejects())
+
+    def apply(self, state: WindowState, delta: Delta) -> tuple[WindowState, pl.DataFrame]:
+        """The state after *delta*, and the windows that it closed, numbered, for :meth:`finish`."""
+        runs = self._with(state.runs, delta.pieces)
+        watermark = max(state.watermark, delta.watermark)
+        if not runs:
+            return WindowState((), watermark, state.emitted), pl.DataFrame()
+        runs, closed = self._close(runs, watermark)
+        return WindowState(runs, watermark, state.emitted + closed.height), self._numbered(
+            closed, state.emitted
+        )
+
+    # ------------------------------------------------------------ pieces
+
+    def _first(self, rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+        return rows.group_by(keys, maintain_order=True).agg(self.aggregation.partial())
+
+    def _merge(self, pieces: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+        return pieces.group_by(keys, maintain_order=True).agg(self.aggregation.merge())
+
+    def _resolved(self, runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        return self.kind.resolve(pl.concat(runs), self.by, self._merge)
+
+    def _with(self, runs: tuple[pl.DataFrame, ...], pieces: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
+        """*runs* and *pieces*. Merging runs of like size copies a piece log(pieces) times at most."""
+        kept = [*runs, pieces] if pieces.height else list(runs)
+        while len(kept) > 1 and kept[-2].height <= 2 * kept[-1].height:
+            younger, older = kept.pop(), kept.pop()
+            kept.append(self._resolved([older, younger]))
+        return tuple(kept)
+
+    def _close(
+        self, runs: tuple[pl.DataFrame, ...], watermark: int
+    ) -> tuple[tuple[pl.DataFrame, ...], pl.DataFrame]:
+        """What stays open, and the windows that *watermark* closes."""
+        done = pl.col(LAST) < watermark - self.kind.patience if watermark > BEGINNING else pl.lit(False)
+        if not any(run.select(done.any()).item() for run in runs):
+            return runs, runs[0].clear()
+        if self.kind.merges:
+            runs = (self._resolved(runs),)
+        closed = self._resolved([run.filter(done) for run in runs])
+        left = (run.filter(~done) for run in runs)
+        return tuple(run for run in left if run.height), closed
+
+    # ------------------------------------------------------------ emissions
+
+    def finish(self, closed: pl.DataFrame) -> pl.DataFrame:
+        """The emission's columns of *closed* windows; PolarsError for a value that its type can't hold."""
+        dtype = self.inputs[self.time]
+        results = [
+            result.cast(self.columns[name])  # a sum of integers is kept in 128 bits
+            for name, result in zip(self.aggregation.columns, self.aggregation.final(), strict=True)
+        ]
+        return closed.select(
+            *self.by,
+            as_event_time(pl.col(START), dtype).alias(WINDOW_START),
+            as_event_time(pl.col(LAST), dtype).alias(WINDOW_END),
+            *results,
+            *HIDDEN,
+        )
+
+    def _numbered(self, closed: pl.DataFrame, number: int) -> pl.DataFrame:
+        ordered = closed.with_columns(self.kind.end().alias(LAST)).sort(LAST, START, *self.by)
+        return ordered.with_columns(
+            pl.Series(OFFSET, np.arange(number, number + closed.height), pl.Int64),
+            pl.lit(0, pl.UInt32).alias(SUB),
+            pl.lit(OP_INSERT, pl.UInt8).alias(OP),
+        )
+
+
+def _held(dtype: pl.DataType) -> pl.DataType:
+    """The type in which a result of *dtype* leaves: few systems have integers of 128 bits."""
+    return pl.Int64() if dtype == pl.Int128 else dtype
