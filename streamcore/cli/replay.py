@@ -206,6 +206,8 @@ def _next(summary: Summary, module: str, place: str) -> list[str]:
         return [f"{_this_command()} --again"]
     if summary.progress.dead_letters:
         return [f"streamcore dlq list {summary.topology}{place}"]
+    if summary.progress.late:
+        return []  # workers refuse windows
     return [f"streamcore worker {module}{place or ' --broker kafka://localhost:9092'}"]
 
 
