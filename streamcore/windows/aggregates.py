@@ -141,6 +141,10 @@ class _State:
             raise BadConfig(
                 f"unknown function in {text!r}", got=unknown, allowed=self._functions, fix=self._hint(unknown)
             ) from error
+        for call in outer.calls.keys() - names:  # polars takes it for an alias
+            raise BadConfig(
+                f"cannot parse the SQL expression {text!r}", got=call, fix="put an operator before it"
+            )
         bare = [name for name in names if name not in outer.calls]
         check_columns(bare, self._columns, f"in {text!r}")
         if bare:
