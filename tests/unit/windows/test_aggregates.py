@@ -40,9 +40,10 @@ ROWS = pl.DataFrame(
 
 
 def run(aggregation: Aggregation, *pieces: pl.DataFrame) -> dict[str, dict[str, object]]:
-    """The results by key, of the pieces' partials merged."""
-    partials = [piece.group_by("key").agg(aggregation.partial()) for piece in pieces]
-    state = pl.concat(partials).group_by("key").agg(aggregation.merge()) if len(pieces) > 1 else partials[0]
+    """The results by key, of the pieces' partials merged one after the other."""
+    state, *others = [piece.group_by("key").agg(aggregation.partial()) for piece in pieces]
+    for other in others:
+        state = pl.concat([state, other]).group_by("key").agg(aggregation.merge())
     rows = state.select("key", *aggregation.final()).to_dicts()
     return {row.pop("key"): row for row in rows}
 
@@ -65,6 +66,7 @@ def run(aggregation: Aggregation, *pieces: pl.DataFrame) -> dict[str, dict[str, 
         ("first(price)", None, None),
         ("first(price) filter (where price is not null)", 5, None),
         ("last(price)", 30, None),
+        ("last(price) filter (where price < 10)", 5, None),
         ("last(user)", None, None),
         ("any_value(price)", 5, None),
         ("bool_and(ok)", False, None),
@@ -73,6 +75,7 @@ def run(aggregation: Aggregation, *pieces: pl.DataFrame) -> dict[str, dict[str, 
         ("array_agg(user) filter (where price > 5)", ["x", None], None),
         ("max(price, 2)", [30, 20], None),
         ("min(at, 9)", DAY, None),
+        ("max(coalesce(price, 7), 2)", [30, 20], [7]),
         ("var_pop(price)", pytest.approx(950 / 9, rel=1e-12), None),
         ("stddev(price) filter (where price = 5)", None, None),
         ("stddev_pop(price) filter (where price = 5)", 0.0, None),
@@ -101,6 +104,12 @@ def test_the_result_may_be_called_like_a_column() -> None:
     assert run(aggregation, rows, rows)["b"] == {"price": None, "_a1": 22, "n": 7}
     assert list(aggregation.columns) == list(texts)
     assert "_a0" not in aggregation.partials
+
+
+def test_a_column_called_like_a_call_is_not_the_call() -> None:
+    columns = pl.Schema({**COLUMNS, "count(*)": pl.Int64})
+    with pytest.raises(BadConfig, match="a column outside of the aggregates"):
+        Aggregation.of({"r": 'count(*) + "count(*)"'}, columns)
 
 
 def test_what_is_the_same_is_kept_once() -> None:
@@ -180,11 +189,13 @@ def test_variance_keeps_its_digits_far_from_zero() -> None:
 def test_merging_a_lone_piece_changes_no_bit() -> None:
     """So that a state may be merged again and again with nothing new for it."""
     columns = pl.Schema({"key": pl.String, "x": pl.Float64})
-    rows = pl.DataFrame({"key": ["a"] * 3, "x": [0.1, 0.7, 1e-9]}, schema=columns)
+    keys = [f"{n % 20}" for n in range(980)]
+    values = [1 / n if n % 20 else None for n in range(980)]
+    rows = pl.DataFrame({"key": keys, "x": values}, schema=columns)
     texts = {"s": "sum(x)", "m": "avg(x)", "v": "var_pop(x)", "t": "max(x, 2)", "d": "count(distinct x)"}
     aggregation = Aggregation.of(texts, columns)
-    state = rows.group_by("key").agg(aggregation.partial())
-    assert state.group_by("key").agg(aggregation.merge()).equals(state)
+    state = rows.group_by("key").agg(aggregation.partial()).sort("key")
+    assert state.group_by("key").agg(aggregation.merge()).sort("key").equals(state)
 
 
 def test_nan_is_the_largest_number() -> None:
