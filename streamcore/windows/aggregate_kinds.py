@@ -131,6 +131,7 @@ class Variance:
     Kept are n, the mean and M2 (the sum of squared distances from the mean), merged by the pairwise
     formula of Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances" (1979), here for any number of pieces at once: M2 = Σ M2_i + Σ n_i (mean_i - mean)².
+    A NaN or an infinity among the values gives NaN.
     """
 
     ddof: int

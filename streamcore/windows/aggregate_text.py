@@ -27,7 +27,7 @@ _NAMES = Parser.FUNC_TOKENS - {TokenType.STRING, TokenType.IDENTIFIER}
 
 @dataclass(frozen=True)
 class Call:
-    """An aggregate call: ``text`` as written, ``argument`` None for ``*``, ``where`` FILTER's condition."""
+    """One aggregate call: ``text`` as written, ``argument`` None for ``*``, ``where`` of its FILTER."""
 
     text: str
     function: str

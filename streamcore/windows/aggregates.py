@@ -90,9 +90,6 @@ class _Kept:
     partial: tuple[pl.Expr, ...]
     merge: tuple[pl.Expr, ...]
 
-    def serves(self, aggregate: Aggregate, partial: tuple[pl.Expr, ...]) -> bool:
-        return _equal(self.partial, partial) and _equal(self.merge, aggregate.merge(*map(pl.col, self.names)))
-
 
 class _State:
     """The kept columns while they are collected, text by text."""
@@ -141,6 +138,10 @@ class _State:
             raise BadConfig(
                 f"unknown function in {text!r}", got=unknown, allowed=self._functions, fix=self._hint(unknown)
             ) from error
+        for call in outer.calls.keys() - names:  # polars takes it for an alias
+            raise BadConfig(
+                f"cannot parse the SQL expression {text!r}", got=call, fix="put an operator before it"
+            )
         bare = [name for name in names if name not in outer.calls]
         check_columns(bare, self._columns, f"in {text!r}")
         if bare:
@@ -191,9 +192,12 @@ class _State:
         return self._aggregates[name](dtype, call.constants)
 
     def _keep(self, aggregate: Aggregate, partial: tuple[pl.Expr, ...]) -> tuple[str, ...]:
-        """The names of the columns that hold *partial*, new ones unless they are kept already."""
+        """The names of the columns that hold *partial*, new ones unless they are kept already.
+
+        By the cut law what is kept of some rows says how it must merge, so ``partial`` alone is compared.
+        """
         for kept in self._kept:
-            if len(kept.partial) == len(partial) and kept.serves(aggregate, partial):
+            if _equal(kept.partial, partial):
                 return kept.names
         names = tuple(islice(self._free, len(partial)))
         new = _Kept(names, partial, aggregate.merge(*map(pl.col, names)))
@@ -220,7 +224,7 @@ def _one_group(columns: pl.Schema, names: tuple[str, ...], exprs: tuple[pl.Expr,
 
 
 def _equal(some: tuple[pl.Expr, ...], others: tuple[pl.Expr, ...]) -> bool:
-    return all(one.meta.eq(other) for one, other in zip(some, others, strict=True))
+    return len(some) == len(others) and all(map(lambda a, b: a.meta.eq(b), some, others))
 
 
 @contextmanager
