@@ -8,17 +8,14 @@ and gives the :class:`Graph` that the runtime, the test driver and the command l
 from __future__ import annotations
 
 import datetime as dt
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from streamcore.contracts import Format, Sink, Step
+from streamcore.declaring import at, caller, check_name
 from streamcore.durations import duration, microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns, condition
@@ -33,9 +30,6 @@ from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import WindowKind
 from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
 
-_PACKAGE = str(Path(__file__).parent)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
-
 Returns = type[Event] | Mapping[str, str] | None
 
 
@@ -49,9 +43,9 @@ class Topology:
         self._nodes: dict[str, Node] = {}
         self._optional: set[str] = set()
         """Nodes that may lead nowhere: the rest of a branch."""
-        self._where = _caller()
-        with _at(self._where):
-            _check_name(name, "topology")
+        self._where = caller()
+        with at(self._where):
+            check_name(name, "topology")
         self.name = name
 
     def stream(
@@ -71,9 +65,9 @@ class Topology:
         *schema* is an Event class or ``{column: type name}``. *key* names the columns by which the
         topic is partitioned. *max_lateness* is a timedelta or a text such as "90s", "1h".
         """
-        where = _caller()
-        with _at(where):
-            _check_name(name, "stream")
+        where = caller()
+        with at(where):
+            check_name(name, "stream")
             if name in (n.part.name for n in self._nodes.values() if isinstance(n.part, Source)):
                 raise BadConfig("two streams have the same name", got=name, fix="rename one of them")
             parsed = (
@@ -104,12 +98,12 @@ class Topology:
         The function gets an async iterator of :class:`streamcore.batch.Batch`. A batch is settled when
         the function asks for the next one; an exception stops the worker.
         """
-        where = _caller()
+        where = caller()
 
         def declare(function: AgentFunction) -> AgentFunction:
             name = function.__name__
-            with _at(where):
-                _check_name(name, "agent")
+            with at(where):
+                check_name(name, "agent")
             self._add(name, Agent(name, function), (stream,), stream.columns, where)
             return function
 
@@ -260,9 +254,9 @@ class Stream:
 
     def branch(self, **conditions: str) -> dict[str, Stream]:
         """Split by SQL conditions: a row goes to the first one that is true, else to "otherwise"."""
-        where = _caller()
+        where = caller()
         names = dict.fromkeys(conditions, "")
-        with _at(where):
+        with at(where):
             if not conditions or "otherwise" in conditions:
                 raise BadConfig("branch needs conditions by name; 'otherwise' is the rest")
             before: list[str] = []
@@ -280,8 +274,8 @@ class Stream:
 
     def union(self, *others: Stream, name: str | None = None) -> Stream:
         """The rows of this stream and *others*; the columns must be the same."""
-        where = _caller()
-        with _at(where):
+        where = caller()
+        with at(where):
             for other in others:
                 if other._topology is not self._topology:
                     raise BadConfig("union joins streams of one topology")
@@ -302,8 +296,8 @@ class Stream:
 
     def to(self, sink: Sink) -> None:
         """Write the rows to *sink*; its name must be unique in the topology."""
-        where = _caller()
-        with _at(where):
+        where = caller()
+        with at(where):
             if not isinstance(sink, Sink):
                 raise BadConfig(
                     "to() takes a sink", got=type(sink).__name__, fix="e.g. sc.sinks.Parquet('out')"
@@ -316,8 +310,8 @@ class Stream:
     def _step(
         self, kind: str, make: Callable[[], Step], name: str | None, label: str | None = None
     ) -> Stream:
-        where = _caller()
-        with _at(where):
+        where = caller()
+        with at(where):
             step = make()
             columns = step.output(self.columns)
         id = name or self._topology._free_id(f"{self.node.source.name}/{label or kind}")
@@ -343,9 +337,9 @@ class WindowedStream:
         counted, and left out. A stream's partitions have no common order, so there is no ``first``,
         ``last`` or ``list``.
         """
-        stream, where = self._stream, _caller()
+        stream, where = self._stream, caller()
         source = stream.node.source
-        with _at(where):
+        with at(where):
             part = Window(
                 f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label,
                 self._operator(source, aggregates),
@@ -400,33 +394,3 @@ def _is_time(dtype: pl.DataType) -> bool:
 
 def _types(columns: pl.Schema) -> str:
     return ", ".join(f"{name} {dtype}" for name, dtype in columns.items())
-
-
-def _check_name(name: str, what: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise BadConfig(
-            f"this can't be the name of a {what}",
-            got=name,
-            allowed=["letters, digits, '.', '_', '-', at most 150, starting with a letter or digit"],
-        )
-
-
-def _caller() -> str:
-    """file:line of the nearest frame outside of this package."""
-    frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-@contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Add the user's line to a BadConfig that does not have one."""
-    try:
-        yield
-    except BadConfig as error:
-        if error.where is None:
-            raise BadConfig(
-                error.what, where=where, got=error.got, allowed=error.allowed, fix=error.fix
-            ) from error
-        raise

@@ -15,7 +15,6 @@ owner; reading goes on at the smallest.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import socket
@@ -34,15 +33,16 @@ from streamcore.deadletter.record import Origin
 from streamcore.deadletter.redrive import origins, sent_before, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
 from streamcore.errors import Permanent, TopicChanged, Transient
-from streamcore.graph import Agent, Graph, Window
+from streamcore.graph import Agent, Graph
 from streamcore.observability.metrics import Metrics
-from streamcore.progress import Rejected
 from streamcore.runtime.agent_writer import AgentWriter
+from streamcore.runtime.counting import Counters
 from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.sink_runner import SinkRunner
-from streamcore.task import LATE, Outcome, PartitionTask, RedriveTask, RowId, WindowTask
+from streamcore.runtime.window_streams import window_streams, windows_fed
+from streamcore.task import Outcome, PartitionTask, RedriveTask, RowId, WindowTask
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +61,6 @@ class PipelineOptions:
     clock: Callable[[], float] = time.time
 
 
-@dataclass(slots=True)
-class Counters:
-    """What passed since the start; see :class:`streamcore.progress.Progress`."""
-
-    rows_in: int = 0
-    bytes_in: int = 0
-    rejected: dict[Rejected, int] = field(default_factory=dict)
-    rules: dict[str, int] = field(default_factory=dict)
-    late: dict[str, int] = field(default_factory=dict)
-
-
 class Pipeline:
     """The live part of a topology. :meth:`start`, then chunks to :meth:`process`, then :meth:`stop`.
 
@@ -88,7 +77,7 @@ class Pipeline:
     ) -> None:
         self.graph, self._log, self._metrics, self._options = graph, log, metrics, options
         self.ledger = Ledger(options.memory_limit)
-        self.counters = Counters()
+        self.counters = Counters(graph.name, metrics)
         self.processed: dict[PartitionId, int] = {}
         """How far each owned partition has gone into the sinks' queues."""
         self._refused_below: dict[PartitionId, int] = {}
@@ -160,7 +149,7 @@ class Pipeline:
 
     def commit_position(self, tp: TP) -> int | None:
         source = self._sources.get(tp)
-        if source is None or self._feeds(source):
+        if source is None or windows_fed(self.graph, self._streams, source):
             return None  # what feeds a window is read again: the window's rows are in memory
         return self.ledger.position(source)
 
@@ -193,10 +182,10 @@ class Pipeline:
             self.ledger.drop(source)
             self.processed.pop(source, None)
         stands: dict[PartitionId, dict[str, int]] = {source: {} for source in starts}
-        closing = self._window_sources(starts)
-        stands |= {source: {} for source in closing.values()}
+        windows = window_streams(self.graph, self._streams, list(starts))
+        stands |= {source: {} for source, _ in windows.values()}
         reached = {source: self._sinks_of(source) for source in starts}
-        reached |= {source: frozenset(self.graph.stage(window)) for window, source in closing.items()}
+        reached |= {source: frozenset(self.graph.stage(id)) for id, (source, _) in windows.items()}
         for sink, runner in self.runners.items():
             mine = {s: starts.get(s, 0) for s in stands if sink in reached[s]}
             for source, position in (await runner.open(mine)).items() if mine else ():
@@ -204,39 +193,18 @@ class Pipeline:
         self._sources = {TP(s.topic, s.partition): s for s in starts}
         await self._check_ends(stands)
         for source, sinks in stands.items():
-            for window in self._feeds(source):
+            for window in windows_fed(self.graph, self._streams, source):
                 sinks[window] = self._options.ended.get(source, 0)
             self.ledger.open(source, sinks)
             self.processed[source] = min(sinks.values())
         for source in starts:
             self._tasks[source] = await self._task(source, self.processed[source])
-        for window, source in closing.items():
+        for id, (source, upstream) in windows.items():
             known = await self._refused(source, self.processed[source])
-            feeding = [s for s in starts if window in self._feeds(s)]
-            self._windows[window] = WindowTask(
-                self.graph, window, source, feeding, known=known, timer=time.perf_counter
-            )
+            task = WindowTask(self.graph, id, source, upstream, known=known, timer=time.perf_counter)
+            self._windows[id] = task
         crash_point("pipeline.taken_over")
         return {source: self.processed[source] for source in starts}
-
-    def _feeds(self, source: PartitionId) -> tuple[str, ...]:
-        """The windows that *source*'s rows go to."""
-        if source.topic not in self._streams:
-            return ()
-        node = self.graph.sources[self._streams[source.topic]].id
-        return tuple(n for n in self.graph.stage(node) if n in self.graph.windows)
-
-    def _window_sources(self, starts: Mapping[PartitionId, int]) -> dict[str, PartitionId]:
-        """The stream that each window's rows are: another one when the window or what it reads changes."""
-        found = {}
-        for window, node in self.graph.windows.items():
-            upstream = sorted(s for s in starts if window in self._feeds(s))
-            assert isinstance(node.part, Window)
-            read = [(source.topic_id, source.partition) for source in upstream]
-            told = f"{node.part.operator.definition} {read}"
-            digest = hashlib.sha256(told.encode()).hexdigest()
-            found[window] = PartitionId(f"{self.graph.name}/{window}", 0, f"window/{digest[:32]}")
-        return found
 
     async def _check_ends(self, stands: Mapping[PartitionId, Mapping[str, int]]) -> None:
         """TopicChanged when a sink is ahead of its log: it would leave new records out as already seen."""
@@ -304,12 +272,13 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
             self.fail(error)
             return
-        self._count(chunk, outcome)
+        stream = self._streams.get(chunk.source.topic, chunk.source.topic)
+        self.counters.read(stream, chunk, outcome)
 
     async def end(self, source: PartitionId) -> None:
         """*source*, which is bounded, was processed to its end: close the windows that wait for it."""
         try:
-            for window in self._feeds(source):
+            for window in windows_fed(self.graph, self._streams, source):
                 if window in self._windows:
                     await self._emit(self._windows[window].on_end(source))
         except Exception as error:  # noqa: BLE001 - as in process
@@ -320,6 +289,7 @@ class Pipeline:
         if outcome is not None:
             await self._refuse(outcome)
             self._hand_over(outcome)
+            self.counters.passed(outcome)
 
     async def _refuse(self, outcome: Outcome) -> None:
         crash_point("pipeline.before_dead_letters")
@@ -361,33 +331,7 @@ class Pipeline:
 
         await self._options.retries.run("appending dead letters", append, failed)
         self._letters_error = None
-        counts = rejects.frame.group_by("stage", "code").len()
-        for stage, code, number in counts.iter_rows():
-            key = Rejected(stage, code)
-            self.counters.rejected[key] = self.counters.rejected.get(key, 0) + number
-            self._metrics.rows_rejected.labels(self.graph.name, stage, code).inc(number)
-
-    def _count(self, chunk: Chunk, outcome: Outcome) -> None:
-        name, stream = self.graph.name, self._streams.get(chunk.source.topic, chunk.source.topic)
-        self.counters.rows_in += outcome.records
-        self.counters.bytes_in += chunk.nbytes
-        metrics = self._metrics
-        metrics.rows_in.labels(name, stream).inc(outcome.records)
-        metrics.bytes_in.labels(name, stream).inc(chunk.nbytes)
-        metrics.batch_rows.labels(name, stream).observe(outcome.records)
-        for stage, seconds in outcome.seconds.items():
-            if stage == "decode":
-                metrics.decode_seconds.labels(name, stream).observe(seconds)
-            else:
-                metrics.step_seconds.labels(name, stage).observe(seconds)
-        for (node, counter), number in outcome.counts.items():
-            if counter == LATE:
-                self.counters.late[node] = self.counters.late.get(node, 0) + number
-                metrics.rows_late.labels(name, node).inc(number)
-            elif counter.startswith("rule:"):
-                rule = counter.removeprefix("rule:").removesuffix(":failed")
-                self.counters.rules[rule] = self.counters.rules.get(rule, 0) + number
-                metrics.rule_failures.labels(name, rule).inc(number)
+        self.counters.refused(rejects)
 
     # ------------------------------------------------------------ sinks
 

@@ -233,10 +233,12 @@ class Top:
 
 
 def sum_or_null(values: pl.Expr) -> pl.Expr:
+    """SQL's sum: null where nothing was summed."""
     return pl.when(values.count() > 0).then(values.sum())  # polars' own sum of nothing is 0
 
 
 def first_value(values: pl.Expr) -> pl.Expr:
+    """The first value that is not null."""
     return values.drop_nulls().first()
 
 
