@@ -189,8 +189,8 @@ def test_variance_keeps_its_digits_far_from_zero() -> None:
 def test_merging_a_lone_piece_changes_no_bit() -> None:
     """So that a state may be merged again and again with nothing new for it."""
     columns = pl.Schema({"key": pl.String, "x": pl.Float64})
-    keys = [f"{n % 20}" for n in range(980)]
-    values = [1 / n if n % 20 else None for n in range(980)]
+    keys = [f"{n % 140}" for n in range(980)]
+    values = [1 / n if n % 140 else None for n in range(980)]
     rows = pl.DataFrame({"key": keys, "x": values}, schema=columns)
     texts = {"s": "sum(x)", "m": "avg(x)", "v": "var_pop(x)", "t": "max(x, 2)", "d": "count(distinct x)"}
     aggregation = Aggregation.of(texts, columns)
