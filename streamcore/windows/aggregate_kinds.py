@@ -145,9 +145,7 @@ class Variance:
 
     def merge(self, *kept: pl.Expr) -> Exprs:
         count, mean, squares = kept
-        # Distances from one of the means: exact for a lone piece, and small numbers to add up.
-        base = mean.max()
-        center = base + (count * (mean - base)).sum() / count.sum()
+        center = (count * mean).sum() / count.sum()
         together = squares.sum() + (count * (mean - center).pow(2)).sum()
         return count.sum(), pl.when(count.sum() > 0).then(center), together
 
@@ -233,12 +231,12 @@ class Top:
 
 
 def sum_or_null(values: pl.Expr) -> pl.Expr:
-    """SQL's sum: null where nothing was summed."""
-    return pl.when(values.count() > 0).then(values.sum())  # polars' own sum of nothing is 0
+    """SQL's sum: of nothing it is null, where polars gives 0."""
+    return pl.when(values.count() > 0).then(values.sum())
 
 
 def first_value(values: pl.Expr) -> pl.Expr:
-    """The first value that is not null."""
+    """The first of the stream's order that is not null."""
     return values.drop_nulls().first()
 
 

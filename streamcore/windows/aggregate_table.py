@@ -1,7 +1,7 @@
 """The table of aggregates by their names in SQL text, and which types each takes.
 
-One's own aggregate is a class with these three functions and an entry in the mapping that
-:meth:`~streamcore.windows.aggregates.Aggregation.of` takes::
+One's own is an :class:`~streamcore.windows.aggregate_kinds.Aggregate` and an entry in the mapping that
+:meth:`~streamcore.windows.aggregates.Aggregation.of` takes. FILTER comes by itself::
 
     @dataclass(frozen=True)
     class Product:
@@ -10,11 +10,11 @@ One's own aggregate is a class with these three functions and an entry in the ma
         def partial(self, values):
             return (values.cast(pl.Float64).product(),)
 
-        def merge(self, product):
-            return (product.product(),)
+        def merge(self, *kept):
+            return (kept[0].product(),)
 
-        def final(self, product):
-            return product
+        def final(self, *kept):
+            return kept[0]
 
     own = {**AGGREGATES, "product": lambda dtype, constants: Product()}
     Aggregation.of({"p": "product(x)"}, columns, own)

@@ -118,7 +118,7 @@ class _State:
         outer = take_apart(text, self._functions, self._columns)
         self._check_rest(text, outer)
         finished = {called: self._finished(call) for called, call in outer.calls.items()}
-        types = pl.DataFrame(schema=self.types).select(e.alias(n) for n, e in finished.items()).schema
+        types = pl.Schema({called: result_type(e, self.types, called) for called, e in finished.items()})
         with _naming(text, outer.text):
             return _over(sql(outer.text, types), finished).alias(name)
 
@@ -138,9 +138,10 @@ class _State:
             raise BadConfig(
                 f"unknown function in {text!r}", got=unknown, allowed=self._functions, fix=self._hint(unknown)
             ) from error
-        for call in outer.calls.keys() - names:  # polars takes it for an alias
+        alias = next((call for call in outer.calls if call not in names), None)
+        if alias is not None:  # "count(*) sum(x)": polars takes the second for a name of the first
             raise BadConfig(
-                f"cannot parse the SQL expression {text!r}", got=call, fix="put an operator before it"
+                f"cannot parse the SQL expression {text!r}", got=alias, fix="put an operator before it"
             )
         bare = [name for name in names if name not in outer.calls]
         check_columns(bare, self._columns, f"in {text!r}")
@@ -207,10 +208,13 @@ class _State:
 
     def _checked_types(self, kept: _Kept) -> pl.Schema:
         """The types of the kept columns; BadConfig when merging would change them."""
+        if len(kept.merge) != len(kept.partial):
+            counts = f"{len(kept.merge)} columns for {len(kept.partial)}"
+            raise BadConfig("merge gives another number of columns than partial", got=counts)
         try:
             partial = _one_group(self._columns, kept.names, kept.partial)
             merged = _one_group(partial, kept.names, kept.merge)
-        except (PolarsError, ValueError) as error:
+        except PolarsError as error:
             raise BadConfig(f"the aggregate can't be computed: {str(error).splitlines()[0]}") from error
         if merged != partial:
             raise BadConfig("merge gives other types than partial", got=str(merged), allowed=[str(partial)])

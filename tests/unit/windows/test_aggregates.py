@@ -309,19 +309,27 @@ def test_none_at_all_is_refused() -> None:
 
 @dataclass(frozen=True)
 class Product:
-    """The example of the module's text, with a type to merge to."""
+    """The example of the table's docstring, with a type and a number of columns to merge to."""
 
     merged: pl.DataType
+    columns: int = 1
     skips_nulls = True
 
     def partial(self, values: pl.Expr) -> Exprs:
         return (values.cast(pl.Float64).product(),)
 
     def merge(self, *kept: pl.Expr) -> Exprs:
-        return (kept[0].product().cast(self.merged),)
+        return (kept[0].product().cast(self.merged),) * self.columns
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
         return kept[0]
+
+
+class Letters(Product):
+    """The product of the lengths of texts, made for any type by mistake."""
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return super().partial(values.str.len_chars())
 
 
 def test_ones_own_aggregate_is_an_entry() -> None:
@@ -330,7 +338,15 @@ def test_ones_own_aggregate_is_an_entry() -> None:
     assert run(aggregation, ROWS[:2], ROWS[2:])["a"]["r"] == 104.0
 
 
-def test_ones_own_aggregate_must_keep_its_types() -> None:
-    own = {**AGGREGATES, "product": lambda dtype, constants: Product(pl.Int64())}
-    with pytest.raises(BadConfig, match=r"merge gives other types than partial, in 'product\(price\)'"):
-        Aggregation.of({"r": "product(price)"}, COLUMNS, own)
+@pytest.mark.parametrize(
+    ("product", "argument", "message"),
+    [
+        (Product(pl.Int64()), "price", "merge gives other types than partial"),
+        (Product(pl.Float64(), 2), "price", "merge gives another number of columns than partial"),
+        (Letters(pl.Float64()), "price", "the aggregate can't be computed"),
+    ],
+)
+def test_ones_own_aggregate_must_fit(product: Product, argument: str, message: str) -> None:
+    own = {**AGGREGATES, "product": lambda dtype, constants: product}
+    with pytest.raises(BadConfig, match=message):
+        Aggregation.of({"r": f"product({argument})"}, COLUMNS, own)
