@@ -15,7 +15,8 @@ from pathlib import Path
 import orjson
 
 from streamcore.batch import PartitionId
-from streamcore.graph import Graph, Window
+from streamcore.graph import Graph
+from streamcore.runtime.window_streams import declared
 
 
 class FinishedReplays:
@@ -23,8 +24,7 @@ class FinishedReplays:
 
     def __init__(self, folder: Path, graph: Graph) -> None:
         self._file = folder / "finished.json"
-        parts = [node.part for node in graph.windows.values()]
-        told = [part.operator.definition for part in parts if isinstance(part, Window)]
+        told = [declared(graph, window) for window in graph.windows]
         self._graph = hashlib.sha256(repr((told, sorted(graph.sinks))).encode()).hexdigest()
 
     def ends(self, sources: Iterable[PartitionId]) -> dict[PartitionId, int]:

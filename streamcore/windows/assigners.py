@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -65,7 +65,7 @@ class Aligned:
     size: int
     every: int
     offset: int = 0
-    label: str = "windows"
+    label: str = field(default="windows", repr=False, compare=False)
     merges = False
     patience = 0
 
@@ -122,7 +122,7 @@ class Session:
     """
 
     gap: int
-    label: str = "sessions"
+    label: str = field(default="sessions", repr=False, compare=False)
     merges = True
 
     def __post_init__(self) -> None:
