@@ -120,8 +120,8 @@ def test_wrong_sources_are_refused_before_anything_is_read(project):
 
 def test_topologies_are_listed_and_shown(project):
     listed = project.document("topologies", "list")
-    assert {row["topology"] for row in listed} == {"adults", "birdstrikes", "flights"}
-    assert [row["error"] for row in listed] == [None] * 3
+    assert {row["topology"] for row in listed} == {"adults", "birdstrikes", "delays", "flights"}
+    assert [row["error"] for row in listed] == [None] * 4
     assert project.run("topologies", "show", "topologies.flights").stdout.startswith("topology flights\n")
     assert project.run("topologies", "show", "topologies/flights.py", "--mermaid").stdout.startswith(
         "flowchart"
