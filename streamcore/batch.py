@@ -144,8 +144,8 @@ class Chunk(ABC):
         """Position of each record, ascending, shape (len,)."""
 
     def values(self) -> list[bytes | None]:
-        """The records' bytes; None is a tombstone. Only for chunks without a frame."""
-        raise NotImplementedError("the records of this chunk are in its frame")
+        """The records' bytes; None is a tombstone. TypeError for a chunk whose records are in its frame."""
+        raise TypeError(f"{type(self).__name__}: the records of this chunk are in its frame")
 
     def keys(self) -> list[bytes | None]:
         """The records' keys; all None where the source has none."""

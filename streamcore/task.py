@@ -243,10 +243,6 @@ class WindowTask:
         """*upstream*, which is bounded, has ended."""
         return self.on_delta(upstream, self._operator.end(self._state))
 
-    def __len__(self) -> int:
-        """Pieces of windows that are held."""
-        return len(self._state)
-
 
 def _unfinished(error: Exception) -> str:
     return f"an aggregate of this window can't be computed: {type(error).__name__}"

@@ -14,6 +14,7 @@ the schema, and is trusted only where it provably says the same:
 * Dates, decimals and bytes are text in their canonical spelling (:mod:`streamcore.schema.text`), or in doubt.
 * The schema's compiled checks (nulls, bounds, patterns) put their rows in doubt.
 
+A few documents go another way, on which nothing is left to prove (:mod:`streamcore.formats.json_values`).
 Rows in doubt go the row path, all others pass. So the work is linear in the bytes whatever they hold.
 """
 

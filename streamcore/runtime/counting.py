@@ -27,7 +27,8 @@ class Counters:
         self._metrics.rows_in.labels(*labels).inc(outcome.records)
         self._metrics.bytes_in.labels(*labels).inc(chunk.nbytes)
         self._metrics.batch_rows.labels(*labels).observe(outcome.records)
-        self._metrics.decode_seconds.labels(*labels).observe(outcome.seconds.get(DECODE, 0.0))
+        if DECODE in outcome.seconds:  # a redriven row's is not measured
+            self._metrics.decode_seconds.labels(*labels).observe(outcome.seconds[DECODE])
         self.passed(outcome)
 
     def passed(self, outcome: Outcome) -> None:

@@ -67,6 +67,11 @@ class ChunkGroup:
         await self._done.wait()
 
 
+async def _all_done(groups: Iterable[ChunkGroup]) -> None:
+    for group in groups:
+        await group.wait()
+
+
 class ChunkSchema(faust.Schema):  # type: ignore[misc]
     """Schema of a topic whose events are chunks: ``app.topic("t", schema=ChunkSchema())``.
 
@@ -138,6 +143,7 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self._chunked_topics: dict[str, bool] = {}
+        self._grouped_topics: set[str] = set()
         # Without Positions: the end of each chunk that was handed out and its message, in order.
         self._handed_out: defaultdict[TP, dict[int, Message]] = defaultdict(dict)
         self._acked_prefix: dict[TP, int] = {}
@@ -173,7 +179,8 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         """Whether *topic*'s messages are chunks. BadConfig when its channels disagree."""
         known = self._chunked_topics.get(topic)
         if known is None:
-            flags = {isinstance(c.schema, ChunkSchema) for c in list(self.app.topics) if topic in c.topics}
+            schemas = [c.schema for c in list(self.app.topics) if topic in c.topics]
+            flags = {isinstance(schema, ChunkSchema) for schema in schemas}
             if len(flags) > 1:
                 raise BadConfig(
                     f"topic {topic} is read both in chunks and record by record",
@@ -182,6 +189,8 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
             if not flags:
                 return False
             known = self._chunked_topics[topic] = flags.pop()
+            if known and all(schema.grouped for schema in schemas):
+                self._grouped_topics.add(topic)
         return known
 
     # ------------------------------------------------------------ reading
@@ -205,9 +214,8 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
             if isinstance(message.value, ChunkGroup):
                 groups.append(message.value)
             yield tp, message
-        if sum(group.nbytes for group in groups) < GROUP_BYTES:
-            for group in groups:
-                await self.wait(group.wait(), timeout=HAND_OVER_SECONDS)
+        if groups and sum(group.nbytes for group in groups) < GROUP_BYTES:
+            await self.wait(_all_done(groups), timeout=HAND_OVER_SECONDS)
 
     def _messages(self, fetched: Fetched) -> Iterator[tuple[TP, ConsumerMessage]]:
         """What was fetched as messages, of grouped topics one for all chunks that are not too large."""
@@ -230,8 +238,7 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         yield from open_.values()
 
     def _is_grouped(self, topic: str) -> bool:
-        schemas = [c.schema for c in list(self.app.topics) if topic in c.topics]
-        return self.positions is not None and any(isinstance(s, ChunkSchema) and s.grouped for s in schemas)
+        return self.positions is not None and topic in self._grouped_topics
 
     def _still_wanted(self, tp: TP) -> bool:
         return tp in self._get_active_partitions() or tp in self._buffered_partitions

@@ -1,4 +1,4 @@
-"""Private names of Faust and aiokafka that the transports use, with the versions they were read in.
+"""Private names of Faust and aiokafka that transports and runtime use, with the versions they were read in.
 
 Both are pinned in pyproject.toml. ``tests/unit/transport/test_pinned_names.py`` fails when an upgrade
 takes one away; :mod:`.kafka_chunks` then falls back to aiokafka's public ``getmany`` by itself.
@@ -21,6 +21,7 @@ OVERRIDDEN: Mapping[str, tuple[str, ...]] = {
         "_commit", "_create_worker_consumer", "_ensure_consumer", "_fetch_records", "_seek_wait",
         "call_thread", "on_partitions_assigned", "on_partitions_revoked", "seek",
     ),
+    "faust.app.base:App": ("_on_agent_error",),
     "faust.transport.drivers.aiokafka:Consumer": ("_new_consumer_thread",),
     "aiokafka.producer.message_accumulator:BatchBuilder": (
         "_build", "_set_producer_state", "closed", "record_count", "size",

@@ -160,9 +160,9 @@ class WindowOperator:
 
     def finish(self, closed: pl.DataFrame) -> pl.DataFrame:
         """The emission's columns of *closed* windows; PolarsError for a value that its type can't hold."""
-        dtype = self.inputs[self.time]
+        dtype, columns = self.inputs[self.time], self.columns
         results = [
-            result.cast(self.columns[name])  # a sum of integers is kept in 128 bits
+            result.cast(columns[name])  # a sum of integers is kept in 128 bits
             for name, result in zip(self.aggregation.columns, self.aggregation.final(), strict=True)
         ]
         return closed.select(
