@@ -13,6 +13,6 @@ reference. q6 is left out by convention.
     streamcore replay topologies.nexmark.q1 --from events=events.jsonl.zst
 
 Here are the queries that need no state (q0, q1, q2, q10, q14, q21, q22) and those over one window (q11,
-q15, q16, q17). Each writes Parquet files to
-``out/nexmark/`` and its own name. data/nexmark/ has events and the answers to them.
+q15, q16, q17). Each writes Parquet files to ``out/nexmark/`` and its own name. data/nexmark/ has events
+and the answers to them.
 """
