@@ -247,6 +247,11 @@ class FrameChunk(Chunk):
         return self._offsets
 
 
+def nothing_at(source: PartitionId, position: int) -> FrameChunk:
+    """A chunk without records at *position*."""
+    return FrameChunk(source, np.empty(0, np.int64), pl.DataFrame(), first=position, end=position)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows in columns, and the source positions that they cover.
@@ -294,7 +299,7 @@ class Batch:
         if (start, end) == covered:
             return self
         frame = self.frame.filter(pl.col(OFFSET).is_between(start, end, closed="left"))
-        return Batch(frame, {self.source: Range(start, end)}, self.chunk)
+        return replace(self, frame=frame, covered={self.source: Range(start, end)})
 
     def keys(self) -> list[bytes | None]:
         """The record key of each row."""
@@ -305,6 +310,18 @@ class Batch:
         """The record time of each row in milliseconds since the epoch, or None where the source has none."""
         stamps = self.chunk.timestamps()
         return None if stamps is None else stamps[self.chunk.index(self.frame[OFFSET].to_numpy())]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedBatch(Batch):
+    """Rows for a window's log: none of them late, with the columns that the window needs and ``_offset``.
+
+    ``watermark`` (microseconds since 1970) holds behind the batch. ``idle``: the partition has been read
+    to its end for a while. A batch that covers nothing says only these two.
+    """
+
+    watermark: int
+    idle: bool = False
 
 
 def hide(frame: pl.DataFrame, offsets: Int64s) -> pl.DataFrame:

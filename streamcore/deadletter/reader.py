@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from streamcore.batch import PartitionId
 from streamcore.contracts import Log
 from streamcore.deadletter.record import DeadLetter, from_chunk
-from streamcore.task import RowId
+from streamcore.passage import RowId
 
 _LOOK_BACK = 5_000  # records of the first look at the end of the topic; doubled until it suffices
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from streamcore.batch import Chunk, Rejects
 from streamcore.observability.metrics import Metrics
+from streamcore.passage import DECODE, LATE, Outcome
 from streamcore.progress import Rejected
-from streamcore.task import DECODE, LATE, Outcome
 
 
 class Counters:

@@ -22,7 +22,8 @@ from streamcore.errors import Permanent
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.app import AppOptions, build_app
-from streamcore.runtime.pipeline import Pipeline, PipelineOptions
+from streamcore.runtime.options import PipelineOptions
+from streamcore.runtime.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ async def running(
     app: App | None = None
     try:
         await pipeline.start(dead_letter_partitions)
-        app = build_app(pipeline, [*streams, options.redrive_topic], app_options)
+        app = build_app(pipeline, [*streams, options.redrive_topic, *options.window_logs], app_options)
         app.finalize()
         await _started(app, pipeline)
         yield Job(app, pipeline)

@@ -41,10 +41,16 @@ def kafka_app_options(
     )
 
 
+def topic_of(stream: Node) -> str:
+    """The topic that *stream* reads."""
+    assert isinstance(stream.part, Source)
+    return stream.part.topic
+
+
 async def topic_bounds(stream: Node, log: Log) -> Mapping[int, Range]:
     """First and end offset of each partition of the topic that *stream* reads; Permanent without it."""
     assert isinstance(stream.part, Source)
-    topic = stream.part.topic
+    topic = topic_of(stream)
     bounds = await log.bounds(topic)
     if not bounds:
         raise Permanent(

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
 from streamcore.errors import BadConfig
 from streamcore.graph import Graph, Source
-from streamcore.runtime.pipeline import PipelineOptions
 from streamcore.runtime.retry import Retries
+from streamcore.runtime.window_logs import WindowLog
 from streamcore.settings import Settings
 
 REDRIVE_SUFFIX = ".redrive"
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """What a pipeline needs to know beyond its graph; limits in bytes."""
+
+    dead_letter_topic: str
+    redrive_topic: str
+    memory_limit: int = 256 << 20
+    window_logs: Mapping[str, WindowLog] = field(default_factory=dict)
+    """By topic. Without them the graph has no windows."""
+    retries: Retries = field(default_factory=Retries)
+    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    clock: Callable[[], float] = time.time
 
 
 def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:
@@ -35,13 +55,3 @@ def streams_by_topic(graph: Graph) -> dict[str, str]:
                 fix="declare it once and branch the stream",
             )
     return {source.topic: source.name for source in sources}
-
-
-def refuse_windows(graph: Graph) -> None:
-    """BadConfig for a topology with windows, whose state workers on Kafka can't keep yet."""
-    for node in graph.windows.values():
-        raise BadConfig(
-            "windows run in embedded replays only: workers on Kafka do not keep their state yet",
-            where=node.where,
-            fix="replay the source without --broker, or take the window out",
-        )

@@ -16,49 +16,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from faust.types import TP
 
-from streamcore.batch import OFFSET, Batch, Chunk, PartitionId, Rejects
+from streamcore.batch import Batch, Chunk, PartitionId, Rejects, nothing_at
 from streamcore.contracts import FlushReason, Log, Sink, SinkContext, SinkWriter
 from streamcore.crashpoints import crash_point
-from streamcore.deadletter.reader import refused_since
-from streamcore.deadletter.record import Origin
-from streamcore.deadletter.redrive import origins, sent_before, unpack
-from streamcore.deadletter.writer import DeadLetterWriter
-from streamcore.errors import Permanent, TopicChanged, Transient
+from streamcore.deadletter.redrive import sent_before, unpack
+from streamcore.errors import Permanent, TopicChanged
 from streamcore.graph import Agent, Graph
 from streamcore.observability.metrics import Metrics
+from streamcore.passage import Logged, Outcome
 from streamcore.runtime.agent_writer import AgentWriter
 from streamcore.runtime.counting import Counters
+from streamcore.runtime.kept_window import KeptWindow
 from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
-from streamcore.runtime.retry import Retries
+from streamcore.runtime.options import PipelineOptions
+from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.sink_runner import SinkRunner
-from streamcore.runtime.window_streams import window_streams, windows_fed
-from streamcore.task import Outcome, PartitionTask, RedriveTask, RowId, WindowTask
+from streamcore.runtime.window_logs import WindowLogWriter
+from streamcore.task import PartitionTask, RedriveTask
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineOptions:
-    """What a pipeline needs to know beyond its graph; limits in bytes."""
-
-    dead_letter_topic: str
-    redrive_topic: str
-    memory_limit: int = 256 << 20
-    ended: Mapping[PartitionId, int] = field(default_factory=dict)
-    """Where partitions end whose windows were all written by an earlier run."""
-    retries: Retries = field(default_factory=Retries)
-    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
-    clock: Callable[[], float] = time.time
 
 
 class Pipeline:
@@ -80,26 +63,35 @@ class Pipeline:
         self.counters = Counters(graph.name, metrics)
         self.processed: dict[PartitionId, int] = {}
         """How far each owned partition has gone into the sinks' queues."""
-        self._refused_below: dict[PartitionId, int] = {}
-        """No row at this position or after it was refused before the partition was taken over."""
         self.closing = False
         """Chunks that still arrive are left for the next owner."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keys = KeyCheck(graph, log)
-        self._letters = DeadLetterWriter(log, graph.name, options.dead_letter_topic, options.clock)
-        self._letters_error: str | None = None
-        self._tasks: dict[PartitionId, PartitionTask | RedriveTask] = {}
-        self._windows: dict[str, WindowTask] = {}
+        self._refusals = Refusals(
+            log,
+            graph.name,
+            (options.dead_letter_topic, options.redrive_topic),
+            options.clock,
+            options.retries,
+            lambda topic: streams.get(topic, ""),
+        )
+        self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptWindow] = {}
+        self._kept: dict[PartitionId, KeptWindow] = {}
+        """The windows that are kept here, by the partition of their log."""
         self._sources: dict[TP, PartitionId] = {}
         self._streams = streams
-        self.runners = {id: self._runner(id) for id in graph.sinks}
+        self._log_writers = {
+            own.window: WindowLogWriter(own, log, options.clock, crash_point)
+            for own in options.window_logs.values()
+        }
+        self.runners = {id: self._runner(id) for id in [*graph.sinks, *self._log_writers]}
         self._running: list[asyncio.Task[None]] = []
 
     # ------------------------------------------------------------ life
 
     async def start(self, partitions: int) -> None:
         """Connect every sink and make the dead-letter topic (with *partitions* partitions if it is new)."""
-        await self._letters.start(partitions)
+        await self._refusals.start(partitions)
         for runner in self.runners.values():
             await runner.start()
         for runner in self.runners.values():
@@ -149,9 +141,10 @@ class Pipeline:
 
     def commit_position(self, tp: TP) -> int | None:
         source = self._sources.get(tp)
-        if source is None or windows_fed(self.graph, self._streams, source):
-            return None  # what feeds a window is read again: the window's rows are in memory
-        return self.ledger.position(source)
+        kept = self._kept.get(source) if source is not None else None
+        if kept is not None:
+            return kept.settled(self.ledger.position(kept.emissions))
+        return None if source is None else self.ledger.position(source)
 
     async def revoked(self, tps: set[TP]) -> None:
         sources = [self._sources[tp] for tp in tps if tp in self._sources]
@@ -170,8 +163,7 @@ class Pipeline:
             self.fail(error)
             raise
         # The ledger keeps the last positions, which the transport still commits after this.
-        sources += [window.source for window in self._windows.values()]
-        self._windows.clear()
+        sources += [self._kept[source].emissions for source in sources if source in self._kept]
         for source in sources:
             self._tasks.pop(source, None)
         for runner in self.runners.values():
@@ -181,30 +173,67 @@ class Pipeline:
         for source in [s for s in self.ledger.positions() if s not in starts]:
             self.ledger.drop(source)
             self.processed.pop(source, None)
+        self._sources = {TP(s.topic, s.partition): s for s in starts}
+        self._kept = await self._kept_windows(starts)
         stands: dict[PartitionId, dict[str, int]] = {source: {} for source in starts}
-        windows = window_streams(self.graph, self._streams, list(starts))
-        stands |= {source: {} for source, _ in windows.values()}
-        reached = {source: self._sinks_of(source) for source in starts}
-        reached |= {source: frozenset(self.graph.stage(id)) for id, (source, _) in windows.items()}
+        stands |= {kept.emissions: {} for kept in self._kept.values()}
+        reached = {source: self._reached(source) for source in stands}
         for sink, runner in self.runners.items():
             mine = {s: starts.get(s, 0) for s in stands if sink in reached[s]}
             for source, position in (await runner.open(mine)).items() if mine else ():
                 stands[source][sink] = position
-        self._sources = {TP(s.topic, s.partition): s for s in starts}
         await self._check_ends(stands)
+        for source, kept in self._kept.items():
+            stands[source] = {kept.log.window: kept.first}
         for source, sinks in stands.items():
-            for window in windows_fed(self.graph, self._streams, source):
-                sinks[window] = self._options.ended.get(source, 0)
             self.ledger.open(source, sinks)
             self.processed[source] = min(sinks.values())
         for source in starts:
-            self._tasks[source] = await self._task(source, self.processed[source])
-        for id, (source, upstream) in windows.items():
-            known = await self._refused(source, self.processed[source])
-            task = WindowTask(self.graph, id, source, upstream, known=known, timer=time.perf_counter)
-            self._windows[id] = task
+            await self._begin(source, self.processed[source])
         crash_point("pipeline.taken_over")
         return {source: self.processed[source] for source in starts}
+
+    async def _kept_windows(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, KeptWindow]:
+        found = {}
+        for source, committed in starts.items():
+            if (own := self._options.window_logs.get(source.topic)) is not None:
+                first = (await self._log.bounds(source.topic))[source.partition].start
+                found[source] = KeptWindow(own, own.emissions(self.graph.name, source), first, committed)
+        return found
+
+    def _reached(self, source: PartitionId) -> frozenset[str]:
+        """The sinks, and the windows' logs, that get something of *source*."""
+        if source.topic == self._options.redrive_topic:
+            return frozenset(self.graph.sinks)
+        if source in self._kept:
+            return frozenset()
+        windows = {kept.emissions: kept.log.window for kept in self._kept.values()}
+        node = windows.get(source) or self.graph.sources[self._streams[source.topic]].id
+        return frozenset(self.graph.stage(node)) & self.runners.keys()
+
+    async def _begin(self, source: PartitionId, position: int) -> None:
+        """Make the task of *source*, which goes on at *position*."""
+        timer = time.perf_counter
+        if (kept := self._kept.get(source)) is not None:
+            out = kept.emissions
+            known = await self._refusals.known(out, self.processed[out])
+            kept.begin(self.graph, known, self._logged(out), timer)
+            self._tasks[source] = kept
+            return
+        known = await self._refusals.known(source, position)
+        if source.topic == self._options.redrive_topic:
+            once = partial(unpack, seen=await sent_before(self._log, source, position))
+            self._tasks[source] = RedriveTask(self.graph, source, unpack=once, known=known, timer=timer)
+        else:
+            stream, logged = self._streams[source.topic], self._logged(source)
+            self._tasks[source] = PartitionTask(
+                self.graph, stream, source, known=known, logged=logged, timer=timer
+            )
+
+    def _logged(self, source: PartitionId) -> dict[str, Logged]:
+        """What the windows' logs have of *source*."""
+        writers = self._log_writers.items()
+        return {window: writer.logged[source] for window, writer in writers if source in writer.logged}
 
     async def _check_ends(self, stands: Mapping[PartitionId, Mapping[str, int]]) -> None:
         """TopicChanged when a sink is ahead of its log: it would leave new records out as already seen."""
@@ -221,25 +250,10 @@ class Pipeline:
                         fix="find out what was lost, then remove the sink's stored position",
                     )
 
-    def _sinks_of(self, source: PartitionId) -> frozenset[str]:
-        if source.topic == self._options.redrive_topic:
-            return frozenset(self.graph.sinks)
-        stage = self.graph.stage(self.graph.sources[self._streams[source.topic]].id)
-        return frozenset(stage) & frozenset(self.graph.sinks)
-
-    async def _refused(self, source: PartitionId, position: int) -> Collection[RowId]:
-        known = await refused_since(self._log, self._options.dead_letter_topic, source, position)
-        self._refused_below[source] = max((row.offset + 1 for row in known), default=position)
-        return known
-
-    async def _task(self, source: PartitionId, position: int) -> PartitionTask | RedriveTask:
-        known = await self._refused(source, position)
-        timer = time.perf_counter
-        if source.topic == self._options.redrive_topic:
-            seen = await sent_before(self._log, source, position)
-            once = partial(unpack, seen=seen)
-            return RedriveTask(self.graph, source, unpack=once, known=known, timer=timer)
-        return PartitionTask(self.graph, self._streams[source.topic], source, known=known, timer=timer)
+    @property
+    def rows_out(self) -> dict[str, int]:
+        """How many rows each sink has confirmed since the start."""
+        return {sink: self.runners[sink].rows_out for sink in self.graph.sinks}
 
     def owned(self) -> dict[PartitionId, int]:
         """What all sinks have confirmed of each partition that is worked on; of none that has left."""
@@ -258,6 +272,9 @@ class Pipeline:
                 return
             if chunk.first > self.processed[chunk.source]:
                 raise _hole(chunk, self.processed[chunk.source])
+            if isinstance(task, KeptWindow):
+                await self._keep(task, chunk)
+                return
             outcome = task.on_chunk(chunk)
             await self._refuse(outcome)
             if outcome.decoded is not None:
@@ -265,31 +282,39 @@ class Pipeline:
             if self._tasks.get(chunk.source) is not task:
                 return  # the partition left meanwhile; its next owner does this chunk again
             self._hand_over(outcome)
-            for window, delta in outcome.deltas.items():
-                if window in self._windows:
-                    await self._emit(self._windows[window].on_delta(chunk.source, delta))
-                self.ledger.confirm(window, {chunk.source: chunk.end})
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
             self.fail(error)
             return
         stream = self._streams.get(chunk.source.topic, chunk.source.topic)
         self.counters.read(stream, chunk, outcome)
 
-    async def end(self, source: PartitionId) -> None:
-        """*source*, which is bounded, was processed to its end: close the windows that wait for it."""
-        try:
-            for window in windows_fed(self.graph, self._streams, source):
-                if window in self._windows:
-                    await self._emit(self._windows[window].on_end(source))
-        except Exception as error:  # noqa: BLE001 - as in process
-            self.fail(error)
-
-    async def _emit(self, outcome: Outcome | None) -> None:
-        """Rows of closed windows go the same way as those of a chunk."""
-        if outcome is not None:
+    async def _keep(self, kept: KeptWindow, chunk: Chunk) -> None:
+        """Add *chunk* of a window's log to its state; rows of closed windows go the way of a chunk's."""
+        for outcome, repeated in kept.on_chunk(chunk):
+            if repeated:  # what has no positions of its own had these before the commit
+                for sink, runner in self.runners.items():
+                    if sink in outcome.writes and not runner.stores_positions:
+                        self.ledger.confirm(sink, {kept.emissions: outcome.chunk.end})
             await self._refuse(outcome)
+            if self._tasks.get(chunk.source) is not kept:
+                return
             self._hand_over(outcome)
             self.counters.passed(outcome)
+        self.processed[chunk.source] = chunk.end
+        self.ledger.confirm(kept.log.window, {chunk.source: chunk.end})
+
+    def tell_watermark(self, source: PartitionId, watermark: int, *, idle: bool = False) -> None:
+        """Windows need not wait for rows of *source* before *watermark*; ``time.END``: it has ended."""
+        task = self._tasks.get(source)
+        if isinstance(task, PartitionTask):
+            here = nothing_at(source, self.processed[source])
+            self._hand_over(task.on_watermark(here, watermark, idle=idle))
+
+    @property
+    def windows_ended(self) -> bool:
+        """Whether every window has closed for good: what feeds them is bounded and has ended."""
+        owned = [kept.log.topic for kept in self._kept.values() if kept.ended]
+        return all(owned.count(log.topic) == log.partitions for log in self._options.window_logs.values())
 
     async def _refuse(self, outcome: Outcome) -> None:
         crash_point("pipeline.before_dead_letters")
@@ -315,22 +340,7 @@ class Pipeline:
             await self.ledger.moved()
 
     async def _append(self, chunk: Chunk, rejects: Rejects) -> None:
-        known = origins(chunk) if chunk.source.topic == self._options.redrive_topic else {}
-        default = Origin(self._streams.get(chunk.source.topic, ""))
-        found = [known.get(offset, default) for offset in rejects.frame[OFFSET].to_list()]
-
-        source = chunk.source
-        until = max(self._refused_below.get(source, 0), self.processed.get(source, 0), chunk.end)
-
-        async def append() -> None:
-            await self._letters.append(chunk, rejects, found, until=until)
-
-        def failed(error: Transient) -> None:
-            self._letters_error = str(error)
-            log.warning("dead letters: %s", error)
-
-        await self._options.retries.run("appending dead letters", append, failed)
-        self._letters_error = None
+        await self._refusals.append(chunk, rejects, self.processed.get(chunk.source, 0))
         self.counters.refused(rejects)
 
     # ------------------------------------------------------------ sinks
@@ -338,8 +348,11 @@ class Pipeline:
     def _runner(self, id: str) -> SinkRunner:
         node, options = self.graph.nodes[id], self._options
         stores = False
-        if isinstance(node.part, Agent):
-            writer: SinkWriter = AgentWriter(node.part.function)
+        writer: SinkWriter
+        if id in self._log_writers:
+            stores, writer = True, self._log_writers[id]
+        elif isinstance(node.part, Agent):
+            writer = AgentWriter(node.part.function)
         else:
             assert isinstance(node.part, Sink)
             stores = node.part.abilities.stores_positions
@@ -379,7 +392,7 @@ class Pipeline:
         That is an error of appending dead letters, and the sinks that were given rows and have not
         confirmed them; where there is neither, nothing arrives.
         """
-        found = [f"dead letters: {self._letters_error}"] if self._letters_error else []
+        found = [f"dead letters: {self._refusals.last_error}"] if self._refusals.last_error else []
         given = [s for s in sources if self.processed.get(s, 0) > (self.ledger.position(s) or 0)]
         lagging = {sink for source in given for sink in self.ledger.laggards(source)}
         for sink in sorted(lagging & self.runners.keys()):

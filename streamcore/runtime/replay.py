@@ -16,14 +16,14 @@ from pathlib import Path
 import orjson
 import polars as pl
 
-from streamcore.batch import Chunk, PartitionId
+from streamcore.batch import Chunk, PartitionId, nothing_at
 from streamcore.contracts import BoundedSource
 from streamcore.deadletter.writer import TOPIC_CONFIG
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
+from streamcore.passage import Outcome
 from streamcore.progress import OnProgress, Progress, Rejected, SplitProgress, Status, Summary
 from streamcore.runtime.app import AppOptions
-from streamcore.runtime.finished import FinishedReplays
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.limiting import LimitedSplit
 from streamcore.runtime.options import pipeline_options_of
@@ -31,12 +31,15 @@ from streamcore.runtime.pacing import Pacer
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.planning import StreamPlan, check_streams, plan
 from streamcore.runtime.watchdog import Watchdog
+from streamcore.runtime.window_logs import made_logs
 from streamcore.settings import Settings
-from streamcore.task import Outcome, PartitionTask, WindowTask
+from streamcore.task import PartitionTask
 from streamcore.topology import Topology
 from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_feed import SplitFeed
 from streamcore.transport.embedded_log import EmbeddedLog
+from streamcore.window_task import Windows
+from streamcore.windows.time import END
 
 _PREVIEW_BYTES = 1 << 20
 
@@ -104,8 +107,8 @@ def preview(
         partition = PartitionId(stream, 0, "preview")
         for outcome in _outcomes(graph, stream, partition, source, min(rows, options.limit or rows)):
             rows_in += outcome.records if outcome.chunk.source == partition else 0
-            for sink, batch in outcome.writes.items():
-                found[sink].append(batch.rows)
+            for sink in found.keys() & outcome.writes.keys():
+                found[sink].append(outcome.writes[sink].rows)
             for stage, code in outcome.rejects.frame.select("stage", "code").iter_rows():
                 rejected[Rejected(stage, code)] = rejected.get(Rejected(stage, code), 0) + 1
     frames = {sink: pl.concat(parts) for sink, parts in found.items() if parts}
@@ -116,17 +119,10 @@ def _outcomes(
     graph: Graph, stream: str, partition: PartitionId, source: BoundedSource, rows: int
 ) -> Iterator[Outcome]:
     """What becomes of the first *rows* records of *source*, as if the stream ended there."""
-    task = PartitionTask(graph, stream, partition)
-    windows = {w: WindowTask(graph, w, PartitionId(w, 0, "preview"), [partition]) for w in task.windows}
+    task, windows = PartitionTask(graph, stream, partition), Windows(graph, [(stream, 0)])
     for chunk in _first(source, partition, rows):
-        outcome = task.on_chunk(chunk)
-        yield outcome
-        for id, delta in outcome.deltas.items():
-            closed = windows[id].on_delta(partition, delta)
-            yield from [closed] if closed else []
-    for window in windows.values():
-        closed = window.on_end(partition)
-        yield from [closed] if closed else []
+        yield from windows.through(task.on_chunk(chunk))
+    yield from windows.through(task.on_watermark(nothing_at(partition, rows), END))
 
 
 def _first(source: BoundedSource, partition: PartitionId, rows: int) -> Iterator[Chunk]:
@@ -180,11 +176,6 @@ async def _run(
 ) -> Summary:
     settings = options.settings
     group = settings.group(graph.name)
-    finished = FinishedReplays(settings.state.dir / graph.name, graph)
-    sources = [feed.source for parts in feeds.values() for feed in parts]
-    pipeline_options = replace(
-        pipeline_options_of(settings, graph.name), ended=finished.ends(sources) if graph.windows else {}
-    )
     app_options = AppOptions(
         broker=broker.url,
         group=group,
@@ -193,9 +184,15 @@ async def _run(
         fetch_max_bytes=settings.limits.fetch_max_bytes,
     )
     log, metrics = EmbeddedLog(broker), Metrics()
+    streams = {parts[0].source.topic: stream for stream, parts in feeds.items()}
+    read = {parts[0].source.topic: len(parts) for parts in feeds.values()}
+    ids = " ".join(sorted(parts[0].source.topic_id for parts in feeds.values()))
+    pipeline_options = replace(
+        pipeline_options_of(settings, graph.name),
+        window_logs=await made_logs(graph, log, streams, read, replay=ids),
+    )
     broker.create(pipeline_options.redrive_topic, 1, TOPIC_CONFIG)
     began = time.monotonic()
-    streams = {parts[0].source.topic: stream for stream, parts in feeds.items()}
     async with running(graph, streams, log, metrics, pipeline_options, app_options, 1) as job:
 
         def progress() -> Progress:
@@ -211,8 +208,15 @@ async def _run(
             wall=time.time,
         )
 
+        told: set[PartitionId] = set()
+
         def ended() -> bool:
-            return _fed(job, feeds) and _redriven(job, broker.topic(pipeline_options.redrive_topic))
+            if not (_fed(job, feeds) and _redriven(job, broker.topic(pipeline_options.redrive_topic))):
+                return False
+            for source in ends.keys() - told:
+                job.pipeline.tell_watermark(source, END)
+                told.add(source)
+            return job.pipeline.windows_ended
 
         try:
             while not ended() and not stop.is_set():
@@ -224,16 +228,12 @@ async def _run(
             if pacer:
                 pacer.halt()  # or stopping would wait for the next row's time
         interrupted = not ended()
-        if not interrupted:
-            for source in ends:
-                await job.pipeline.end(source)
         await job.drain(settings.runtime.drain_timeout_s)
-        if graph.windows and not interrupted:
-            finished.note({source: job.pipeline.processed[source] for source in ends})
         done = progress()
         on_progress(done)
     resumed = any(split.position for split in done.splits)
-    status: Status = "finished" if done.rows_in or not resumed else "already finished"
+    worked = done.rows_in or any(done.rows_out.values())
+    status: Status = "finished" if worked or not resumed else "already finished"
     return Summary(
         topology=graph.name,
         status="interrupted" if interrupted else status,
@@ -278,7 +278,7 @@ def _progress(job: Job, feeds: Mapping[str, Sequence[SplitFeed]], elapsed: float
     return Progress(
         rows_in=counters.rows_in,
         bytes_in=counters.bytes_in,
-        rows_out={sink: runner.rows_out for sink, runner in job.pipeline.runners.items()},
+        rows_out=job.pipeline.rows_out,
         rejected=dict(counters.rejected),
         rules=dict(counters.rules),
         late=dict(counters.late),

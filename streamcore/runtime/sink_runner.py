@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from streamcore.batch import Batch, PartitionId
+from streamcore.batch import Batch, PartitionId, TimedBatch
 from streamcore.contracts import FlushReason, SinkWriter
 from streamcore.errors import Transient
 from streamcore.observability.metrics import Metrics
@@ -80,7 +80,8 @@ class SinkRunner:
     def put(self, batch: Batch) -> None:
         """Queue what the sink does not have yet of *batch*."""
         position = self._ledger.sink_position(self.sink, batch.source)
-        if batch.range.end > position:
+        tells = isinstance(batch, TimedBatch) and batch.range.start == batch.range.end
+        if tells or batch.range.end > position:
             self._queue.append(batch.cut(position, batch.range.end))
             self._idle.clear()
             self._wake.set()

@@ -8,7 +8,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from faust.types import TP
@@ -23,11 +24,12 @@ from streamcore.observability.logs import configure
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.ends import Ends
 from streamcore.runtime.job import LOOK, Job, running
-from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds
-from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, refuse_windows, streams_by_topic
+from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds, topic_of
+from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.signals import stop_on_signals
 from streamcore.runtime.watchdog import Watchdog
+from streamcore.runtime.window_logs import made_logs
 from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection, probe
 from streamcore.topology import Topology
@@ -68,7 +70,6 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
     with the error's exit code.
     """
     graph = topology.freeze()
-    refuse_windows(graph)
     connection = KafkaConnection.parse(settings.broker.url)
     retries = Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s)
     reaching = retries.run("reaching the broker", lambda: probe(settings.broker.url), _log_retry)
@@ -76,7 +77,7 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
         return
     kafka_log = KafkaLog(connection)
     try:
-        partitions = await _check_topics(graph, kafka_log)
+        partitions = await _partitions(graph, kafka_log)
         await kafka_log.create(graph.name + REDRIVE_SUFFIX, 1, REDRIVE_CONFIG)
         await _work(graph, kafka_log, connection, settings, stop, partitions)
     finally:
@@ -90,9 +91,10 @@ def exit_soon(code: int) -> None:
     timer.start()
 
 
-async def _check_topics(graph: Graph, kafka_log: Log) -> int:
-    """The largest number of partitions of the source topics, all of which must exist."""
-    return max([len(await topic_bounds(node, kafka_log)) for node in graph.sources.values()])
+async def _partitions(graph: Graph, kafka_log: Log) -> dict[str, int]:
+    """How many partitions the source topics have, all of which must exist."""
+    nodes = graph.sources.values()
+    return {topic_of(node): len(await topic_bounds(node, kafka_log)) for node in nodes}
 
 
 async def _work(
@@ -101,12 +103,13 @@ async def _work(
     connection: KafkaConnection,
     settings: Settings,
     stop: asyncio.Event,
-    partitions: int,
+    partitions: Mapping[str, int],
 ) -> None:
     metrics, health = Metrics(), Health()
-    options = pipeline_options_of(settings, graph.name)
-    metrics.worker.info({"topology": graph.name, "owner": options.owner})
     streams = streams_by_topic(graph)
+    logs = await made_logs(graph, kafka_log, streams, partitions)
+    options = replace(pipeline_options_of(settings, graph.name), window_logs=logs)
+    metrics.worker.info({"topology": graph.name, "owner": options.owner})
     app_options = kafka_app_options(
         settings,
         connection,
@@ -117,13 +120,14 @@ async def _work(
     )
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(_serving(metrics, health, settings))
-        started = running(graph, streams, kafka_log, metrics, options, app_options, partitions)
+        most = max(partitions.values())
+        started = running(graph, streams, kafka_log, metrics, options, app_options, most)
         starting = asyncio.ensure_future(stack.enter_async_context(started))
         if not await _unless(stop, starting):
             return
         job = starting.result()
         log.info("worker of %s: group %s, owner %s", graph.name, app_options.group, options.owner)
-        ends = Ends(kafka_log, [*streams, options.redrive_topic], settings.runtime.stall_timeout_s / 4)
+        ends = Ends(kafka_log, [*streams, options.redrive_topic, *logs], settings.runtime.stall_timeout_s / 4)
         asking = asyncio.ensure_future(ends.keep_asking())
         try:
             await _watch(job, metrics, health, settings, stop, ends)

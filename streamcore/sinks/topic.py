@@ -12,10 +12,8 @@ in that record (uint32).
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain
 
@@ -24,15 +22,13 @@ import polars as pl
 import pyarrow as pa
 
 from streamcore.batch import HIDDEN, OFFSET, SUB, Batch, Int64s, PartitionId
-from streamcore.contracts import FlushReason, Format, Records, SinkAbilities, SinkContext
+from streamcore.contracts import Format, Records, SinkAbilities, SinkContext
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.formats import format_named
+from streamcore.sinks.appending import AppendingWriter
 
 POSITION_HEADER = "sc-position"
-APPEND_ROWS = 16_384
-"""Held rows that are appended at once; fewer wait for more until the next flush."""
 _POSITION = np.dtype([("source", "S8"), ("offset", ">i8"), ("sub", ">u4")])
-_LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -109,38 +105,17 @@ class Topic:
         return TopicWriter(self, context)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """Batches that were appended together: ``outcome`` is None when they had no rows."""
-
-    batches: Sequence[Batch]
-    outcome: asyncio.Future[None] | None
-
-    @property
-    def failure(self) -> BaseException | None:
-        """Why the append failed; None when it did not, or is still on its way."""
-        return self.outcome.exception() if self.outcome is not None and self.outcome.done() else None
-
-
-class TopicWriter:
-    """Collects batches, appends them together, and confirms, in order, what the log has acknowledged.
-
-    An append costs milliseconds however few its rows are, and the log takes one batch a partition at a
-    time: what comes meanwhile waits and goes as one. After a failed append nothing behind it is
-    confirmed; all of that is held again, in order, and the next call appends it.
-    """
+class TopicWriter(AppendingWriter):
+    """The live part of :class:`Topic`."""
 
     def __init__(self, sink: Topic, context: SinkContext) -> None:
+        super().__init__(context.log, sink.topic, context.crash_point, "topic.confirmed")
         self._sink, self._context = sink, context
         self._format = sink.written_format
         self._keys = sink.key_columns or tuple(k for k in context.key if k in context.columns)
         time = context.event_time
         kept = time is not None and time in context.columns
         self._time = time if kept else None
-        self._held: list[Batch] = []
-        self._held_rows = 0
-        self._sent: deque[_Sent] = deque()
-        self._confirmed: dict[PartitionId, int] = {}
 
     async def start(self) -> None:
         """Permanent when the topic does not exist and is not to be made."""
@@ -156,67 +131,12 @@ class TopicWriter:
         self._confirmed.update(partitions)
         return dict(partitions)
 
-    async def write(self, batch: Batch) -> None:
-        """Hold the rows; with many of them append what is held."""
-        self._collect()  # before the append: nothing may overtake what failed
-        if self._held_rows + len(batch) >= APPEND_ROWS:
-            await self._append([*self._held, batch])  # not held yet: after an error it is written again
-        else:
-            self._held.append(batch)
-            self._held_rows += len(batch)
-
-    async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
-        """Append what is held; with END, REVOKE and PRESSURE also wait for everything."""
-        self._collect()
-        if self._held:
-            await self._append(self._held)
-        if reason in _LASTING:
-            outcomes = [sent.outcome for sent in self._sent if sent.outcome is not None]
-            if outcomes:
-                await asyncio.wait(outcomes)  # unlike gather it cancels none of them when it is cancelled
-        self._collect()
-        return dict(self._confirmed)
-
-    async def release(self, partitions: Sequence[PartitionId]) -> None:
-        """Forget *partitions*, with what is held of them; what is on its way is not taken back."""
-        gone = set(partitions)
-        self._hold([b for b in self._held if b.source not in gone])
-        left = [([b for b in sent.batches if b.source not in gone], sent.outcome) for sent in self._sent]
-        self._sent = deque(_Sent(batches, outcome) for batches, outcome in left if batches)
-        for source in gone:
-            self._confirmed.pop(source, None)
-
-    async def close(self) -> None:
-        """Nothing is held open; the log belongs to the worker."""
-        self._hold([])
-        self._sent.clear()
-
-    def _hold(self, batches: list[Batch]) -> None:
-        self._held, self._held_rows = batches, sum(map(len, batches))
-
-    def _collect(self) -> None:
-        """Confirm what is acknowledged; raises the first failure."""
-        failure = next((sent.failure for sent in self._sent if sent.failure is not None), None)
-        if failure is not None:
-            self._hold([*(b for sent in self._sent for b in sent.batches), *self._held])
-            self._sent.clear()
-            raise failure
-        while self._sent and ((first := self._sent[0]).outcome is None or first.outcome.done()):
-            self._sent.popleft()
-            self._confirmed.update((batch.source, batch.range.end) for batch in first.batches)
-            self._context.crash_point("topic.confirmed")
-
-    async def _append(self, batches: list[Batch]) -> None:
-        full = [batch for batch in batches if len(batch)]
-        outcome = None
-        if full:
-            outcome = _future(await self._context.log.append(self._sink.topic, self._records(full)))
-        self._sent.append(_Sent(batches, outcome))
-        self._hold([])
-
     # ------------------------------------------------------------ rows to records
 
-    def _records(self, batches: Sequence[Batch]) -> Records:
+    def _records(self, batches: Sequence[Batch]) -> Records | None:
+        batches = [batch for batch in batches if len(batch)]
+        if not batches:
+            return None
         frame = batches[0].frame if len(batches) == 1 else pl.concat([b.frame for b in batches], rechunk=True)
         return Records(
             values=self._format.encode(frame.drop(HIDDEN)),
@@ -274,9 +194,3 @@ def positions(frame: pl.DataFrame, source: bytes) -> pa.BinaryArray:
     return pa.Array.from_buffers(
         pa.binary(), frame.height, [None, pa.py_buffer(starts), pa.py_buffer(packed)]
     )
-
-
-def _future(outcome: Awaitable[None]) -> asyncio.Future[None]:
-    future = asyncio.ensure_future(outcome)
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future

@@ -25,10 +25,13 @@ import numpy as np
 import orjson
 import polars as pl
 
-from streamcore.batch import OFFSET, SUB, Batch, Chunk, FrameChunk, PartitionId, RecordChunk
+from streamcore.batch import OFFSET, SUB, Batch, Chunk, FrameChunk, PartitionId, RecordChunk, nothing_at
 from streamcore.graph import Agent, Source
-from streamcore.task import Outcome, PartitionTask, WindowTask
+from streamcore.passage import Outcome
+from streamcore.task import PartitionTask
 from streamcore.topology import Topology
+from streamcore.window_task import Windows
+from streamcore.windows.time import END
 
 Row = Mapping[str, object]
 
@@ -70,7 +73,7 @@ class TopologyDriver:
         self.now = now
         self._partitions = range(partitions)
         self._tasks: dict[PartitionId, PartitionTask] = {}
-        self._windows: dict[str, WindowTask] = {}
+        self._windows = self._no_windows()
         self._ended = False
         self._have: dict[tuple[str, PartitionId], int] = {}
         """Up to where each sink has what comes from each partition; of that, what is confirmed:"""
@@ -96,17 +99,17 @@ class TopologyDriver:
         """
         source = PartitionId(stream, partition, "driver")
         if isinstance(rows, pl.DataFrame):
-            self._chunk(stream, _frame_chunk(source, self._ends.get(source, 0), rows))
+            self._chunk(_frame_chunk(source, self._ends.get(source, 0), rows))
             return
         batch: list[bytes | None] = []
         for row in rows:
             if isinstance(row, Marker):
-                self._records(stream, source, batch)
+                self._records(source, batch)
                 batch = []
                 self._act(row)
             else:
                 batch.append(orjson.dumps(row) if isinstance(row, Mapping) else row)
-        self._records(stream, source, batch)
+        self._records(source, batch)
 
     def advance(self, seconds: float) -> None:
         """Move the clock."""
@@ -141,23 +144,24 @@ class TopologyDriver:
         again, ended = self._chunks, self._ended
         self._chunks, self._ended = {}, False
         self._tasks.clear()
-        self._windows.clear()
+        self._windows = self._no_windows()
         self._have = dict(self._durable)
         for frames in self._held.values():
             frames.clear()
-        for source, chunks in again.items():
+        for chunks in again.values():
             for chunk in chunks:
-                self._process(source.topic, chunk)
+                self._process(chunk)
         if ended:
             self.end()
 
     def end(self) -> None:
         """All streams end: every window closes."""
         self._ended = True
-        for id in self.graph.windows:
-            task = self._window(id)
-            for source in task.upstream:
-                self._take(task.on_end(source))
+        for stream in self.graph.sources:
+            for number in self._partitions:
+                source = PartitionId(stream, number, "driver")
+                here = nothing_at(source, self._ends.get(source, 0))
+                self._take(self._task(source).on_watermark(here, END))
 
     def _act(self, marker: Marker) -> None:
         if marker == self.CONFIRM:
@@ -165,44 +169,37 @@ class TopologyDriver:
         elif marker == self.CRASH:
             self.crash()
 
-    def _records(self, stream: str, source: PartitionId, values: Sequence[bytes | None]) -> None:
+    def _records(self, source: PartitionId, values: Sequence[bytes | None]) -> None:
         if values:
             start = self._ends.get(source, 0)
             stamps = np.full(len(values), int(self.now * 1000), np.int64)
             offsets = np.arange(start, start + len(values))
-            self._chunk(stream, RecordChunk(source, offsets, values, timestamps=stamps))
+            self._chunk(RecordChunk(source, offsets, values, timestamps=stamps))
 
-    def _chunk(self, stream: str, chunk: Chunk) -> None:
+    def _chunk(self, chunk: Chunk) -> None:
         self._ends[chunk.source] = chunk.end
-        self._process(stream, chunk)
+        self._process(chunk)
 
-    def _process(self, stream: str, chunk: Chunk) -> None:
-        source = chunk.source
-        task = self._tasks.get(source)
-        if task is None:
-            task = self._tasks[source] = PartitionTask(self.graph, stream, source)
-        self._chunks.setdefault(source, []).append(chunk)
-        outcome = task.on_chunk(chunk)
-        self._take(outcome)
-        for id, delta in outcome.deltas.items():
-            self._take(self._window(id).on_delta(source, delta))
+    def _process(self, chunk: Chunk) -> None:
+        self._chunks.setdefault(chunk.source, []).append(chunk)
+        self._take(self._task(chunk.source).on_chunk(chunk))
 
-    def _window(self, id: str) -> WindowTask:
-        if id not in self._windows:
-            upstream = [
-                PartitionId(stream, number, "driver")
-                for stream, node in self.graph.sources.items()
-                if id in self.graph.stage(node.id)
-                for number in self._partitions
-            ]
-            self._windows[id] = WindowTask(self.graph, id, PartitionId(id, 0, "driver"), upstream)
-        return self._windows[id]
+    def _task(self, source: PartitionId) -> PartitionTask:
+        if source not in self._tasks:
+            self._tasks[source] = PartitionTask(self.graph, source.topic, source)
+        return self._tasks[source]
 
-    def _take(self, outcome: Outcome | None) -> None:
-        if outcome is None:
-            return
+    def _no_windows(self) -> Windows:
+        return Windows(self.graph, [(s, number) for s in self.graph.sources for number in self._partitions])
+
+    def _take(self, whole: Outcome) -> None:
+        for outcome in self._windows.through(whole):
+            self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
         source = outcome.chunk.source
-        for sink, batch in outcome.writes.items():
+        for sink in self._held.keys() & outcome.writes.keys():
+            batch = outcome.writes[sink]
             position = self._have.get((sink, source), 0)
             if batch.range.end > position:
                 self._have[sink, source] = batch.range.end

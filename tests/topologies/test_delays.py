@@ -58,11 +58,13 @@ def test_windows_of_a_replay_equal_the_same_question_in_sql(project):
 
 @pytest.mark.parametrize("point", [
     "pipeline.taken_over", "pipeline.before_sinks", "pipeline.before_sinks:3",
-    "files.before_seal", "files.after_seal", "files.after_outputs", "commit.before",
+    "window_log.confirmed", "pipeline.before_sinks:2", "files.before_seal", "files.after_seal",
+    "files.after_outputs", "commit.before",
 ])  # fmt: skip
 def test_a_replay_that_was_killed_gives_each_window_once(project, point):
     kill_at(project, point)
-    assert project.document(*DELAYS)["status"] == "finished"
+    # "already" where the seal was the last thing missing: the sink writes it when it opens
+    assert project.document(*DELAYS)["status"] in ("finished", "already finished")
     assert ask(project, FOUND) == ask(project, EXPECTED)
 
 
@@ -71,9 +73,3 @@ def test_a_dry_run_shows_windows_and_writes_nothing(project):
     assert shown["rows_in"] == 1_000
     assert "mean_delay" in json.dumps(shown)
     assert not (project.folder / "out").exists()
-
-
-def test_a_worker_on_kafka_refuses_windows_before_it_connects(project):
-    done = project.run("worker", "topologies.delays", "--broker", "kafka://127.0.0.1:1", code=2)
-    assert "windows run in embedded replays only" in done.stderr
-    assert "topologies/delays.py" in done.stderr

@@ -14,7 +14,7 @@ from streamcore.runtime.feeding.marks import Mark, Marks
 from streamcore.runtime.feeding.run import Runs
 from streamcore.runtime.feeding.waiting import GroupWait
 from streamcore.runtime.kafka_app import topic_bounds
-from streamcore.runtime.options import pipeline_options_of, refuse_windows
+from streamcore.runtime.options import pipeline_options_of
 from streamcore.runtime.pacing import Pacer
 from streamcore.runtime.planning import StreamPlan, plan
 from streamcore.runtime.replay import ReplayOptions
@@ -97,7 +97,6 @@ async def opened(
 ) -> AsyncIterator[Opening]:
     """Check everything, then connect; *into* as for :func:`~streamcore.runtime.planning.plan`."""
     graph = topology.freeze()
-    refuse_windows(graph)
     connection = KafkaConnection.parse(options.settings.broker.url)
     pacer = Pacer(options.speed) if options.speed else None
     plans = plan(graph, sources, splits=options.splits, limit=options.limit, pacer=pacer, into=into)

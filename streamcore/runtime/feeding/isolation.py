@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from streamcore.contracts import BoundedSource
+from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import OnProgress, Progress, Status, Summary
 from streamcore.runtime.feeding.feed import Opening, opened
@@ -22,8 +23,10 @@ from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import kafka_app_options
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of
 from streamcore.runtime.replay import ReplayOptions
+from streamcore.runtime.window_logs import log_topic, made_logs
 from streamcore.systems.kafka_admin import KafkaAdmin
 from streamcore.topology import Topology
+from streamcore.windows.time import END
 
 PARTITIONS = 4
 """Partitions of a replay's topic when the stream has no topic to take the number from."""
@@ -56,7 +59,7 @@ async def feed_isolated(
             runs.close()
         if finished:
             async with KafkaAdmin(opening.connection) as admin:
-                await admin.delete([isolated.redrive_topic, *(mark.topic for mark in marks.values())])
+                await admin.delete([*isolated.own_topics(opening.graph), *(m.topic for m in marks.values())])
     on_progress(done)
     targets = {id: str(getattr(node.part, "target", id)) for id, node in opening.graph.sinks.items()}
     status: Status = "interrupted" if not finished else "already finished" if resting else "finished"
@@ -70,6 +73,7 @@ class Isolated:
     group: str
     redrive_topic: str
     streams: Mapping[str, str]
+    replay: str
 
     @classmethod
     def of(cls, opening: Opening, marks: Mapping[str, Mark]) -> Isolated:
@@ -77,7 +81,13 @@ class Isolated:
         suffix = f".replay-{hashlib.sha256(ids.encode()).hexdigest()[:8]}"
         name = opening.graph.name
         streams = {mark.topic: stream for stream, mark in marks.items() if mark.state != "done"}
-        return cls(opening.options.settings.group(name) + suffix, name + suffix + REDRIVE_SUFFIX, streams)
+        replay = " ".join(sorted(mark.topic for mark in marks.values()))
+        group, redrive = opening.options.settings.group(name) + suffix, name + suffix + REDRIVE_SUFFIX
+        return cls(group, redrive, streams, replay)
+
+    def own_topics(self, graph: Graph) -> list[str]:
+        """The topics that are needed beside the streams' while the replay runs."""
+        return [self.redrive_topic, *(log_topic(graph, window, self.replay) for window in graph.windows)]
 
 
 async def _marks(opening: Opening, control: Marks, again: bool) -> dict[str, Mark]:
@@ -103,7 +113,16 @@ async def _work(
     """Feed and work off at the same time; whether all is done, and the last progress."""
     settings, name, log = opening.options.settings, opening.graph.name, opening.log
     await log.create(isolated.redrive_topic, 1, _KEPT)
-    pipeline = replace(pipeline_options_of(settings, name), redrive_topic=isolated.redrive_topic)
+    logs = await made_logs(
+        opening.graph,
+        log,
+        {mark.topic: stream for stream, mark in runs.marks.items()},
+        {mark.topic: len(mark.starts) for mark in runs.marks.values()},
+        replay=isolated.replay,
+    )
+    pipeline = replace(
+        pipeline_options_of(settings, name), redrive_topic=isolated.redrive_topic, window_logs=logs
+    )
     # The group has one member, always of the same name: started again, it need not wait for its old session.
     app = kafka_app_options(
         settings, opening.connection, name, isolated.group, start="earliest", instance_id="replay"
@@ -118,6 +137,13 @@ async def _work(
 
         finished = await runs.feed(stop, look)
         while finished and not _worked_off(job, runs):
+            look()
+            if stop.is_set():
+                finished = False
+            await asyncio.sleep(LOOK)
+        for source in job.pipeline.owned() if finished else ():
+            job.pipeline.tell_watermark(source, END)
+        while finished and not job.pipeline.windows_ended:
             look()
             if stop.is_set():
                 finished = False
@@ -143,7 +169,7 @@ def _progress(job: Job, runs: Runs, elapsed: float) -> Progress:
     return Progress(
         rows_in=counters.rows_in,
         bytes_in=counters.bytes_in,
-        rows_out={sink: runner.rows_out for sink, runner in job.pipeline.runners.items()},
+        rows_out=job.pipeline.rows_out,
         rejected=dict(counters.rejected),
         rules=dict(counters.rules),
         splits=runs.progress().splits,

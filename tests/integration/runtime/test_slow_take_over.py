@@ -20,7 +20,8 @@ from streamcore.observability.metrics import Metrics
 from streamcore.runtime import app as runtime_app
 from streamcore.runtime import job
 from streamcore.runtime.app import AppOptions
-from streamcore.runtime.pipeline import Pipeline, PipelineOptions
+from streamcore.runtime.options import PipelineOptions
+from streamcore.runtime.pipeline import Pipeline
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 from tests.integration.runtime.memory_sink import MemorySink, MemoryWriter, Target

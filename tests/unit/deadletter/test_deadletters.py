@@ -13,7 +13,7 @@ from streamcore.deadletter.reader import Filter, read, refused_since
 from streamcore.deadletter.record import DeadLetter, Origin
 from streamcore.deadletter.redrive import origins, plan, send, sent_before, unpack
 from streamcore.deadletter.writer import DeadLetterWriter
-from streamcore.task import RowId
+from streamcore.passage import RowId
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 

@@ -9,7 +9,8 @@ import pydantic
 import streamcore as sc
 from streamcore.batch import Chunk, PartitionId, RecordChunk
 from streamcore.graph import Graph
-from streamcore.task import Outcome, PartitionTask, Redriven, RedriveTask, RowId
+from streamcore.passage import Outcome, RowId
+from streamcore.task import PartitionTask, Redriven, RedriveTask
 from tests.unit.topology.collecting import Collect
 
 P, AGAIN = PartitionId("people", 0, "id"), PartitionId("t.redrive", 0, "again")

@@ -13,7 +13,8 @@ from streamcore.batch import PartitionId, RecordChunk
 from streamcore.contracts import Records
 from streamcore.errors import Fenced, Transient
 from streamcore.observability.metrics import Metrics
-from streamcore.runtime.pipeline import Pipeline, PipelineOptions
+from streamcore.runtime.options import PipelineOptions
+from streamcore.runtime.pipeline import Pipeline
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 from tests.integration.runtime.memory_sink import MemorySink, Target

@@ -16,7 +16,8 @@ from streamcore.batch import Batch, PartitionId, RecordChunk, Rejects
 from streamcore.contracts import FlushReason, SinkAbilities, SinkContext
 from streamcore.errors import Permanent
 from streamcore.observability.metrics import Metrics
-from streamcore.runtime.pipeline import Pipeline, PipelineOptions
+from streamcore.runtime.options import PipelineOptions
+from streamcore.runtime.pipeline import Pipeline
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 

@@ -15,7 +15,8 @@ import pytest
 from streamcore.batch import Batch, FrameChunk, PartitionId, Range, RecordChunk, hide
 from streamcore.contracts import FlushReason, Records, Sink, SinkContext, SinkWriter
 from streamcore.errors import BadConfig, Permanent, Transient
-from streamcore.sinks.topic import APPEND_ROWS, Topic, positions
+from streamcore.sinks.appending import APPEND_ROWS
+from streamcore.sinks.topic import Topic, positions
 
 A, B = PartitionId("in", 0, "cluster/uuid"), PartitionId("in", 1, "cluster/uuid")
 COLUMNS = pl.Schema({"id": pl.Int64, "who": pl.String})

@@ -1,0 +1,225 @@
+"""One passage of a chunk through a part of the graph, and what comes of it.
+
+Pure: no clock (a timer for the metrics is passed in), no Kafka, no asyncio.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import polars as pl
+
+from streamcore.batch import OFFSET, SUB, Batch, Chunk, PartitionId, Range, Rejects, TimedBatch
+from streamcore.contracts import Decoder, Sink
+from streamcore.graph import Agent, Graph, Node, Window
+from streamcore.transforms.functions import renumbered
+from streamcore.windows.operator import WindowOperator
+from streamcore.windows.time import BEGINNING
+
+DECODE = "decode"
+LATE = "late"
+"""Counter of the rows that came too late for their window."""
+SOURCE_STAGES = frozenset({"read", DECODE, "schema"})
+"""Stages that refuse a row before it enters the graph."""
+
+
+class RowId(NamedTuple):
+    """A row within one source partition, at the stage that refused it."""
+
+    stage: str
+    offset: int
+    sub: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one chunk led to.
+
+    ``writes``: for each sink (or agent) that the source can reach a batch, often with fewer rows than
+    the chunk and sometimes none, that covers the whole chunk; and for each window a :class:`TimedBatch`
+    for its log. ``rejects``: rows that became dead letters now. ``counts``: (node, counter) -> number.
+    ``seconds``: stage -> time spent. ``decoded``: the rows before any step; None for redriven ones.
+    """
+
+    chunk: Chunk
+    records: int
+    writes: dict[str, Batch] = field(default_factory=dict)
+    rejects: Rejects = field(default_factory=Rejects)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    decoded: pl.DataFrame | None = None
+
+
+class Passage:
+    """One passage of frames through a part of the graph."""
+
+    def __init__(self, graph: Graph, known: Mapping[str, pl.DataFrame], timer: Callable[[], float]) -> None:
+        self.graph, self.known, self.timer = graph, known, timer
+        self.frames: dict[str, pl.DataFrame] = {}
+        self.rejects: list[Rejects] = []
+        self.counts: dict[tuple[str, str], int] = defaultdict(int)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.timed_batches: dict[str, Batch] = {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        start = self.timer()
+        yield
+        self.seconds[stage] += self.timer() - start
+
+    def decode(self, decoder: Decoder, chunk: Chunk) -> pl.DataFrame:
+        with self.timed(DECODE):
+            decoded = decoder.decode(chunk)
+        self.rejects.append(self.new(decoded.rejects))
+        frame = decoded.frame
+        for stage in SOURCE_STAGES & self.known.keys():
+            # By row: the other rows of the same record were good.
+            frame = frame.join(self.known[stage], on=[OFFSET, SUB], how="anti", maintain_order="left")
+        return frame
+
+    def through(self, nodes: Iterable[str]) -> None:
+        """Bring the frames at hand through *nodes*, which are in the graph's order."""
+        for id in nodes:
+            node = self.graph.nodes[id]
+            inputs = [self.frames[i] for i in node.inputs if i in self.frames]
+            if not inputs or id in self.frames:
+                continue
+            self.frames[id] = self.apply(node, inputs[0] if len(inputs) == 1 else union(inputs))
+
+    def apply(self, node: Node, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows that *node* lets pass of *frame*, less those that are its dead letters already."""
+        if node.id in self.known:
+            frame = frame.join(self.known[node.id], on=[OFFSET, SUB], how="anti", maintain_order="left")
+        if node.step is None:
+            return frame
+        with self.timed(node.id):
+            result = node.step.apply(frame, node.id)
+        if len(result.rejects):
+            self.rejects.append(self.new(result.rejects))
+        for counter, number in result.counts.items():
+            self.counts[node.id, counter] += number
+        return result.frame
+
+    def new(self, rejects: Rejects) -> Rejects:
+        """*rejects* without those that are dead letters already."""
+        if not len(rejects) or not self.known:
+            return rejects
+        known = [f.with_columns(pl.lit(stage).alias("stage")) for stage, f in self.known.items()]
+        return Rejects(rejects.frame.join(pl.concat(known), on=["stage", OFFSET, SUB], how="anti"))
+
+    def outcome(self, chunk: Chunk, records: int, sinks: Iterable[str]) -> Outcome:
+        covered: dict[PartitionId, Range] = {chunk.source: chunk.covered}
+        writes = {s: Batch(self.frames[s], covered, chunk) for s in sinks} | self.timed_batches
+        return Outcome(
+            chunk, records, writes, Rejects.join(self.rejects), dict(self.counts), dict(self.seconds)
+        )
+
+
+class Logged(NamedTuple):
+    """Where a window's log stands: it has the rows before ``position``, and ``watermark`` holds there."""
+
+    position: int = 0
+    watermark: int = BEGINNING
+
+
+class Stage:
+    """What is behind one source of positions: the nodes up to the next windows, and those windows.
+
+    *logged* says for windows how much of the source is in their logs already: those rows are left out.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        node: str,
+        known: Collection[RowId],
+        logged: Mapping[str, Logged],
+        timer: Callable[[], float],
+    ) -> None:
+        self.graph = graph
+        self.nodes = graph.stage(node)
+        self.sinks = tuple(n for n in self.nodes if isinstance(graph.nodes[n].part, Sink | Agent))
+        self.windows = tuple(n for n in self.nodes if n in graph.windows)
+        self._logged = {window: logged.get(window, Logged()) for window in self.windows}
+        self.known = by_stage(known)
+        self.timer = timer
+
+    def passage(self) -> Passage:
+        """A new passage through this stage."""
+        return Passage(self.graph, self.known, self.timer)
+
+    def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int = BEGINNING) -> Outcome:
+        """Bring *run*, whose first frame is at hand, to its end.
+
+        *watermark* is that of the rows' own stream where it is known.
+        """
+        run.through(self.nodes)
+        for window in self.windows:
+            run.timed_batches[window] = self._timed(run, window, chunk, watermark)
+        return run.outcome(chunk, records, self.sinks)
+
+    def advanced(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> dict[str, Batch]:
+        """For each window whose watermark is older: a batch without rows that says *watermark*."""
+        told: dict[str, Batch] = {}
+        for window, logged in self._logged.items():
+            if watermark > logged.watermark or idle:
+                self._logged[window] = Logged(
+                    max(chunk.end, logged.position), max(watermark, logged.watermark)
+                )
+                covered = {chunk.source: Range(chunk.end, chunk.end)}
+                rows = operator_of(self.graph, window).no_rows
+                told[window] = TimedBatch(rows, covered, chunk, self._logged[window].watermark, idle)
+        return told
+
+    def _timed(self, run: Passage, window: str, chunk: Chunk, watermark: int) -> TimedBatch:
+        logged, frame = self._logged[window], run.frames[window]
+        if chunk.first < logged.position:
+            frame = frame.filter(pl.col(OFFSET) >= logged.position)
+        with run.timed(window):
+            delta = operator_of(self.graph, window).prepare(frame, logged.watermark, window)
+        reached = max(delta.watermark, watermark)
+        self._logged[window] = Logged(max(chunk.end, logged.position), reached)
+        run.rejects.append(run.new(delta.rejects))
+        run.counts[window, LATE] += delta.late.height
+        return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
+
+
+def operator_of(graph: Graph, window: str) -> WindowOperator:
+    """The operator of the window node *window*."""
+    part = graph.nodes[window].part
+    assert isinstance(part, Window)
+    return part.operator
+
+
+def by_stage(known: Collection[RowId]) -> dict[str, pl.DataFrame]:
+    rows: dict[str, list[RowId]] = defaultdict(list)
+    for row in known:
+        rows[row.stage].append(row)
+    return {
+        stage: pl.DataFrame(
+            {OFFSET: [i.offset for i in ids], SUB: [i.sub for i in ids]},
+            schema={OFFSET: pl.Int64, SUB: pl.UInt32},
+        )
+        for stage, ids in rows.items()
+    }
+
+
+def union(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of *frames*, which have the same columns, in the order of their records.
+
+    Where a record came by several ways with equal sub-indexes its rows are numbered anew; the
+    numbers depend on that record alone, as the cut law asks.
+    """
+    first = frames[0]
+    joined = pl.concat([first, *(f.select(first.columns) for f in frames[1:])])
+    joined = joined.sort(OFFSET, SUB, maintain_order=True)
+    twice = pl.struct(OFFSET, SUB).is_duplicated().any().over(OFFSET)
+    if not joined.select(twice.any()).item():
+        return joined
+    marked = joined.with_columns(twice.alias("_twice"))
+    fixed = pl.concat([marked.filter(~pl.col("_twice")), renumbered(marked.filter("_twice"))])
+    return fixed.sort(OFFSET, SUB).drop("_twice")

@@ -1,0 +1,218 @@
+"""The logs of a topology's windows: topics of its own, with the rows that each window is made of.
+
+A log is at once the way of the rows to the worker that keeps their keys (a repartition), and what the
+state is made of again after a restart (a changelog).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from streamcore.batch import Batch, PartitionId, TimedBatch
+from streamcore.contracts import Log, Records
+from streamcore.errors import BadConfig, Permanent
+from streamcore.graph import Graph, label
+from streamcore.passage import Logged, operator_of
+from streamcore.sinks.appending import AppendingWriter
+from streamcore.sinks.topic import record_keys
+from streamcore.transport.record_batches import partition_of
+from streamcore.windows.log_record import Entry, Upstream, decode, encode, pieces_of
+from streamcore.windows.time import BEGINNING
+
+LOG_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+RECORD_BYTES = 512 << 10
+"""About how large a record gets, before compression."""
+_LOOK_BACK = 256
+"""Records of the first look at the end of a log; more and more until it suffices."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLog:
+    """The log of *window*: its *topic* with *partitions* by the columns *by*, and what feeds it.
+
+    *emission_id* names the stream of what comes out; without it the topic's id does.
+    """
+
+    window: str
+    topic: str
+    partitions: int
+    by: tuple[str, ...]
+    upstream: tuple[Upstream, ...]
+    definition: str
+    emission_id: str = ""
+
+    def emissions(self, topology: str, source: PartitionId) -> PartitionId:
+        """The stream of what comes out of the log's partition *source*."""
+        id = self.emission_id or f"window/{source.topic_id}"
+        return PartitionId(emission_topic(topology, self.window), source.partition, id)
+
+
+def emission_topic(topology: str, window: str) -> str:
+    """What the rows of *window* are positioned in; not a topic of the broker."""
+    return f"{topology}/{window}"
+
+
+async def made_logs(
+    graph: Graph, log: Log, streams: Mapping[str, str], read: Mapping[str, int], replay: str = ""
+) -> dict[str, WindowLog]:
+    """The log of each window of *graph* by its topic, made in *log* where it does not exist yet.
+
+    *streams* maps topics to names of streams, *read* to their numbers of partitions. *replay* names what a
+    replay reads: it has logs of its own. BadConfig when two windows would have one log.
+    """
+    found: dict[str, WindowLog] = {}
+    counts = {emission_topic(graph.name, w): 0 for w in graph.windows} | dict(read)
+    for window in graph.windows:
+        topic, own = log_topic(graph, window, replay), _own_id(graph, window, replay)
+        if topic in found:
+            raise BadConfig(
+                "the logs of two windows would have the same name",
+                got=topic,
+                where=graph.nodes[window].where,
+                fix="give one of them another name=",
+            )
+        feeding = [t for t in counts if window in fed_windows(graph, streams, t)]
+        wanted = 1 if replay or not operator_of(graph, window).by else max(counts[t] for t in feeding)
+        await log.create(topic, wanted, LOG_CONFIG)
+        partitions = len(await log.bounds(topic))
+        counts[emission_topic(graph.name, window)] = partitions
+        upstream = tuple((t, number) for t in sorted(feeding) for number in range(counts[t]))
+        found[topic] = WindowLog(
+            window,
+            topic,
+            partitions,
+            operator_of(graph, window).by,
+            upstream,
+            _digest(declared(graph, window)),
+            own and f"window/{own}",
+        )
+    return found
+
+
+def log_topic(graph: Graph, window: str, replay: str = "") -> str:
+    """The topic of a window's log; *replay* as for :func:`made_logs`."""
+    own = _own_id(graph, window, replay)
+    suffix = f".replay-{own[:8]}" if own else ""
+    return f"{graph.name}.{re.sub('[^a-zA-Z0-9._-]', '-', window)}.log{suffix}"
+
+
+def _own_id(graph: Graph, window: str, replay: str) -> str:
+    return _digest(f"{declared(graph, window)} {replay}") if replay else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def fed_windows(graph: Graph, streams: Mapping[str, str], topic: str) -> tuple[str, ...]:
+    """The windows that rows of *topic* (or of the emissions of a window) go to."""
+    if topic in streams:
+        node = graph.sources[streams[topic]].id
+    else:
+        node = topic.removeprefix(f"{graph.name}/")
+        if node not in graph.windows:
+            return ()
+    return tuple(n for n in graph.stage(node) if n in graph.windows)
+
+
+def declared(graph: Graph, window: str) -> str:
+    """What *window* computes of what, as text: equal in each process for the same declaration."""
+    before = [node for node in graph.nodes.values() if node.id != window and window in graph.below(node.id)]
+    steps = [(node.id, label(node), getattr(node.part, "text", "")) for node in before]
+    return f"{operator_of(graph, window).definition} {steps}"
+
+
+class WindowLogWriter(AppendingWriter):
+    """Writes rows to the log of one window, as a sink that stores positions.
+
+    No former owner of a partition is fenced: what it still writes is what the log has or gets anyway.
+    """
+
+    def __init__(
+        self,
+        target: WindowLog,
+        log: Log,
+        clock: Callable[[], float],
+        crash_point: Callable[[str], None],
+    ) -> None:
+        super().__init__(log, target.topic, crash_point, "window_log.confirmed")
+        self._target, self._clock = target, clock
+        self.logged: dict[PartitionId, Logged] = {}
+        """What the log had of each partition when it was taken over."""
+
+    async def start(self) -> None:
+        """Permanent when the log is gone."""
+        if not await self._log.bounds(self._topic):
+            raise Permanent(f"topic {self._topic} does not exist", fix="start the worker again, it makes it")
+
+    async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        """Where the log stands, by its own records: the least of its partitions."""
+        wanted = {(source.topic, source.partition): source for source in partitions}
+        ends = [
+            await _ends(self._log, self._topic, number, set(wanted))
+            for number in range(self._target.partitions)
+        ]
+        for upstream, source in wanted.items():
+            start = Logged(partitions[source])
+            self.logged[source] = min(end.get(upstream, start) for end in ends)
+            self._confirmed[source] = self.logged[source].position
+        return {source: self.logged[source].position for source in partitions}
+
+    def _records(self, batches: Sequence[Batch]) -> Records | None:
+        values, partitions = [], []
+        for batch in batches:
+            assert isinstance(batch, TimedBatch)
+            for entry in self._entries(batch):
+                for number, share in enumerate(self._shares(entry.rows)):
+                    values.append(encode(entry._replace(rows=share)))
+                    partitions.append(number)
+        stamps = np.full(len(values), int(self._clock() * 1000), np.int64)
+        return Records(pa.array(values, pa.binary()), stamps, partitions=np.array(partitions, np.int32))
+
+    def _entries(self, batch: TimedBatch) -> Iterator[Entry]:
+        """*batch* in pieces of a record's size; the watermark is told with the last of them."""
+        whole = Entry.of(batch, self._target.definition)
+        pieces = pieces_of(batch.frame, RECORD_BYTES * self._target.partitions)
+        start = whole.start
+        for piece, following in pairwise(pieces):
+            end = int(following["_offset"][0])
+            yield whole._replace(start=start, end=end, watermark=BEGINNING, idle=False, rows=piece)
+            start = end
+        yield whole._replace(start=start, rows=pieces[-1] if pieces[-1].height else None)
+
+    def _shares(self, rows: pl.DataFrame | None) -> list[pl.DataFrame | None]:
+        """The rows of each partition of the log."""
+        count = self._target.partitions
+        if count == 1 or rows is None:
+            return [rows] * count
+        chosen = pl.Series(partition_of(record_keys(rows, self._target.by), count, 0))
+        shares = [rows.filter(chosen == number) for number in range(count)]
+        return [share if share.height else None for share in shares]
+
+
+async def _ends(log: Log, topic: str, partition: int, wanted: set[Upstream]) -> dict[Upstream, Logged]:
+    """How far each of *wanted* is in a partition of the log, as its last records say.
+
+    It may be told less than is there, which costs work only.
+    """
+    start, end = (await log.bounds(topic))[partition]
+    look_back = _LOOK_BACK
+    while True:
+        begin, found = max(start, end - look_back), dict[Upstream, Logged]()
+        async for chunk in log.scan(topic, partition, begin, end):
+            for value in chunk.values():
+                entry = decode(value, heads_only=True)
+                stands = Logged(entry.end, entry.watermark)
+                if entry.watermark > BEGINNING and stands > found.get(entry.upstream, Logged(-1)):
+                    found[entry.upstream] = stands
+        if begin == start or wanted <= found.keys():
+            return found
+        look_back *= 4

@@ -1,0 +1,181 @@
+"""One window of a topology, over one partition of its log: rows in, closed windows out.
+
+A window's log holds the rows of all its upstream partitions, sorted to partitions by the window's keys
+(:mod:`streamcore.windows.log_record`). All state is a function of the log: recovery is reading it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from polars.exceptions import PolarsError
+
+from streamcore.batch import HIDDEN, Chunk, FrameChunk, PartitionId, TimedBatch
+from streamcore.errors import Permanent
+from streamcore.graph import Graph
+from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
+from streamcore.transforms.bisect import apply_or_reject
+from streamcore.windows.log_record import Entry, Upstream, decode
+from streamcore.windows.operator import WindowState
+from streamcore.windows.time import BEGINNING, END
+
+
+@dataclass(slots=True)
+class _Read:
+    """What is known of an upstream partition: how far it came, in positions and in time."""
+
+    covered: int | None = None
+    watermark: int = BEGINNING
+    idle: bool = False
+
+
+class WindowTask:
+    """The state of one window for one partition of its log.
+
+    Its watermark is the least of its *upstream* partitions', but for idle ones. A row is judged late in
+    its own partition, so a window that closes has all rows that were not late, in whatever order the
+    partitions were read: unless a partition was idle, what comes out, and its numbering, depends on what
+    the partitions hold alone. *source* names the stream of what comes out; *definition* is what the log's
+    records must have been made for.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        window: str,
+        source: PartitionId,
+        upstream: Collection[Upstream],
+        *,
+        definition: str = "",
+        known: Collection[RowId] = (),
+        logged: Mapping[str, Logged] | None = None,
+        timer: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.window, self.source = window, source
+        self._operator, self._definition = operator_of(graph, window), definition
+        self._state = WindowState()
+        self._upstream = {name: _Read() for name in upstream}
+        self.stage = Stage(graph, window, known, logged or {}, timer)
+
+    @property
+    def emitted(self) -> int:
+        """How many rows have come out: the number of the next one."""
+        return self._state.emitted
+
+    @property
+    def ended(self) -> bool:
+        """Whether all upstream partitions are bounded and have ended."""
+        return all(read.watermark == END for read in self._upstream.values())
+
+    def on_chunk(self, chunk: Chunk) -> Outcome | None:
+        """Add the records of *chunk*, which is of the log; None when nothing comes of it.
+
+        Permanent for records that this window can't have written.
+        """
+        return self.on_entries([decode(value) for value in chunk.values()])
+
+    def on_entries(self, entries: Sequence[Entry]) -> Outcome | None:
+        """Add *entries*, which follow those before; None when nothing comes of it."""
+        first, before, late = self._state.emitted, self._state.watermark, 0
+        closed: list[pl.DataFrame] = []
+        for group in self._together(entries):
+            rows = [rows for entry in group if (rows := self._new(entry)) is not None]
+            state, emission, dropped = self._operator.apply(self._state, rows, self._lowest())
+            self._state, late = state, late + dropped
+            if emission.height:
+                closed.append(emission)
+        if not closed and not late and self._state.watermark == before:
+            return None
+        return self._outcome(closed, first, late)
+
+    def _together(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+        """All *entries* at once, or one by one when the order among partitions matters."""
+        idle = any(read.idle for read in self._upstream.values()) or any(entry.idle for entry in entries)
+        yield from ([entry] for entry in entries) if idle else [entries]
+
+    def _new(self, entry: Entry) -> pl.DataFrame | None:
+        """The rows of *entry* that are not here yet; it counts as read from now on."""
+        if entry.definition != self._definition:
+            raise Permanent(
+                f"the log of window {self.window!r} was written for another declaration of it, "
+                "or of a step before it",
+                where=f"{entry.upstream[0]}/{entry.upstream[1]}",
+                got=self._definition,
+                allowed=[entry.definition],
+                fix="give the window another name=, or bring the old declaration back",
+            )
+        read = self._upstream.get(entry.upstream)
+        if read is None:
+            raise Permanent(
+                f"the log of window {self.window!r} has rows of a partition that the topology does not read",
+                got=f"{entry.upstream[0]}/{entry.upstream[1]}",
+                allowed=[f"{topic}/{number}" for topic, number in self._upstream],
+                fix="give the window another name=",
+            )
+        position = entry.start if read.covered is None else read.covered
+        if entry.start > position:
+            raise Permanent(
+                f"the log of window {self.window!r} has a hole",
+                where=f"{entry.upstream[0]}/{entry.upstream[1]}",
+                got=entry.start,
+                allowed=[position],
+                fix="start again; please report it",
+            )
+        if entry.end < position or (entry.end == position > entry.start and read.covered is not None):
+            return None  # written again by a worker that came later, or too late
+        rows = entry.after(position)
+        read.covered, read.idle = entry.end, entry.idle
+        read.watermark = max(read.watermark, entry.watermark)
+        return rows
+
+    def _lowest(self) -> int:
+        busy = [read.watermark for read in self._upstream.values() if not read.idle]
+        return min(busy) if busy else max(read.watermark for read in self._upstream.values())
+
+    def _outcome(self, closed: Sequence[pl.DataFrame], first: int, late: int) -> Outcome:
+        run, end = self.stage.passage(), self._state.emitted
+        windows = pl.concat(closed) if closed else self._operator.nothing_closed
+        shown = windows.drop(HIDDEN)
+        chunk = FrameChunk(self.source, np.arange(first, end), shown, first=first, end=end)
+        if not closed:
+            told = self.stage.advanced(chunk, self._state.watermark)
+            return Outcome(chunk, 0, told, counts={(self.window, LATE): late})
+        with run.timed(self.window):
+            emission, rejects = apply_or_reject(
+                windows, self._operator.finish, self.window, "expression", _unfinished, (PolarsError,)
+            )
+        run.rejects.append(run.new(rejects))
+        run.counts[self.window, LATE] += late
+        run.frames[self.window] = emission
+        return self.stage.outcome(run, chunk, end - first, self._state.watermark)
+
+
+def _unfinished(error: Exception) -> str:
+    return f"an aggregate of this window can't be computed: {type(error).__name__}"
+
+
+class Windows:
+    """All windows of a topology at once, each with one partition and without a log: for tests and previews.
+
+    *partitions* are those of the streams, as (stream, number).
+    """
+
+    def __init__(self, graph: Graph, partitions: Sequence[Upstream]) -> None:
+        self._tasks: dict[str, WindowTask] = {}
+        feeding = [*partitions]
+        for window in graph.windows:
+            upstream = [name for name in feeding if window in graph.stage(name[0])]
+            self._tasks[window] = WindowTask(graph, window, PartitionId(window, 0, "local"), upstream)
+            feeding.append((window, 0))
+
+    def through(self, outcome: Outcome) -> Iterator[Outcome]:
+        """*outcome*, and what comes of it in the windows that it reaches."""
+        yield outcome
+        for window, task in self._tasks.items():
+            batch = outcome.writes.get(window)
+            if isinstance(batch, TimedBatch):
+                closed = task.on_entries([Entry.of(batch, "")])
+                yield from self.through(closed) if closed is not None else ()
