@@ -1,4 +1,4 @@
-"""``python -m benchmarks [w1 | partitions | latency | replay | chunks | all]``; ``make bench`` runs all."""
+"""``python -m benchmarks [w1 | w2 | partitions | latency | replay | chunks]``; ``make bench`` runs all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from rich.table import Table
 from benchmarks.chunks import chunks
 from benchmarks.measuring import Measured
 from benchmarks.replays import replays
-from benchmarks.w1 import MESSAGES, latency, throughput
+from benchmarks.workloads import MESSAGES, latency, throughput
 from tests.services import kafka
 
 RATE = 10_000
+OTHERS = ["partitions", "latency", "replay", "chunks"]
 
 
 def show(title: str, results: Sequence[Measured]) -> None:
@@ -36,12 +37,10 @@ def show(title: str, results: Sequence[Measured]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument(
-        "what", nargs="?", default="all", choices=["all", "w1", "partitions", "latency", "replay", "chunks"]
-    )
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "w1", "w2", *OTHERS])
     parser.add_argument("--only", action="append", choices=list(MESSAGES), help="this program only")
-    parser.add_argument("--messages", type=int, help="messages in W1")
-    parser.add_argument("--runs", type=int, default=5, help="of each program in W1; the median is shown")
+    parser.add_argument("--messages", type=int, help="messages in W1 and W2")
+    parser.add_argument("--runs", type=int, default=5, help="of each in W1 and W2; the median is shown")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
     parser.add_argument("--json", type=Path, help="write the results here too")
@@ -75,13 +74,14 @@ def main() -> int:
 async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, object]:
     results: dict[str, object] = {}
     names = given.only or list(MESSAGES)
-    if given.what in ("all", "w1"):
-        found = await throughput(bootstrap, names, given.messages, given.partitions, given.runs)
-        show(f"W1, {given.partitions} partitions, median of {given.runs} runs", found)
-        results["w1"] = [asdict(r) for r in found]
+    for workload in ("w1", "w2"):
+        if given.what in ("all", workload):
+            found = await throughput(bootstrap, workload, names, given.messages, given.partitions, given.runs)
+            show(f"{workload.upper()}, {given.partitions} partitions, median of {given.runs} runs", found)
+            results[workload] = [asdict(r) for r in found]
     if given.what in ("all", "partitions"):
         found = [
-            (await throughput(bootstrap, ["streamcore"], given.messages, count, 3))[0]
+            (await throughput(bootstrap, "w1", ["streamcore"], given.messages, count, 3))[0]
             for count in (1, 4, 16, 64)
         ]
         show("W1 by partitions", found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -13,6 +15,8 @@ from streamcore.transport.kafka_log import KafkaLog
 BASE = 1_767_225_600_000
 """2026-01-01T00:00:00Z in milliseconds; event *i* is *i* milliseconds later."""
 PART = 50_000
+WINDOW = 10_000
+"""W2's windows, in milliseconds."""
 
 
 def users(first: int, count: int) -> pl.DataFrame:
@@ -37,14 +41,29 @@ def users(first: int, count: int) -> pl.DataFrame:
     )
 
 
-async def seed(log: KafkaLog, topic: str, messages: int, partitions: int) -> int:
-    """Make *topic* with *messages* messages; returns how many of them W1 keeps (age 18 and over)."""
+@dataclass(frozen=True)
+class Seeded:
+    """``messages`` in ``topic``; W1 keeps ``adults`` of them, W2 makes ``windows`` of them."""
+
+    topic: str
+    partitions: int
+    messages: int
+    adults: int
+    windows: int
+
+
+async def seed(log: KafkaLog, topic: str, messages: int, partitions: int) -> Seeded:
+    """Make *topic* with *messages* messages, and one of a child a partition that closes all windows."""
     await log.create(topic, partitions, {"retention.ms": "-1"})
-    kept, encode = 0, Json().encode
+    adults, windows, encode = 0, pl.DataFrame(), Json().encode
     for first in range(0, messages, PART):
         frame = users(first, min(PART, messages - first))
-        kept += int((frame["age"] >= 18).sum())
+        adults += int((frame["age"] >= 18).sum())
+        windows = pl.concat([windows, frame.select("user_id", pl.col("ts") // WINDOW)]).unique()
         keys = pa.array(frame["user_id"].cast(pl.String).to_arrow()).cast(pa.binary())
         records = Records(encode(frame), frame["ts"].to_numpy(), keys)
         await (await log.append(topic, records))
-    return kept
+    last = users(messages, partitions).with_columns(pl.lit(0).alias("age"), pl.col("ts") + 2 * WINDOW)
+    places = np.arange(partitions, dtype=np.int32)
+    await (await log.append(topic, Records(encode(last), last["ts"].to_numpy(), partitions=places)))
+    return Seeded(topic, partitions, messages, adults, windows.height)

@@ -29,12 +29,20 @@ Group = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
 class WindowKind(Protocol):
     """One kind of windows. Frozen; a pure function of its arguments."""
 
-    label: str
-    """What it is, in a few words."""
-    merges: bool
-    """Whether windows of one key grow together: then all its pieces are resolved before one is closed."""
-    patience: int
-    """A window is closed when the watermark is past LAST by more than this, in microseconds."""
+    @property
+    def label(self) -> str:
+        """What it is, in a few words."""
+        ...
+
+    @property
+    def merges(self) -> bool:
+        """Whether windows of one key grow together: then all its pieces are resolved before one is closed."""
+        ...
+
+    @property
+    def patience(self) -> int:
+        """A window is closed when the watermark is past LAST by more than this, in microseconds."""
+        ...
 
     def pieces(
         self, rows: pl.DataFrame, times: Int64s, by: Sequence[str], first: Group, merge: Group

@@ -1,4 +1,8 @@
-"""W1 on Kafka: throughput and cost beside the peers, cost by partitions, latency at a steady rate."""
+"""W1 and W2 on Kafka beside the peers: throughput and cost, cost by partitions, latency at a steady rate.
+
+W1: filter, an e-mail check, a column. W2: a tumbling window of 10 s by user, count and sum, with the
+engine's own durable state.
+"""
 
 from __future__ import annotations
 
@@ -11,61 +15,76 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import psutil
 
 from benchmarks.measuring import Measured, measure, records_of
-from benchmarks.seeding import seed
+from benchmarks.seeding import Seeded, seed
 from streamcore.systems.kafka import KafkaConnection
 from streamcore.transport.kafka_log import KafkaLog
 
 PROGRAMS = Path(__file__).parent / "programs"
 PEERS_PYTHON = Path(__file__).parent.parent / ".venv-bench/bin/python"
 MESSAGES = {"streamcore": 1_000_000, "quix": 1_000_000, "faust": 50_000}
-"""Messages a program gets: plain Faust needs a quarter of a millisecond for each."""
+"""Messages a program gets: plain Faust needs a quarter of a millisecond for each, and more in W2."""
 KEEP = {"retention.ms": "-1"}
 
 
-def _command(name: str) -> list[str]:
+def _command(name: str, workload: str = "w1") -> list[str]:
     python = str(PEERS_PYTHON) if name == "quix" else sys.executable
-    return [python, str(PROGRAMS / f"{name}_w1.py")]
+    return [python, str(PROGRAMS / f"{name}_{workload}.py")]
 
 
 async def throughput(
-    bootstrap: str, names: Sequence[str], messages: int | None, partitions: int, runs: int
+    bootstrap: str, workload: str, names: Sequence[str], messages: int | None, partitions: int, runs: int
 ) -> list[Measured]:
-    """W1 for each of *names*, on topics of *partitions* partitions: of *runs* runs the one of median cost."""
+    """*workload* for each of *names*, on *partitions* partitions: of *runs* runs the one of median cost."""
     log = KafkaLog(KafkaConnection.parse(f"kafka://{bootstrap}"))
     found: list[Measured] = []
-    topics: dict[int, tuple[str, int]] = {}
+    topics: dict[int, Seeded] = {}
     try:
         for name in names:
             count = messages or MESSAGES[name]
             if count not in topics:
-                topic = f"w1-{count}-{uuid.uuid4().hex[:6]}"
-                topics[count] = (topic, await seed(log, topic, count, partitions))
-            tries = [await _one(log, bootstrap, name, count, *topics[count], partitions) for _ in range(runs)]
+                topics[count] = await seed(log, f"users-{count}-{uuid.uuid4().hex[:6]}", count, partitions)
+            tries = [await _one(log, bootstrap, workload, name, topics[count]) for _ in range(runs)]
             found.append(sorted(tries, key=lambda m: m.cpu_us)[runs // 2])
     finally:
         await log.close()
     return found
 
 
-async def _one(
-    log: KafkaLog, bootstrap: str, name: str, messages: int, topic: str, kept: int, partitions: int
-) -> Measured:
-    run = f"bench-{name}-{uuid.uuid4().hex[:6]}"
-    output = f"{run}-out"
+async def _one(log: KafkaLog, bootstrap: str, workload: str, name: str, given: Seeded) -> Measured:
+    run, partitions = f"bench-{name}-{uuid.uuid4().hex[:6]}", given.partitions
+    output, expected = f"{run}-out", given.adults if workload == "w1" else given.windows
     await log.create(output, partitions, KEEP)
     with tempfile.TemporaryDirectory() as work:
-        environment = {"BROKER": bootstrap, "IN": topic, "OUT": output, "GROUP": run, "WORK": work}
+        environment = {"BROKER": bootstrap, "IN": given.topic, "OUT": output, "GROUP": run, "WORK": work}
         label = name if partitions == 4 else f"{name}, {partitions} partitions"
         async with records_of(bootstrap, output, partitions) as records:
-            measured = await measure(label, _command(name), environment, records, messages, kept, Path(work))
+            measured = await measure(
+                label, _command(name, workload), environment, records, given.messages, expected, Path(work)
+            )
         if measured.note:
             print((Path(work) / f"{label}.log").read_text()[-2000:], file=sys.stderr)
-        return measured
+    if workload == "w2":
+        counted = await _counted(log, output)
+        if counted != given.messages:
+            return replace(measured, note=f"wrong: {counted:,} rows in its windows")
+    return measured
+
+
+async def _counted(log: KafkaLog, topic: str) -> int:
+    """The rows that W2's results in *topic* say they have seen."""
+    total = 0
+    for partition, bounds in (await log.bounds(topic)).items():
+        async for chunk in log.scan(topic, partition, *bounds):
+            results = [orjson.loads(value or b"{}") for value in chunk.values()]
+            total += sum(result.get("count", 0) for result in results)
+    return total
 
 
 async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: float) -> dict[str, float]:

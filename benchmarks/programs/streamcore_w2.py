@@ -1,0 +1,60 @@
+"""W2 on streamcore: a worker with a window by user, whose state is in its log."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as `streamcore worker` does, before polars is imported
+
+import streamcore as sc
+from streamcore.batch import Chunk
+from streamcore.runtime.pipeline import Pipeline
+from streamcore.runtime.worker import run_worker
+from streamcore.settings import Settings
+
+
+class User(sc.Event):
+    event_id: int
+    user_id: int
+    email: str
+    age: int
+    salary: float
+    action: str
+    ts: int
+
+
+topology = sc.Topology(os.environ.get("GROUP", "w2"))
+(
+    topology.stream("users", User, key="user_id", event_time="ts", topic=os.environ.get("IN", "users"))
+    .window(sc.tumbling("10s"))
+    .by("user_id")
+    .aggregate(count="count(*)", sum="sum(salary)")
+    .to(sc.sinks.Topic(os.environ.get("OUT", "windows")))
+)
+
+
+def tell_the_first_chunk() -> None:
+    """Write $T0FILE when the first message is in hand: where the measurement begins."""
+    process = Pipeline.process
+
+    async def timed(self: Pipeline, chunk: Chunk) -> None:
+        if len(chunk):
+            Path(os.environ["T0FILE"]).write_text(str(time.time()))
+            Pipeline.process = process  # type: ignore[method-assign]
+        await process(self, chunk)
+
+    Pipeline.process = timed  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    if "T0FILE" in os.environ:
+        tell_the_first_chunk()
+    broker = {"url": f"kafka://{os.environ['BROKER']}"}
+    state = {"dir": os.environ["WORK"]}
+    limits = {"memory_mb": int(os.environ.get("MEMORY_MB", "64"))}
+    run_worker(
+        topology,
+        Settings.model_validate({"broker": broker, "state": state, "limits": limits, "http": {"port": 0}}),
+    )
