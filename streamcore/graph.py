@@ -23,7 +23,8 @@ class Source:
     """A stream as declared: where its events come from and what they look like.
 
     ``topic`` is the topic that a worker reads. ``max_lateness`` is how far event times may lag behind
-    the newest seen. ``start`` is where a group without a position begins.
+    the newest seen. ``start`` is where a group without a position begins. Windows do not wait for a
+    partition that was read to its end for ``idle_after``, and close by the clock after ``close_after``.
     """
 
     name: str
@@ -34,6 +35,10 @@ class Source:
     event_time: str | None
     max_lateness: dt.timedelta
     start: Literal["earliest", "latest"]
+    idle_after: dt.timedelta = dt.timedelta(minutes=1)
+    close_after: dt.timedelta | None = None
+    of_windows: bool = False
+    """The rows are closed windows: their event time, the end, is the first instant behind them."""
 
 
 @dataclass(frozen=True)

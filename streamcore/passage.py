@@ -162,6 +162,11 @@ class Stage:
             run.timed_batches[window] = self._timed(run, window, chunk, watermark)
         return run.outcome(chunk, records, self.sinks)
 
+    @property
+    def watermark(self) -> int:
+        """The least watermark that its windows' logs have been told."""
+        return min((logged.watermark for logged in self._logged.values()), default=BEGINNING)
+
     def advanced(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> dict[str, Batch]:
         """For each window whose watermark is older: a batch without rows that says *watermark*."""
         told: dict[str, Batch] = {}

@@ -16,7 +16,7 @@ import polars as pl
 
 from streamcore.contracts import Format, Sink, Step
 from streamcore.declaring import at, caller, check_name
-from streamcore.durations import duration, microseconds_of
+from streamcore.durations import duration
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns, condition
 from streamcore.formats import format_named
@@ -25,10 +25,9 @@ from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
 from streamcore.validation import Rule, Validate
-from streamcore.windows.aggregate_table import UNORDERED
-from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import WindowKind
-from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
+from streamcore.windows.declaration import window_operator
+from streamcore.windows.operator import WINDOW_END
 
 Returns = type[Event] | Mapping[str, str] | None
 
@@ -56,6 +55,8 @@ class Topology:
         key: str | tuple[str, ...] = (),
         event_time: str | None = None,
         max_lateness: str | dt.timedelta = dt.timedelta(0),
+        idle_after: str | dt.timedelta = dt.timedelta(minutes=1),
+        close_after: str | dt.timedelta | None = None,
         format: str | Format = "json",
         topic: str | None = None,
         start: Literal["earliest", "latest"] = "earliest",
@@ -64,6 +65,10 @@ class Topology:
 
         *schema* is an Event class or ``{column: type name}``. *key* names the columns by which the
         topic is partitioned. *max_lateness* is a timedelta or a text such as "90s", "1h".
+
+        In a worker, windows do not wait for a partition that has been read to its end and got no row for
+        *idle_after*. With *close_after* they close by the clock once no row has come for so long: rows
+        with older times that come after that, say behind an outage, are late.
         """
         where = caller()
         with at(where):
@@ -86,7 +91,16 @@ class Topology:
             form = format_named(format) if isinstance(format, str) else format
             form.decoder(parsed)  # says now what the format can't hold
             source = Source(
-                name, topic or name, parsed, form, keys, event_time, duration(max_lateness), start
+                name,
+                topic or name,
+                parsed,
+                form,
+                keys,
+                event_time,
+                duration(max_lateness),
+                start,
+                duration(idle_after),
+                None if close_after is None else duration(close_after),
             )
             node = Node(name, source, (), parsed.columns, where, source)
         self._nodes[name] = node
@@ -166,11 +180,6 @@ class Topology:
         )
         self._nodes[id] = node
         return node
-
-    def _follows_window(self, node: Node) -> bool:
-        """Whether *node* is a window or has one before it."""
-        before = (self._follows_window(self._nodes[i]) for i in node.inputs)
-        return isinstance(node.part, Window) or any(before)
 
     def _free_id(self, wanted: str) -> str:
         number, free = 1, wanted
@@ -334,48 +343,33 @@ class WindowedStream:
         The stream that comes out has a row for each closed window: the columns of :meth:`by`,
         ``window_start``, ``window_end``, and the aggregates. A window closes when the event time has
         passed its end by ``max_lateness``, or with the stream. Rows that come later than that are
-        counted, and left out. A stream's partitions have no common order, so there is no ``first``,
-        ``last`` or ``list``.
+        counted, and left out. To a window behind this one its last instant counts: the hour before
+        midnight belongs to the day that ends there. A stream's partitions have no common order, so
+        there is no ``first``, ``last`` or ``list``.
         """
         stream, where = self._stream, caller()
         source = stream.node.source
         with at(where):
-            part = Window(
-                f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label,
-                self._operator(source, aggregates),
+            operator = window_operator(
+                self._kind,
+                self._by,
+                aggregates,
+                stream.columns,
+                stream=source.name,
+                time=source.event_time,
+                max_lateness=source.max_lateness,
+                of_windows=source.of_windows,
             )
+            text = f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label
+            part = Window(text, operator)
         topology = stream._topology
         columns = part.operator.columns
-        after = replace(source, key=self._by, event_time=WINDOW_END, max_lateness=dt.timedelta(0))
+        nothing_late = dt.timedelta(0)
+        after = replace(
+            source, key=self._by, event_time=WINDOW_END, max_lateness=nothing_late, of_windows=True
+        )
         id = name or topology._free_id(f"{source.name}/window")
         return Stream(topology, topology._add(id, part, (stream,), columns, where, after))
-
-    def _operator(self, source: Source, aggregates: Mapping[str, str]) -> WindowOperator:
-        columns = self._stream.columns
-        if source.event_time is None:
-            raise BadConfig(
-                f"stream {source.name!r} has no event time", fix='declare it: stream(…, event_time="column")'
-            )
-        if self._stream._topology._follows_window(self._stream.node):
-            raise BadConfig(
-                "a window can't follow a window yet", fix="write the first one's rows to a topic or to files"
-            )
-        check_columns([source.event_time, *self._by], columns, "in window")
-        for column in self._by:
-            if columns[column].is_nested() or columns[column] == pl.Object:
-                raise BadConfig(f"column {column!r} can't be a key of windows", got=str(columns[column]))
-        names = [*self._by, WINDOW_START, WINDOW_END, *aggregates]
-        for name in names:
-            if names.count(name) > 1:
-                raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
-        return WindowOperator(
-            kind=self._kind,
-            by=self._by,
-            aggregation=Aggregation.of(aggregates, columns, UNORDERED),
-            time=source.event_time,
-            max_lateness=microseconds_of(source.max_lateness),
-            inputs=columns,
-        )
 
 
 def _columns(returns: Returns) -> pl.Schema | None:

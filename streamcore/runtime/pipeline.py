@@ -23,14 +23,13 @@ from functools import partial
 from faust.types import TP
 
 from streamcore.batch import Batch, Chunk, PartitionId, Rejects, nothing_at
-from streamcore.contracts import FlushReason, Log, Sink, SinkContext, SinkWriter
+from streamcore.contracts import FlushReason, Log, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.redrive import sent_before, unpack
 from streamcore.errors import Permanent, TopicChanged
-from streamcore.graph import Agent, Graph
+from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
-from streamcore.runtime.agent_writer import AgentWriter
 from streamcore.runtime.counting import Counters
 from streamcore.runtime.kept_window import KeptWindow
 from streamcore.runtime.keying import KeyCheck
@@ -38,6 +37,7 @@ from streamcore.runtime.ledger import Ledger
 from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.sink_runner import SinkRunner
+from streamcore.runtime.sink_writers import sink_writer
 from streamcore.runtime.window_logs import WindowLogWriter
 from streamcore.task import PartitionTask, RedriveTask
 
@@ -311,6 +311,12 @@ class Pipeline:
             self._hand_over(task.on_watermark(here, watermark, idle=idle))
 
     @property
+    def watermarks(self) -> dict[PartitionId, int]:
+        """The watermark of each owned partition that feeds windows."""
+        tasks = [task for task in self._tasks.values() if isinstance(task, PartitionTask)]
+        return {task.source: task.stage.watermark for task in tasks if task.stage.windows}
+
+    @property
     def windows_ended(self) -> bool:
         """Whether every window has closed for good: what feeds them is bounded and has ended."""
         owned = [kept.log.topic for kept in self._kept.values() if kept.ended]
@@ -346,41 +352,20 @@ class Pipeline:
     # ------------------------------------------------------------ sinks
 
     def _runner(self, id: str) -> SinkRunner:
-        node, options = self.graph.nodes[id], self._options
-        stores = False
-        writer: SinkWriter
-        if id in self._log_writers:
-            stores, writer = True, self._log_writers[id]
-        elif isinstance(node.part, Agent):
-            writer = AgentWriter(node.part.function)
-        else:
-            assert isinstance(node.part, Sink)
-            stores = node.part.abilities.stores_positions
+        writer: SinkWriter | None = self._log_writers.get(id)
+        stores = writer is not None
+        if writer is None:
 
             async def refuse(batch: Batch, rejects: Rejects) -> None:
                 await self._append(batch.chunk, rejects)
                 self.runners[id].refused(batch, len(rejects))
 
-            writer = node.part.writer(
-                SinkContext(
-                    topology=self.graph.name,
-                    sink=id,
-                    columns=node.columns,
-                    key=node.source.key,
-                    event_time=node.source.event_time,
-                    clock=options.clock,
-                    owner=options.owner,
-                    refuse=refuse,
-                    memory_limit=options.memory_limit // 2,
-                    crash_point=crash_point,
-                    log=self._log,
-                )
-            )
+            writer, stores = sink_writer(self.graph, id, self._log, self._options, refuse)
         return SinkRunner(
             id,
             writer,
             self.ledger,
-            options.retries,
+            self._options.retries,
             self._metrics,
             self.graph.name,
             stores_positions=stores,

@@ -23,6 +23,7 @@ from streamcore.observability.http import serving
 from streamcore.observability.logs import configure
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.ends import Ends
+from streamcore.runtime.idleness import Idleness
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds, topic_of
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
@@ -130,14 +131,20 @@ async def _work(
         ends = Ends(kafka_log, [*streams, options.redrive_topic, *logs], settings.runtime.stall_timeout_s / 4)
         asking = asyncio.ensure_future(ends.keep_asking())
         try:
-            await _watch(job, metrics, health, settings, stop, ends)
+            await _watch(job, metrics, health, settings, stop, ends, streams)
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
 
 
 async def _watch(
-    job: Job, metrics: Metrics, health: Health, settings: Settings, stop: asyncio.Event, ends: Ends
+    job: Job,
+    metrics: Metrics,
+    health: Health,
+    settings: Settings,
+    stop: asyncio.Event,
+    ends: Ends,
+    streams: Mapping[str, str],
 ) -> None:
     def end_of(source: PartitionId) -> int | None:
         fetched: int | None = job.app.consumer.highwater(TP(source.topic, source.partition))
@@ -151,11 +158,13 @@ async def _watch(
         clock=time.monotonic,
         wall=time.time,
     )
+    idleness = Idleness(job.pipeline.graph, job.pipeline, streams, end_of, time.monotonic)
     health.add("assigned", lambda: None if job.pipeline.owned() else "no partition is assigned yet")
     health.add("moving", lambda: watchdog.stalled)
     while not stop.is_set():
         job.check()
         watchdog.look()
+        idleness.look()
         await _any_of(stop, LOOK * 5)
     await job.drain(settings.runtime.drain_timeout_s)
 

@@ -63,7 +63,8 @@ class WindowOperator:
     """Aggregates by the columns *by* and the windows of *kind*.
 
     *time* is the column of the event time, *max_lateness* is in microseconds, *inputs* are the user
-    columns of the rows that come in.
+    columns of the rows that come in. With *of_windows* the time is a window's end, and the row belongs to
+    the instant before it.
     """
 
     kind: WindowKind
@@ -72,6 +73,7 @@ class WindowOperator:
     time: str
     max_lateness: int
     inputs: pl.Schema
+    of_windows: bool = False
 
     @property
     def columns(self) -> pl.Schema:
@@ -84,7 +86,14 @@ class WindowOperator:
     @property
     def definition(self) -> str:
         """What it computes, as text: the same for the same results, in any process."""
-        told = (self.kind, self.by, dict(self.aggregation.texts), self.time, self.max_lateness)
+        told = (
+            self.kind,
+            self.by,
+            dict(self.aggregation.texts),
+            self.time,
+            self.max_lateness,
+            self.of_windows,
+        )
         return repr((*told, {name: str(dtype) for name, dtype in self.inputs.items()}))
 
     def prepare(self, frame: pl.DataFrame, watermark: int, stage: str) -> Delta:
@@ -92,7 +101,7 @@ class WindowOperator:
 
         *stage* names this operator in rejects.
         """
-        times = microseconds(frame[self.time])
+        times = self._times(frame)
         rejects = Rejects()
         if times.has_nulls():
             timeless = frame.filter(times.is_null())
@@ -140,9 +149,13 @@ class WindowOperator:
 
     # ------------------------------------------------------------ pieces
 
+    def _times(self, frame: pl.DataFrame) -> pl.Series:
+        times = microseconds(frame[self.time])
+        return times - 1 if self.of_windows else times
+
     def _pieces(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
         frame = pl.concat(rows) if rows else self.no_rows
-        times = microseconds(frame[self.time]).to_numpy()
+        times = self._times(frame).to_numpy()
         return self.kind.pieces(frame.drop(OFFSET), times, self.by, self._first, self._merge)
 
     def _first(self, rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:

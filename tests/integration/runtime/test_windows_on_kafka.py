@@ -133,6 +133,26 @@ async def test_a_topic_behind_a_window_gets_each_of_its_rows_once_after_a_clean_
     assert await rows() == sorted([*expected, ("u0", FAR, 4)])
 
 
+async def test_windows_do_not_wait_for_partitions_without_rows_and_close_by_the_clock_if_asked(
+    clicks: Clicks,
+) -> None:
+    def topology(close_after: str | None) -> sc.Topology:
+        made = sc.Topology(clicks.name)
+        stream = made.stream(
+            "clicks", Click, event_time="at", topic=clicks.topic, idle_after="1s", close_after=close_after
+        )
+        windows = stream.window(sc.tumbling("1s")).by("user").aggregate(n="count(*)")
+        windows.to(MemorySink("out", clicks.target))
+        return made
+
+    await clicks.send_times([100, 1_100, 2_100], [0, 0, 0])
+    async with Working(clicks, topology(None)):
+        await until(lambda: len(clicks.windows()) == 2, "the windows before the newest time")
+    async with Working(clicks, topology("2s")):
+        await until(lambda: len(clicks.windows()) == 3, "the last one, by the clock")
+    assert clicks.windows() == [("u0", 0, 1), ("u0", 1_000, 1), ("u0", 2_000, 1)]
+
+
 async def test_another_declaration_of_a_window_with_state_is_refused_with_a_way_out(clicks: Clicks) -> None:
     await clicks.send_times([1, 2, 3], [0, 1, 2])
     async with Working(clicks, clicks.topology()):
@@ -140,7 +160,5 @@ async def test_another_declaration_of_a_window_with_state_is_refused_with_a_way_
         while not sum(bounds.end for bounds in (await clicks.log.bounds(log)).values()):
             await asyncio.sleep(0.1)
     working = Working(clicks, clicks.topology("2s"))
-    with pytest.raises(sc.errors.Permanent, match="another declaration.*name="):
+    with pytest.raises(sc.errors.Permanent, match=r"another declaration.*name="):
         await working.task
-
-
