@@ -145,6 +145,8 @@ class Stage:
         self.sinks = tuple(n for n in self.nodes if isinstance(graph.nodes[n].part, Sink | Agent))
         self.windows = tuple(n for n in self.nodes if n in graph.windows)
         self._logged = {window: logged.get(window, Logged()) for window in self.windows}
+        self.begins = min(self._logged.values(), default=Logged())
+        """From where rows are new to a window, and the watermark there."""
         self.known = by_stage(known)
         self.timer = timer
 
@@ -152,20 +154,17 @@ class Stage:
         """A new passage through this stage."""
         return Passage(self.graph, self.known, self.timer)
 
-    def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int = BEGINNING) -> Outcome:
+    def outcome(
+        self, run: Passage, chunk: Chunk, records: int, watermark: int, late: pl.Series | None = None
+    ) -> Outcome:
         """Bring *run*, whose first frame is at hand, to its end.
 
-        *watermark* is that of the rows' own stream where it is known.
+        *watermark* is that behind *chunk*; *late* are the positions of rows that windows do not get.
         """
         run.through(self.nodes)
         for window in self.windows:
-            run.timed_batches[window] = self._timed(run, window, chunk, watermark)
+            run.timed_batches[window] = self._timed(run, window, chunk, watermark, late)
         return run.outcome(chunk, records, self.sinks)
-
-    @property
-    def watermark(self) -> int:
-        """The least watermark that its windows' logs have been told."""
-        return min((logged.watermark for logged in self._logged.values()), default=BEGINNING)
 
     def advanced(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> dict[str, Batch]:
         """For each window whose watermark is older: a batch without rows that says *watermark*."""
@@ -180,16 +179,21 @@ class Stage:
                 told[window] = TimedBatch(rows, covered, chunk, self._logged[window].watermark, idle)
         return told
 
-    def _timed(self, run: Passage, window: str, chunk: Chunk, watermark: int) -> TimedBatch:
+    def _timed(
+        self, run: Passage, window: str, chunk: Chunk, watermark: int, late: pl.Series | None
+    ) -> TimedBatch:
         logged, frame = self._logged[window], run.frames[window]
         if chunk.first < logged.position:
             frame = frame.filter(pl.col(OFFSET) >= logged.position)
+        if late is not None:
+            given = frame.height
+            frame = frame.filter(~pl.col(OFFSET).is_in(late.implode()))
+            run.counts[window, LATE] += given - frame.height
         with run.timed(window):
-            delta = operator_of(self.graph, window).prepare(frame, logged.watermark, window)
-        reached = max(delta.watermark, watermark)
-        self._logged[window] = Logged(max(chunk.end, logged.position), reached)
+            delta = operator_of(self.graph, window).prepare(frame, window)
         run.rejects.append(run.new(delta.rejects))
-        run.counts[window, LATE] += delta.late.height
+        reached = max(logged.watermark, watermark)
+        self._logged[window] = Logged(max(chunk.end, logged.position), reached)
         return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, PartitionId, Rejects
+from streamcore.durations import microseconds_of
 from streamcore.formats import decoder_for
 from streamcore.graph import Graph, Source
 from streamcore.passage import SOURCE_STAGES, Logged, Outcome, Passage, RowId, Stage, by_stage, union
+from streamcore.windows.time import judge, microseconds
 
 
 class PartitionTask:
@@ -42,6 +44,8 @@ class PartitionTask:
         self._decoder = decoder_for(node.part.format, node.part.schema)
         self._last_known = max((k.offset for k in known), default=-1)
         self.stage = Stage(graph, node.id, known, logged or {}, timer)
+        self.watermark = self.stage.begins.watermark
+        """Of the partition, in microseconds; kept where windows are fed."""
 
     def on_chunk(self, chunk: Chunk) -> Outcome:
         """Decode *chunk* and bring its rows through the graph.
@@ -52,10 +56,26 @@ class PartitionTask:
         if self.stage.known and chunk.first > self._last_known:
             self.stage.known = {}
         run = self.stage.passage()
-        run.frames[self.node.id] = run.decode(self._decoder, chunk)
-        outcome = self.stage.outcome(run, chunk, len(chunk) + len(chunk.rejects))
-        outcome.decoded = run.frames[self.node.id]
+        decoded = run.decode(self._decoder, chunk)
+        run.frames[self.node.id] = decoded
+        late = self._judge(decoded, chunk) if self.stage.windows else None
+        records = len(chunk) + len(chunk.rejects)
+        outcome = self.stage.outcome(run, chunk, records, self.watermark, late)
+        outcome.decoded = decoded
         return outcome
+
+    def _judge(self, decoded: pl.DataFrame, chunk: Chunk) -> pl.Series | None:
+        """The positions of late rows, once for all windows; rows without a time are left to those."""
+        part = self.node.source
+        assert part.event_time is not None
+        if chunk.first < self.stage.begins.position:
+            decoded = decoded.filter(pl.col(OFFSET) >= self.stage.begins.position)
+        times = microseconds(decoded[part.event_time])
+        if times.has_nulls():
+            decoded, times = decoded.filter(times.is_not_null()), times.drop_nulls()
+        judged = judge(times.to_numpy(), self.watermark, microseconds_of(part.max_lateness))
+        self.watermark = judged.watermark
+        return decoded[OFFSET].filter(pl.Series(judged.late)) if judged.late.any() else None
 
     def on_watermark(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> Outcome:
         """The batches that tell the windows' logs that no row before *watermark* is waited for any more.
@@ -63,6 +83,7 @@ class PartitionTask:
         *chunk* is an empty one at the partition's position. ``time.END`` ends a bounded stream. *idle*:
         the partition has been read to its end for a while, and windows need not wait for it.
         """
+        self.watermark = max(self.watermark, watermark)
         return Outcome(chunk, 0, self.stage.advanced(chunk, watermark, idle=idle))
 
 

@@ -136,6 +136,7 @@ class Topology:
             raise BadConfig(
                 f"topology {self.name!r} has no stream", where=self._where, fix="add topology.stream(…)"
             )
+        self._check_times(graph)
         topics = {node.part.topic: node for node in graph.sources.values() if isinstance(node.part, Source)}
         for node in nodes.values():
             if not children[node.id] and not isinstance(node.part, Sink | Agent):
@@ -150,6 +151,16 @@ class Topology:
                     fix="write to another topic",
                 )
         return graph
+
+    def _check_times(self, graph: Graph) -> None:
+        for source in graph.sources.values():
+            fed = [id for id in graph.stage(source.id) if id in graph.windows]
+            if fed and source.source.event_time is None:
+                raise BadConfig(
+                    f"stream {source.id!r} has no event time, and window {fed[0]!r} gets rows of it",
+                    where=source.where,
+                    fix='declare it: stream(…, event_time="column")',
+                )
 
     def text(self) -> str:
         """The checked graph as a tree of lines."""
@@ -357,7 +368,6 @@ class WindowedStream:
                 stream.columns,
                 stream=source.name,
                 time=source.event_time,
-                max_lateness=source.max_lateness,
                 of_windows=source.of_windows,
             )
             text = f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label

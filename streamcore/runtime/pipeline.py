@@ -314,7 +314,7 @@ class Pipeline:
     def watermarks(self) -> dict[PartitionId, int]:
         """The watermark of each owned partition that feeds windows."""
         tasks = [task for task in self._tasks.values() if isinstance(task, PartitionTask)]
-        return {task.source: task.stage.watermark for task in tasks if task.stage.windows}
+        return {task.source: task.watermark for task in tasks if task.stage.windows}
 
     @property
     def windows_ended(self) -> bool:

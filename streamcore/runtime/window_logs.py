@@ -30,6 +30,7 @@ from streamcore.windows.time import BEGINNING
 LOG_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 RECORD_BYTES = 512 << 10
 """About how large a record gets, before compression."""
+_DECLARED = ("text", "event_time", "max_lateness")
 _LOOK_BACK = 256
 """Records of the first look at the end of a log; more and more until it suffices."""
 
@@ -126,7 +127,7 @@ def fed_windows(graph: Graph, streams: Mapping[str, str], topic: str) -> tuple[s
 def declared(graph: Graph, window: str) -> str:
     """What *window* computes of what, as text: equal in each process for the same declaration."""
     before = [node for node in graph.nodes.values() if node.id != window and window in graph.below(node.id)]
-    steps = [(node.id, label(node), getattr(node.part, "text", "")) for node in before]
+    steps = [(node.id, label(node), *(getattr(node.part, of, "") for of in _DECLARED)) for node in before]
     return f"{operator_of(graph, window).definition} {steps}"
 
 

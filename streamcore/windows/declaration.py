@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 
 import polars as pl
 
-from streamcore.durations import microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
 from streamcore.windows.aggregate_table import UNORDERED
@@ -24,7 +22,6 @@ def window_operator(
     *,
     stream: str,
     time: str | None,
-    max_lateness: dt.timedelta,
     of_windows: bool,
 ) -> WindowOperator:
     """The operator of a window over rows with *columns* of *stream*, whose event time is *time*.
@@ -51,7 +48,6 @@ def window_operator(
         by=by,
         aggregation=Aggregation.of(aggregates, columns, UNORDERED),
         time=time,
-        max_lateness=microseconds_of(max_lateness),
         inputs=columns,
         of_windows=of_windows,
     )

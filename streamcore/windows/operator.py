@@ -1,6 +1,6 @@
 """Windowed aggregation as pure functions of frames and state.
 
-:meth:`WindowOperator.prepare` turns a batch into a :class:`Delta`: who is late, and the rest with the
+:meth:`WindowOperator.prepare` turns a batch without its late rows into a :class:`Delta`: rows with the
 columns that the aggregates need. :meth:`WindowOperator.apply` adds such rows to the state and gives the
 windows that are closed by it. The same rows and watermarks, applied in the same order to an empty state,
 give the same state and the same emissions.
@@ -23,7 +23,7 @@ import polars as pl
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
 from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import LAST, START, WindowKind
-from streamcore.windows.time import BEGINNING, as_event_time, judge, microseconds, shown_type
+from streamcore.windows.time import BEGINNING, as_event_time, microseconds, shown_type
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
 """Columns of every emission."""
@@ -46,15 +46,9 @@ class WindowState:
 
 
 class Delta(NamedTuple):
-    """What a batch adds: ``rows`` with the columns that are needed, and the ``watermark`` after it.
-
-    ``late``: rows that came too late, as they came; no window has them. ``rejects``: rows without a
-    usable event time.
-    """
+    """What a batch adds: ``rows`` with the columns that are needed; ``rejects`` have no usable time."""
 
     rows: pl.DataFrame
-    watermark: int
-    late: pl.DataFrame
     rejects: Rejects
 
 
@@ -62,16 +56,14 @@ class Delta(NamedTuple):
 class WindowOperator:
     """Aggregates by the columns *by* and the windows of *kind*.
 
-    *time* is the column of the event time, *max_lateness* is in microseconds, *inputs* are the user
-    columns of the rows that come in. With *of_windows* the time is a window's end, and the row belongs to
-    the instant before it.
+    *time* is the column of the event time, *inputs* are the user columns of the rows that come in. With
+    *of_windows* the time is a window's end, and the row belongs to the instant before it.
     """
 
     kind: WindowKind
     by: tuple[str, ...]
     aggregation: Aggregation
     time: str
-    max_lateness: int
     inputs: pl.Schema
     of_windows: bool = False
 
@@ -91,28 +83,22 @@ class WindowOperator:
             self.by,
             dict(self.aggregation.texts),
             self.time,
-            self.max_lateness,
             self.of_windows,
         )
         return repr((*told, {name: str(dtype) for name, dtype in self.inputs.items()}))
 
-    def prepare(self, frame: pl.DataFrame, watermark: int, stage: str) -> Delta:
-        """The delta of *frame* (user and hidden columns, in the stream's order) behind *watermark*.
+    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
+        """What *frame* (user and hidden columns, in the stream's order, none late) adds.
 
         *stage* names this operator in rejects.
         """
-        times = self._times(frame)
-        rejects = Rejects()
+        times, rejects = self._times(frame), Rejects()
         if times.has_nulls():
             timeless = frame.filter(times.is_null())
             message = f"{self.time} holds no time, so the row belongs to no window"
             rejects = Rejects.of(timeless, stage, "no_time", message)
-            frame, times = frame.filter(times.is_not_null()), times.drop_nulls()
-        judged = judge(times.to_numpy(), watermark, self.max_lateness)
-        late = frame.clear()
-        if judged.late.any():
-            late, frame = frame.filter(pl.Series(judged.late)), frame.filter(pl.Series(~judged.late))
-        return Delta(frame.select(self.no_rows.columns), judged.watermark, late, rejects)
+            frame = frame.filter(times.is_not_null())
+        return Delta(frame.select(self.no_rows.columns), rejects)
 
     def apply(
         self, state: WindowState, rows: Sequence[pl.DataFrame], watermark: int

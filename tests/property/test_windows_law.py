@@ -15,7 +15,7 @@ from streamcore.batch import HIDDEN, OFFSET, OP, SUB
 from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import Aligned, Session, WindowKind
 from streamcore.windows.operator import WindowOperator, WindowState
-from streamcore.windows.time import END
+from streamcore.windows.time import END, judge, microseconds
 
 COLUMNS = pl.Schema({"key": pl.String, "t": pl.Int64, "v": pl.Int64})
 MS = 1_000
@@ -36,9 +36,9 @@ ROWS = st.lists(
 CUTS = st.lists(st.integers(0, 40), max_size=5)
 
 
-def operator(kind: WindowKind, lateness: int) -> WindowOperator:
+def operator(kind: WindowKind) -> WindowOperator:
     aggregation = Aggregation.of({"n": "count(*)", "total": "sum(v)", "least": "min(v)"}, COLUMNS)
-    return WindowOperator(kind, ("key",), aggregation, "t", lateness * MS, COLUMNS)
+    return WindowOperator(kind, ("key",), aggregation, "t", COLUMNS)
 
 
 def frame_of(rows: Sequence[Row], first: int) -> pl.DataFrame:
@@ -56,16 +56,19 @@ def frame_of(rows: Sequence[Row], first: int) -> pl.DataFrame:
 
 
 def run(
-    op: WindowOperator, rows: Sequence[Row], cuts: Sequence[int]
+    op: WindowOperator, lateness: int, rows: Sequence[Row], cuts: Sequence[int]
 ) -> tuple[list[tuple[Any, ...]], list[int], list[int]]:
     """(emissions with their numbers, offsets of late rows, offsets of rows without a time)."""
     state, emitted, late, timeless = WindowState(), [], [], []
     bounds = [0, *sorted(min(c, len(rows)) for c in cuts), len(rows)]
     for start, end in pairwise(bounds):
-        delta = op.prepare(frame_of(rows[start:end], start), state.watermark, "w")
-        state, emission, _ = op.apply(state, [delta.rows], delta.watermark)
+        delta = op.prepare(frame_of(rows[start:end], start), "w")
+        judged = judge(microseconds(delta.rows["t"]).to_numpy(), state.watermark, lateness * MS)
+        on_time = delta.rows.filter(pl.Series(~judged.late, dtype=pl.Boolean))
+        state, emission, dropped = op.apply(state, [on_time], judged.watermark)
+        assert dropped == 0
         emitted += _rows(op, emission)
-        late += delta.late[OFFSET].to_list()
+        late += delta.rows.filter(pl.Series(judged.late, dtype=pl.Boolean))[OFFSET].to_list()
         timeless += delta.rejects.frame[OFFSET].to_list()
     state, emission, _ = op.apply(state, [], END)
     assert len(state) == 0
@@ -144,4 +147,4 @@ def _put(kind: WindowKind, open_: list[dict[str, Any]], key: str | None, time: i
 @given(rows=ROWS, cuts=CUTS, lateness=st.sampled_from([0, 3, 25]))
 def test_windows_are_those_of_the_model_with_equal_numbers_in_any_cut(name, rows, cuts, lateness):
     kind = KINDS[name]
-    assert run(operator(kind, lateness), rows, cuts) == model(kind, lateness, rows)
+    assert run(operator(kind), lateness, rows, cuts) == model(kind, lateness, rows)
