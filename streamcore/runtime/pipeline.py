@@ -170,6 +170,7 @@ class Pipeline:
             await runner.release(sources)
 
     async def _take_over(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, int]:
+        self._tasks.clear()  # also those of a take-over that the next rebalance broke off
         for source in [s for s in self.ledger.positions() if s not in starts]:
             self.ledger.drop(source)
             self.processed.pop(source, None)
