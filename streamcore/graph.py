@@ -37,6 +37,8 @@ class Source:
     start: Literal["earliest", "latest"]
     idle_after: dt.timedelta = dt.timedelta(minutes=1)
     close_after: dt.timedelta | None = None
+    max_future: dt.timedelta | None = None
+    """How far an event time may lie behind its record's time stamp."""
     of_windows: bool = False
     """The rows are closed windows: their event time, the end, is the first instant behind them."""
 
@@ -64,7 +66,14 @@ class Window:
     operator: WindowOperator
 
 
-Part = Source | Step | Union | Window | Sink | Agent
+@dataclass(frozen=True)
+class Late:
+    """The rows that come too late for windows."""
+
+    name = "late rows"
+
+
+Part = Source | Step | Union | Window | Late | Sink | Agent
 
 
 @dataclass(frozen=True)

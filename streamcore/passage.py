@@ -15,12 +15,13 @@ import polars as pl
 
 from streamcore.batch import OFFSET, SUB, Batch, Chunk, PartitionId, Range, Rejects, TimedBatch
 from streamcore.contracts import Decoder, Sink
-from streamcore.graph import Agent, Graph, Node, Window
+from streamcore.graph import Agent, Graph, Late, Node, Window
 from streamcore.transforms.functions import renumbered
 from streamcore.windows.operator import WindowOperator
 from streamcore.windows.time import BEGINNING
 
 DECODE = "decode"
+NO_POSITIONS = pl.Series(OFFSET, [], pl.Int64)
 LATE = "late"
 """Counter of the rows that came too late for their window."""
 SOURCE_STAGES = frozenset({"read", DECODE, "schema"})
@@ -64,14 +65,18 @@ class Passage:
         self.counts: dict[tuple[str, str], int] = defaultdict(int)
         self.seconds: dict[str, float] = defaultdict(float)
         self.timed_batches: dict[str, Batch] = {}
+        self.late = self.future = NO_POSITIONS
+        """Positions of the rows that are too late for windows, and of those from too far in the future."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to *stage*."""
         start = self.timer()
         yield
         self.seconds[stage] += self.timer() - start
 
     def decode(self, decoder: Decoder, chunk: Chunk) -> pl.DataFrame:
+        """The rows of *chunk*, less those that are dead letters already."""
         with self.timed(DECODE):
             decoded = decoder.decode(chunk)
         self.rejects.append(self.new(decoded.rejects))
@@ -94,6 +99,8 @@ class Passage:
         """The rows that *node* lets pass of *frame*, less those that are its dead letters already."""
         if node.id in self.known:
             frame = frame.join(self.known[node.id], on=[OFFSET, SUB], how="anti", maintain_order="left")
+        if isinstance(node.part, Late):
+            return at(frame, self.late)
         if node.step is None:
             return frame
         with self.timed(node.id):
@@ -112,6 +119,7 @@ class Passage:
         return Rejects(rejects.frame.join(pl.concat(known), on=["stage", OFFSET, SUB], how="anti"))
 
     def outcome(self, chunk: Chunk, records: int, sinks: Iterable[str]) -> Outcome:
+        """What has come of *chunk* with *records* records, for *sinks* and the windows' logs."""
         covered: dict[PartitionId, Range] = {chunk.source: chunk.covered}
         writes = {s: Batch(self.frames[s], covered, chunk) for s in sinks} | self.timed_batches
         return Outcome(
@@ -144,6 +152,8 @@ class Stage:
         self.nodes = graph.stage(node)
         self.sinks = tuple(n for n in self.nodes if isinstance(graph.nodes[n].part, Sink | Agent))
         self.windows = tuple(n for n in self.nodes if n in graph.windows)
+        self.judges = bool(self.windows) or any(isinstance(graph.nodes[n].part, Late) for n in self.nodes)
+        """Whether it matters which rows are late."""
         self._logged = {window: logged.get(window, Logged()) for window in self.windows}
         self.begins = min(self._logged.values(), default=Logged())
         """From where rows are new to a window, and the watermark there."""
@@ -154,16 +164,11 @@ class Stage:
         """A new passage through this stage."""
         return Passage(self.graph, self.known, self.timer)
 
-    def outcome(
-        self, run: Passage, chunk: Chunk, records: int, watermark: int, late: pl.Series | None = None
-    ) -> Outcome:
-        """Bring *run*, whose first frame is at hand, to its end.
-
-        *watermark* is that behind *chunk*; *late* are the positions of rows that windows do not get.
-        """
+    def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int) -> Outcome:
+        """Bring *run*, whose first frame is at hand, to its end; *watermark* is that behind *chunk*."""
         run.through(self.nodes)
         for window in self.windows:
-            run.timed_batches[window] = self._timed(run, window, chunk, watermark, late)
+            run.timed_batches[window] = self._timed(run, window, chunk, watermark)
         return run.outcome(chunk, records, self.sinks)
 
     def advanced(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> dict[str, Batch]:
@@ -179,22 +184,30 @@ class Stage:
                 told[window] = TimedBatch(rows, covered, chunk, self._logged[window].watermark, idle)
         return told
 
-    def _timed(
-        self, run: Passage, window: str, chunk: Chunk, watermark: int, late: pl.Series | None
-    ) -> TimedBatch:
+    def _timed(self, run: Passage, window: str, chunk: Chunk, watermark: int) -> TimedBatch:
         logged, frame = self._logged[window], run.frames[window]
+        run.counts[window, LATE] += 0
         if chunk.first < logged.position:
             frame = frame.filter(pl.col(OFFSET) >= logged.position)
-        if late is not None:
-            given = frame.height
-            frame = frame.filter(~pl.col(OFFSET).is_in(late.implode()))
-            run.counts[window, LATE] += given - frame.height
+        if len(run.late):
+            run.counts[window, LATE] += at(frame, run.late).height
+            frame = at(frame, run.late, but=True)
+        if len(run.future):
+            message = "the event time lies too far behind the record's own time (max_future)"
+            run.rejects.append(run.new(Rejects.of(at(frame, run.future), window, "future", message)))
+            frame = at(frame, run.future, but=True)
         with run.timed(window):
             delta = operator_of(self.graph, window).prepare(frame, window)
         run.rejects.append(run.new(delta.rejects))
         reached = max(logged.watermark, watermark)
         self._logged[window] = Logged(max(chunk.end, logged.position), reached)
         return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
+
+
+def at(frame: pl.DataFrame, positions: pl.Series, *, but: bool = False) -> pl.DataFrame:
+    """The rows of *frame* at *positions*, or all others."""
+    found = pl.col(OFFSET).is_in(positions.implode())
+    return frame.filter(~found if but else found)
 
 
 def operator_of(graph: Graph, window: str) -> WindowOperator:
@@ -205,6 +218,7 @@ def operator_of(graph: Graph, window: str) -> WindowOperator:
 
 
 def by_stage(known: Collection[RowId]) -> dict[str, pl.DataFrame]:
+    """For each stage the identities of the rows that it refused."""
     rows: dict[str, list[RowId]] = defaultdict(list)
     for row in known:
         rows[row.stage].append(row)

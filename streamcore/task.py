@@ -7,12 +7,15 @@ engine. It knows no clock (a timer for the metrics is passed in), no Kafka, no a
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, PartitionId, Rejects
+from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, Int64s, PartitionId, Rejects
 from streamcore.durations import microseconds_of
 from streamcore.formats import decoder_for
 from streamcore.graph import Graph, Source
@@ -58,14 +61,14 @@ class PartitionTask:
         run = self.stage.passage()
         decoded = run.decode(self._decoder, chunk)
         run.frames[self.node.id] = decoded
-        late = self._judge(decoded, chunk) if self.stage.windows else None
-        records = len(chunk) + len(chunk.rejects)
-        outcome = self.stage.outcome(run, chunk, records, self.watermark, late)
+        if self.stage.judges:
+            self._judge(run, decoded, chunk)
+        outcome = self.stage.outcome(run, chunk, len(chunk) + len(chunk.rejects), self.watermark)
         outcome.decoded = decoded
         return outcome
 
-    def _judge(self, decoded: pl.DataFrame, chunk: Chunk) -> pl.Series | None:
-        """The positions of late rows, once for all windows; rows without a time are left to those."""
+    def _judge(self, run: Passage, decoded: pl.DataFrame, chunk: Chunk) -> None:
+        """Tell *run* which rows are late, once for all windows; rows without a time are left to those."""
         part = self.node.source
         assert part.event_time is not None
         if chunk.first < self.stage.begins.position:
@@ -73,9 +76,14 @@ class PartitionTask:
         times = microseconds(decoded[part.event_time])
         if times.has_nulls():
             decoded, times = decoded.filter(times.is_not_null()), times.drop_nulls()
-        judged = judge(times.to_numpy(), self.watermark, microseconds_of(part.max_lateness))
+        offsets, instants = decoded[OFFSET], times.to_numpy()
+        if (future := _from_the_future(instants, offsets, chunk, part.max_future)) is not None:
+            run.future = offsets.filter(pl.Series(future))
+            offsets, instants = offsets.filter(pl.Series(~future)), instants[~future]
+        judged = judge(instants, self.watermark, microseconds_of(part.max_lateness))
         self.watermark = judged.watermark
-        return decoded[OFFSET].filter(pl.Series(judged.late)) if judged.late.any() else None
+        if judged.late.any():
+            run.late = offsets.filter(pl.Series(judged.late))
 
     def on_watermark(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> Outcome:
         """The batches that tell the windows' logs that no row before *watermark* is waited for any more.
@@ -85,6 +93,21 @@ class PartitionTask:
         """
         self.watermark = max(self.watermark, watermark)
         return Outcome(chunk, 0, self.stage.advanced(chunk, watermark, idle=idle))
+
+
+def _from_the_future(
+    instants: Int64s, offsets: pl.Series, chunk: Chunk, most: dt.timedelta | None
+) -> npt.NDArray[np.bool_] | None:
+    """Which rows are dated more than *most* after their records' time stamps; None when none is.
+
+    Records without a time stamp, and those of 1970-01-01 00:00, which say none, are not judged.
+    """
+    stamps = chunk.timestamps()
+    if most is None or stamps is None or not len(instants):
+        return None
+    limits = stamps[chunk.index(offsets.to_numpy())] * 1_000 + microseconds_of(most)
+    future: npt.NDArray[np.bool_] = (instants > limits) & (limits > microseconds_of(most))
+    return future if future.any() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Literal
 
 import polars as pl
@@ -20,14 +19,13 @@ from streamcore.durations import duration
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns, condition
 from streamcore.formats import format_named
-from streamcore.graph import Agent, AgentFunction, Graph, Node, Part, Source, Union, Window, label
+from streamcore.graph import Agent, AgentFunction, Graph, Late, Node, Part, Source, Union, label
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
 from streamcore.validation import Rule, Validate
+from streamcore.windowed import WindowedStream
 from streamcore.windows.assigners import WindowKind
-from streamcore.windows.declaration import window_operator
-from streamcore.windows.operator import WINDOW_END
 
 Returns = type[Event] | Mapping[str, str] | None
 
@@ -57,6 +55,7 @@ class Topology:
         max_lateness: str | dt.timedelta = dt.timedelta(0),
         idle_after: str | dt.timedelta = dt.timedelta(minutes=1),
         close_after: str | dt.timedelta | None = None,
+        max_future: str | dt.timedelta | None = dt.timedelta(days=1),
         format: str | Format = "json",
         topic: str | None = None,
         start: Literal["earliest", "latest"] = "earliest",
@@ -68,7 +67,8 @@ class Topology:
 
         In a worker, windows do not wait for a partition that has been read to its end and got no row for
         *idle_after*. With *close_after* they close by the clock once no row has come for so long: rows
-        with older times that come after that, say behind an outage, are late.
+        with older times that come after that, say behind an outage, are late. A row whose time lies more
+        than *max_future* after its record's time stamp would close all windows: it is their dead letter.
         """
         where = caller()
         with at(where):
@@ -101,6 +101,7 @@ class Topology:
                 start,
                 duration(idle_after),
                 None if close_after is None else duration(close_after),
+                None if max_future is None else duration(max_future),
             )
             node = Node(name, source, (), parsed.columns, where, source)
         self._nodes[name] = node
@@ -310,6 +311,17 @@ class Stream:
         id = name or topology._free_id(f"{self.node.source.name}/union")
         return Stream(topology, topology._add(id, Union(), (self, *others), self.columns, where))
 
+    def late(self, *, name: str | None = None) -> Stream:
+        """The rows of this stream that come too late for its windows, e.g. to keep and replay them."""
+        topology, where = self._topology, caller()
+        with at(where):
+            if self.node.source.event_time is None or self.node.source.of_windows:
+                raise BadConfig(
+                    "no row of this stream is late", fix="take the late rows of a stream with an event time"
+                )
+        id = name or topology._free_id(f"{self.node.source.name}/late")
+        return Stream(topology, topology._add(id, Late(), (self,), self.columns, where))
+
     def window(self, kind: WindowKind) -> WindowedStream:
         """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)`` or ``sc.session(…)``."""
         return WindowedStream(self, kind, ())
@@ -336,50 +348,6 @@ class Stream:
             columns = step.output(self.columns)
         id = name or self._topology._free_id(f"{self.node.source.name}/{label or kind}")
         return Stream(self._topology, self._topology._add(id, step, (self,), columns, where))
-
-
-class WindowedStream:
-    """A stream whose rows belong to windows: :meth:`by` which keys, :meth:`aggregate` what of them."""
-
-    def __init__(self, stream: Stream, kind: WindowKind, by: tuple[str, ...]) -> None:
-        self._stream, self._kind, self._by = stream, kind, by
-
-    def by(self, *columns: str) -> WindowedStream:
-        """Windows for each combination of the values of *columns*; without, one for all rows."""
-        return WindowedStream(self._stream, self._kind, columns)
-
-    def aggregate(self, *, name: str | None = None, **aggregates: str) -> Stream:
-        """Aggregates in SQL text by their names, e.g. ``flights="count(*)", mean="avg(delay)"``.
-
-        The stream that comes out has a row for each closed window: the columns of :meth:`by`,
-        ``window_start``, ``window_end``, and the aggregates. A window closes when the event time has
-        passed its end by ``max_lateness``, or with the stream. Rows that come later than that are
-        counted, and left out. To a window behind this one its last instant counts: the hour before
-        midnight belongs to the day that ends there. A stream's partitions have no common order, so
-        there is no ``first``, ``last`` or ``list``.
-        """
-        stream, where = self._stream, caller()
-        source = stream.node.source
-        with at(where):
-            operator = window_operator(
-                self._kind,
-                self._by,
-                aggregates,
-                stream.columns,
-                stream=source.name,
-                time=source.event_time,
-                of_windows=source.of_windows,
-            )
-            text = f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label
-            part = Window(text, operator)
-        topology = stream._topology
-        columns = part.operator.columns
-        nothing_late = dt.timedelta(0)
-        after = replace(
-            source, key=self._by, event_time=WINDOW_END, max_lateness=nothing_late, of_windows=True
-        )
-        id = name or topology._free_id(f"{source.name}/window")
-        return Stream(topology, topology._add(id, part, (stream,), columns, where, after))
 
 
 def _columns(returns: Returns) -> pl.Schema | None:

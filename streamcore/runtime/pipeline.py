@@ -198,8 +198,9 @@ class Pipeline:
         found = {}
         for source, committed in starts.items():
             if (own := self._options.window_logs.get(source.topic)) is not None:
-                first = (await self._log.bounds(source.topic))[source.partition].start
-                found[source] = KeptWindow(own, own.emissions(self.graph.name, source), first, committed)
+                held = (await self._log.bounds(source.topic))[source.partition]
+                log.info("window %s: reading %d records of its log %s", own.window, len(range(*held)), source)
+                found[source] = KeptWindow(own, own.emissions(self.graph.name, source), held.start, committed)
         return found
 
     def _reached(self, source: PartitionId) -> frozenset[str]:

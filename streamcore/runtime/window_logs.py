@@ -30,7 +30,7 @@ from streamcore.windows.time import BEGINNING
 LOG_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 RECORD_BYTES = 512 << 10
 """About how large a record gets, before compression."""
-_DECLARED = ("text", "event_time", "max_lateness")
+_DECLARED = ("text", "event_time", "max_lateness", "max_future")
 _LOOK_BACK = 256
 """Records of the first look at the end of a log; more and more until it suffices."""
 

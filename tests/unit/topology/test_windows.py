@@ -155,6 +155,43 @@ def test_windows_of_windows_close_while_the_stream_goes_on_and_none_of_them_is_l
     assert sum(number for (_, counter), number in driver.counts.items() if counter == "late") == 0
 
 
+def test_time_goes_on_by_rows_that_a_filter_keeps_from_the_window():
+    topology = sc.Topology("t")
+    stream = topology.stream("clicks", Click, event_time="at")
+    stream.filter("\"user\" = 'ann'").window(sc.tumbling("1s")).aggregate(n="count(*)").to(Collect("all"))
+    driver = TopologyDriver(topology)
+    driver.push("clicks", [click(0), click(1_000, "bob")])
+    assert [r["n"] for r in driver.rows("all")] == [1]
+
+
+def test_late_rows_are_a_stream_that_can_be_kept():
+    topology = sc.Topology("t")
+    stream = topology.stream("clicks", Click, event_time="at", max_lateness="1s")
+    stream.window(sc.tumbling("1s")).aggregate(n="count(*)").to(Collect("all"))
+    stream.late().filter('"user" is not null').to(Collect("late"))
+    driver = TopologyDriver(topology)
+    cut = driver.CUT
+    driver.push("clicks", [click(5_000), click(4_000), cut, click(3_999), click(0, None), cut, click(5_500)])
+    driver.end()
+    assert driver.rows("late") == [click(3_999)]
+    assert sum(r["n"] for r in driver.rows("all")) == 3
+    assert driver.counts["clicks/window", "late"] == 2
+
+
+def test_a_row_from_the_future_closes_nothing_and_is_the_dead_letter_of_the_window():
+    topology = sc.Topology("t")
+    stream = topology.stream("clicks", Click, event_time="at", max_future="1h")
+    stream.window(sc.tumbling("1s")).aggregate(n="count(*)").to(Collect("all"))
+    stream.to(Collect("raw"))
+    driver = TopologyDriver(topology, now=1_000)
+    driver.push("clicks", [click(5_000), click((1_000 + 3_600) * 1_000 + 1), click(5_999)])
+    assert driver.rows("all") == []
+    driver.push("clicks", [click((1_000 + 3_600) * 1_000)])
+    assert [r["n"] for r in driver.rows("all")] == [2]
+    assert [(d.stage, d.code, d.offset) for d in driver.dead_letters] == [("clicks/window", "future", 1)]
+    assert len(driver.rows("raw")) == 4
+
+
 SECOND = sc.tumbling("1s")
 
 
@@ -170,6 +207,7 @@ def stream(**options: object) -> sc.Stream:
     (lambda: stream(event_time="at").window(SECOND).by("user", "user").aggregate(n="count(*)"), "same name"),
     (lambda: stream(event_time="at").window(SECOND).aggregate(), "one or more aggregates"),
     (lambda: stream(event_time="at").window(SECOND).aggregate(f="first(n)"), "first"),
+    (lambda: stream().late(), "no row of this stream is late"),
     (lambda: sc.tumbling("0s"), "above zero"),
     (lambda: sc.hopping("1s", every="2s"), "rows would be lost"),
     (lambda: sc.session("0s"), "above zero"),

@@ -1,0 +1,60 @@
+"""A stream on its way into windows, as users declare it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streamcore.declaring import at, caller
+from streamcore.graph import Window
+from streamcore.windows.assigners import WindowKind
+from streamcore.windows.declaration import window_operator
+from streamcore.windows.operator import WINDOW_END
+
+if TYPE_CHECKING:
+    from streamcore.topology import Stream
+
+
+class WindowedStream:
+    """A stream whose rows belong to windows: :meth:`by` which keys, :meth:`aggregate` what of them."""
+
+    def __init__(self, stream: Stream, kind: WindowKind, by: tuple[str, ...]) -> None:
+        self._stream, self._kind, self._by = stream, kind, by
+
+    def by(self, *columns: str) -> WindowedStream:
+        """Windows for each combination of the values of *columns*; without, one for all rows."""
+        return WindowedStream(self._stream, self._kind, columns)
+
+    def aggregate(self, *, name: str | None = None, **aggregates: str) -> Stream:
+        """Aggregates in SQL text by their names, e.g. ``flights="count(*)", mean="avg(delay)"``.
+
+        The stream that comes out has a row for each closed window: the columns of :meth:`by`,
+        ``window_start``, ``window_end``, and the aggregates. A window closes when the event time has
+        passed its end by ``max_lateness``, or with the stream. Rows that come later than that are
+        counted, and left out. To a window behind this one its last instant counts: the hour before
+        midnight belongs to the day that ends there. A stream's partitions have no common order, so
+        there is no ``first``, ``last`` or ``list``.
+        """
+        stream, where = self._stream, caller()
+        source = stream.node.source
+        with at(where):
+            operator = window_operator(
+                self._kind,
+                self._by,
+                aggregates,
+                stream.columns,
+                stream=source.name,
+                time=source.event_time,
+                of_windows=source.of_windows,
+            )
+            text = f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label
+            part = Window(text, operator)
+        topology = stream._topology
+        columns = part.operator.columns
+        nothing_late = dt.timedelta(0)
+        after = replace(
+            source, key=self._by, event_time=WINDOW_END, max_lateness=nothing_late, of_windows=True
+        )
+        id = name or topology._free_id(f"{source.name}/window")
+        return type(stream)(topology, topology._add(id, part, (stream,), columns, where, after))
