@@ -138,6 +138,7 @@ class Stage:
     """What is behind one source of positions: the nodes up to the next windows, and those windows.
 
     *logged* says for windows how much of the source is in their logs already: those rows are left out.
+    Rows are judged from *begins* on, or from where the first row is new to a window.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Stage:
         known: Collection[RowId],
         logged: Mapping[str, Logged],
         timer: Callable[[], float],
+        begins: Logged | None = None,
     ) -> None:
         self.graph = graph
         self.nodes = graph.stage(node)
@@ -155,8 +157,8 @@ class Stage:
         self.judges = bool(self.windows) or any(isinstance(graph.nodes[n].part, Late) for n in self.nodes)
         """Whether it matters which rows are late."""
         self._logged = {window: logged.get(window, Logged()) for window in self.windows}
-        self.begins = min(self._logged.values(), default=Logged())
-        """From where rows are new to a window, and the watermark there."""
+        self.begins = begins or min(self._logged.values(), default=Logged())
+        """From where rows are judged, and the watermark there."""
         self.known = by_stage(known)
         self.timer = timer
 

@@ -28,7 +28,8 @@ class PartitionTask:
 
     *known* are rows at or above the resume position that are dead letters already: they are refused
     again, silently, so that a row's effect and its dead letter exclude each other. *logged* is how much
-    of the partition the windows' logs have.
+    of the partition the windows' logs have. *begins*: from where rows are judged, when that is not where
+    the first is new to a window.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class PartitionTask:
         *,
         known: Collection[RowId] = (),
         logged: Mapping[str, Logged] | None = None,
+        begins: Logged | None = None,
         timer: Callable[[], float] = lambda: 0.0,
     ) -> None:
         node = graph.sources[stream]
@@ -46,7 +48,7 @@ class PartitionTask:
         self.node, self.source = node, source
         self._decoder = decoder_for(node.part.format, node.part.schema)
         self._last_known = max((k.offset for k in known), default=-1)
-        self.stage = Stage(graph, node.id, known, logged or {}, timer)
+        self.stage = Stage(graph, node.id, known, logged or {}, timer, begins)
         self.watermark = self.stage.begins.watermark
         """Of the partition, in microseconds; kept where windows are fed."""
 

@@ -162,6 +162,15 @@ class Topology:
                     where=source.where,
                     fix='declare it: stream(…, event_time="column")',
                 )
+            late = [
+                graph.nodes[id] for id in graph.stage(source.id) if isinstance(graph.nodes[id].part, Late)
+            ]
+            if late and not fed:
+                raise BadConfig(
+                    f"no window gets rows of stream {source.id!r}, so none is late",
+                    where=late[0].where,
+                    fix="give it a window, or take late() out",
+                )
 
     def text(self) -> str:
         """The checked graph as a tree of lines."""

@@ -38,7 +38,7 @@ from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.sink_runner import SinkRunner
 from streamcore.runtime.sink_writers import sink_writer
-from streamcore.runtime.window_logs import WindowLogWriter
+from streamcore.runtime.window_logs import WindowLogWriter, judged_from
 from streamcore.task import PartitionTask, RedriveTask
 
 log = logging.getLogger(__name__)
@@ -227,9 +227,17 @@ class Pipeline:
             once = partial(unpack, seen=await sent_before(self._log, source, position))
             self._tasks[source] = RedriveTask(self.graph, source, unpack=once, known=known, timer=timer)
         else:
-            stream, logged = self._streams[source.topic], self._logged(source)
+            stream = self._streams[source.topic]
+            begins = await judged_from(self.graph, stream, self._log_writers, source, position)
+            self.processed[source] = position if begins is None else begins.position
             self._tasks[source] = PartitionTask(
-                self.graph, stream, source, known=known, logged=logged, timer=timer
+                self.graph,
+                stream,
+                source,
+                known=known,
+                logged=self._logged(source),
+                begins=begins,
+                timer=timer,
             )
 
     def _logged(self, source: PartitionId) -> dict[str, Logged]:
@@ -363,15 +371,8 @@ class Pipeline:
                 self.runners[id].refused(batch, len(rejects))
 
             writer, stores = sink_writer(self.graph, id, self._log, self._options, refuse)
-        return SinkRunner(
-            id,
-            writer,
-            self.ledger,
-            self._options.retries,
-            self._metrics,
-            self.graph.name,
-            stores_positions=stores,
-        )
+        retries, name = self._options.retries, self.graph.name
+        return SinkRunner(id, writer, self.ledger, retries, self._metrics, name, stores_positions=stores)
 
     def causes(self, sources: Sequence[PartitionId]) -> str:
         """Why *sources* may not move, in a few words.

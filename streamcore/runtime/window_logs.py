@@ -19,7 +19,7 @@ import pyarrow as pa
 from streamcore.batch import Batch, PartitionId, TimedBatch
 from streamcore.contracts import Log, Records
 from streamcore.errors import BadConfig, Permanent
-from streamcore.graph import Graph, label
+from streamcore.graph import Graph, Late, label
 from streamcore.passage import Logged, operator_of
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.topic import record_keys
@@ -167,6 +167,12 @@ class WindowLogWriter(AppendingWriter):
             self._confirmed[source] = self.logged[source].position
         return {source: self.logged[source].position for source in partitions}
 
+    async def before(self, source: PartitionId, position: int) -> Logged:
+        """Where the watermark of *source* is known, at *position* or before it."""
+        upstream = (source.topic, source.partition)
+        found = await _ends(self._log, self._topic, 0, {upstream}, at_most=position)
+        return found.get(upstream, Logged(position))
+
     def _records(self, batches: Sequence[Batch]) -> Records | None:
         values, partitions = [], []
         for batch in batches:
@@ -199,10 +205,13 @@ class WindowLogWriter(AppendingWriter):
         return [share if share.height else None for share in shares]
 
 
-async def _ends(log: Log, topic: str, partition: int, wanted: set[Upstream]) -> dict[Upstream, Logged]:
+async def _ends(
+    log: Log, topic: str, partition: int, wanted: set[Upstream], at_most: int | None = None
+) -> dict[Upstream, Logged]:
     """How far each of *wanted* is in a partition of the log, as its last records say.
 
-    It may be told less than is there, which costs work only.
+    With *at_most* records that reach farther are left out. It may be told less than is there, which costs
+    work only.
     """
     start, end = (await log.bounds(topic))[partition]
     look_back = _LOOK_BACK
@@ -212,8 +221,27 @@ async def _ends(log: Log, topic: str, partition: int, wanted: set[Upstream]) -> 
             for value in chunk.values():
                 entry = decode(value, heads_only=True)
                 stands = Logged(entry.end, entry.watermark)
-                if entry.watermark > BEGINNING and stands > found.get(entry.upstream, Logged(-1)):
+                told = entry.watermark > BEGINNING and (at_most is None or entry.end <= at_most)
+                if told and stands > found.get(entry.upstream, Logged(-1)):
                     found[entry.upstream] = stands
         if begin == start or wanted <= found.keys():
             return found
         look_back *= 4
+
+
+async def judged_from(
+    graph: Graph,
+    stream: str,
+    writers: Mapping[str, WindowLogWriter],
+    source: PartitionId,
+    position: int,
+) -> Logged | None:
+    """From where rows of *source* must be judged again so that late ones from *position* on are known.
+
+    None where no stream of late rows asks for it: windows know from their logs who was late.
+    """
+    stage = graph.stage(graph.sources[stream].id)
+    if not any(isinstance(graph.nodes[id].part, Late) for id in stage):
+        return None
+    window = next(id for id in stage if id in graph.windows)
+    return await writers[window].before(source, position)

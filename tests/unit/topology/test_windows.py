@@ -218,6 +218,13 @@ def test_what_can_not_be_a_window_is_said_when_it_is_declared(declare, message):
         declare()
 
 
+def test_late_rows_of_a_stream_without_windows_are_refused_when_it_is_loaded():
+    topology = sc.Topology("t")
+    topology.stream("clicks", Click, event_time="at").late().to(Collect("late"))
+    with pytest.raises(BadConfig, match="no window gets rows"):
+        topology.freeze()
+
+
 def test_the_graph_shows_windows():
     text = clicks(sc.session("30m")).text()
     assert "sessions 30m apart by user" in text
