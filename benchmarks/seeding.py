@@ -65,5 +65,6 @@ async def seed(log: KafkaLog, topic: str, messages: int, partitions: int) -> See
         await (await log.append(topic, records))
     last = users(messages, partitions).with_columns(pl.lit(0).alias("age"), pl.col("ts") + 2 * WINDOW)
     places = np.arange(partitions, dtype=np.int32)
-    await (await log.append(topic, Records(encode(last), last["ts"].to_numpy(), partitions=places)))
+    keys = pa.array(last["user_id"].cast(pl.String).to_arrow()).cast(pa.binary())  # Quix asks for one
+    await (await log.append(topic, Records(encode(last), last["ts"].to_numpy(), keys, partitions=places)))
     return Seeded(topic, partitions, messages, adults, windows.height)
