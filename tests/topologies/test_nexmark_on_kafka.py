@@ -53,7 +53,7 @@ class Workers:
         await (await log.append(self.name, Records(pa.array(values, pa.binary()), stamps, partitions=places)))
         await log.close()
 
-    def start(self) -> None:
+    def start(self, crash_point: str = "") -> None:
         worker = subprocess.Popen(
             [sys.executable, "-m", "streamcore.cli", "worker", "query.py", "--broker", self.url],
             cwd=self.folder,
@@ -62,6 +62,7 @@ class Workers:
                 "PYTHONPATH": f"{ROOT}",
                 "STREAMCORE_KAFKA__SESSION_TIMEOUT_S": "6",
                 "STREAMCORE_HTTP__PORT": "0",
+                "STREAMCORE_CRASH_POINT": crash_point,
                 "STREAMCORE_LIMITS__FETCH_MAX_BYTES": str(1 << 20),
             },
             stderr=(self.folder / f"worker-{len(self.running)}.log").open("ab"),
@@ -87,12 +88,25 @@ def _lines() -> list[bytes]:
         return [bytes(line) for line in stream.read().splitlines()]
 
 
+async def settled(workers: Workers) -> None:
+    """Give two workers time, and stop them, until the answer is there: each round ends in a drain."""
+    expected = published("100k")[workers.query]
+    for _ in range(6):
+        workers.start()
+        workers.start()
+        time.sleep(6)
+        workers.stop()
+        if workers.found() == expected:
+            return
+    assert workers.found() == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("query", WINDOWED)
 async def test_two_workers_one_of_them_killed_give_the_published_answer(
     query: str, kafka: KafkaServer, tmp_path: Path
 ) -> None:
-    workers, expected = Workers(query, kafka, tmp_path), published("100k")[query]
+    workers = Workers(query, kafka, tmp_path)
     await workers.send()
     workers.start()
     workers.start()
@@ -100,13 +114,27 @@ async def test_two_workers_one_of_them_killed_give_the_published_answer(
     killed = workers.running.pop(0)
     killed.kill()
     killed.wait()
-    workers.start()
-    for _ in range(6):  # each round ends in a drain, and the next one begins with what the logs hold
-        time.sleep(6)
-        workers.stop()
-        if workers.found() == expected:
-            break
-        workers.start()
-        workers.start()
     workers.stop()
-    assert workers.found() == expected
+    await settled(workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [
+    "pipeline.taken_over", "window_log.confirmed", "window_log.confirmed:5", "pipeline.before_sinks:7",
+    "commit.before", "commit.after:2", "files.before_seal", "files.after_seal",
+])  # fmt: skip
+async def test_a_worker_that_dies_at_a_crash_point_leaves_nothing_behind(
+    point: str, kafka: KafkaServer, tmp_path: Path
+) -> None:
+    workers = Workers("q11", kafka, tmp_path)
+    await workers.send()
+    workers.start(point)
+    deadline = time.monotonic() + 20
+    while workers.running[0].poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    dying = workers.running[0]
+    if dying.poll() is None and point.startswith("files"):
+        dying.send_signal(signal.SIGTERM)  # its files are sealed when it drains
+    assert dying.wait(60) == -signal.SIGKILL, "the fault did not come"
+    workers.running.clear()
+    await settled(workers)
