@@ -113,7 +113,7 @@ class WindowTask:
                 f"the log of window {self.window!r} has rows of a partition that the topology does not read",
                 got=f"{entry.upstream[0]}/{entry.upstream[1]}",
                 allowed=[f"{topic}/{number}" for topic, number in self._upstream],
-                fix="give the window another name=",
+                fix="start again if the topic got more partitions, else give the window another name=",
             )
         position = entry.start if read.covered is None else read.covered
         if entry.start > position:

@@ -195,12 +195,15 @@ class Pipeline:
         return {source: self.processed[source] for source in starts}
 
     async def _kept_windows(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, KeptWindow]:
+        logs = self._options.window_logs
+        bounds = {topic: await self._log.bounds(topic) for topic in logs.keys() & {s.topic for s in starts}}
         found = {}
         for source, committed in starts.items():
-            if (own := self._options.window_logs.get(source.topic)) is not None:
-                held = (await self._log.bounds(source.topic))[source.partition]
-                log.info("window %s: reading %d records of its log %s", own.window, len(range(*held)), source)
-                found[source] = KeptWindow(own, own.emissions(self.graph.name, source), held.start, committed)
+            if (own := logs.get(source.topic)) is not None:
+                held = bounds[source.topic][source.partition]
+                log.info("window %s: %d records of its log %s", own.window, len(range(*held)), source)
+                out = own.emissions(self.graph.name, source)
+                found[source] = KeptWindow(own, out, held.start, committed)
         return found
 
     def _reached(self, source: PartitionId) -> frozenset[str]:
@@ -242,8 +245,7 @@ class Pipeline:
 
     def _logged(self, source: PartitionId) -> dict[str, Logged]:
         """What the windows' logs have of *source*."""
-        writers = self._log_writers.items()
-        return {window: writer.logged[source] for window, writer in writers if source in writer.logged}
+        return {w: own.logged[source] for w, own in self._log_writers.items() if source in own.logged}
 
     async def _check_ends(self, stands: Mapping[PartitionId, Mapping[str, int]]) -> None:
         """TopicChanged when a sink is ahead of its log: it would leave new records out as already seen."""
@@ -371,8 +373,8 @@ class Pipeline:
                 self.runners[id].refused(batch, len(rejects))
 
             writer, stores = sink_writer(self.graph, id, self._log, self._options, refuse)
-        retries, name = self._options.retries, self.graph.name
-        return SinkRunner(id, writer, self.ledger, retries, self._metrics, name, stores_positions=stores)
+        given = (id, writer, self.ledger, self._options.retries, self._metrics, self.graph.name)
+        return SinkRunner(*given, stores_positions=stores)
 
     def causes(self, sources: Sequence[PartitionId]) -> str:
         """Why *sources* may not move, in a few words.

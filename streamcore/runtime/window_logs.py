@@ -6,6 +6,7 @@ state is made of again after a restart (a changelog).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from streamcore.batch import Batch, PartitionId, TimedBatch
+from streamcore.batch import Batch, PartitionId, Range, TimedBatch
 from streamcore.contracts import Log, Records
 from streamcore.errors import BadConfig, Permanent
 from streamcore.graph import Graph, Late, label
@@ -31,6 +32,8 @@ LOG_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "
 RECORD_BYTES = 512 << 10
 """About how large a record gets, before compression."""
 _DECLARED = ("text", "event_time", "max_lateness", "max_future")
+_SCANS = 8
+"""Partitions of a log that are looked at side by side."""
 _LOOK_BACK = 256
 """Records of the first look at the end of a log; more and more until it suffices."""
 
@@ -157,10 +160,13 @@ class WindowLogWriter(AppendingWriter):
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         """Where the log stands, by its own records: the least of its partitions."""
         wanted = {(source.topic, source.partition): source for source in partitions}
-        ends = [
-            await _ends(self._log, self._topic, number, set(wanted))
-            for number in range(self._target.partitions)
-        ]
+        scans, bounds = asyncio.Semaphore(_SCANS), await self._log.bounds(self._topic)
+
+        async def ends_of(number: int) -> dict[Upstream, Logged]:
+            async with scans:
+                return await _ends(self._log, self._topic, number, bounds[number], set(wanted))
+
+        ends = await asyncio.gather(*map(ends_of, range(self._target.partitions)))
         for upstream, source in wanted.items():
             start = Logged(partitions[source])
             self.logged[source] = min(end.get(upstream, start) for end in ends)
@@ -170,7 +176,8 @@ class WindowLogWriter(AppendingWriter):
     async def before(self, source: PartitionId, position: int) -> Logged:
         """Where the watermark of *source* is known, at *position* or before it."""
         upstream = (source.topic, source.partition)
-        found = await _ends(self._log, self._topic, 0, {upstream}, at_most=position)
+        bounds = await self._log.bounds(self._topic)
+        found = await _ends(self._log, self._topic, 0, bounds[0], {upstream}, at_most=position)
         return found.get(upstream, Logged(position))
 
     def _records(self, batches: Sequence[Batch]) -> Records | None:
@@ -187,7 +194,7 @@ class WindowLogWriter(AppendingWriter):
     def _entries(self, batch: TimedBatch) -> Iterator[Entry]:
         """*batch* in pieces of a record's size; the watermark is told with the last of them."""
         whole = Entry.of(batch, self._target.definition)
-        pieces = pieces_of(batch.frame, RECORD_BYTES * self._target.partitions)
+        pieces = pieces_of(batch.frame, RECORD_BYTES)
         start = whole.start
         for piece, following in pairwise(pieces):
             end = int(following["_offset"][0])
@@ -206,14 +213,19 @@ class WindowLogWriter(AppendingWriter):
 
 
 async def _ends(
-    log: Log, topic: str, partition: int, wanted: set[Upstream], at_most: int | None = None
+    log: Log,
+    topic: str,
+    partition: int,
+    bounds: Range,
+    wanted: set[Upstream],
+    at_most: int | None = None,
 ) -> dict[Upstream, Logged]:
     """How far each of *wanted* is in a partition of the log, as its last records say.
 
     With *at_most* records that reach farther are left out. It may be told less than is there, which costs
     work only.
     """
-    start, end = (await log.bounds(topic))[partition]
+    start, end = bounds
     look_back = _LOOK_BACK
     while True:
         begin, found = max(start, end - look_back), dict[Upstream, Logged]()
