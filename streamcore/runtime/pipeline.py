@@ -230,17 +230,11 @@ class Pipeline:
             once = partial(unpack, seen=await sent_before(self._log, source, position))
             self._tasks[source] = RedriveTask(self.graph, source, unpack=once, known=known, timer=timer)
         else:
-            stream = self._streams[source.topic]
+            stream, logged = self._streams[source.topic], self._logged(source)
             begins = await judged_from(self.graph, stream, self._log_writers, source, position)
             self.processed[source] = position if begins is None else begins.position
             self._tasks[source] = PartitionTask(
-                self.graph,
-                stream,
-                source,
-                known=known,
-                logged=self._logged(source),
-                begins=begins,
-                timer=timer,
+                self.graph, stream, source, known=known, logged=logged, begins=begins, timer=timer
             )
 
     def _logged(self, source: PartitionId) -> dict[str, Logged]:
