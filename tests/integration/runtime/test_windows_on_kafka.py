@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,11 @@ import pyarrow as pa
 import pytest
 
 import streamcore as sc
+from batch_adapters.catalogue import open_source
 from streamcore.contracts import Records
+from streamcore.runtime.feeding import feed_isolated
+from streamcore.runtime.replay import ReplayOptions
+from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.runtime.memory_sink import MemorySink
 from tests.integration.runtime.test_worker import Scene, Working, until
 from tests.services.kafka import KafkaServer
@@ -151,6 +155,32 @@ async def test_windows_do_not_wait_for_partitions_without_rows_and_close_by_the_
     async with Working(clicks, topology("2s")):
         await until(lambda: len(clicks.windows()) == 3, "the last one, by the clock")
     assert clicks.windows() == [("u0", 0, 1), ("u0", 1_000, 1), ("u0", 2_000, 1)]
+
+
+async def test_an_isolated_replay_closes_all_windows_and_leaves_no_log(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = times_of(3_000)
+    file = clicks.tmp_path / "clicks.jsonl"
+    file.write_bytes(b"".join(orjson.dumps({"user": f"u{at % 50}", "at": at}) + b"\n" for at in times))
+    sources, options = {"clicks": open_source(str(file))}, ReplayOptions(clicks.settings())
+    seen: list[str] = []
+    made = KafkaLog.create
+
+    async def create(log: KafkaLog, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
+        seen.append(topic)
+        return await made(log, topic, partitions, config)
+
+    monkeypatch.setattr(KafkaLog, "create", create)
+    summary = await feed_isolated(clicks.topology(), sources, options, lambda progress: None)
+    assert (summary.status, summary.progress.rows_in) == ("finished", 3_000)
+    assert clicks.windows() == counted(times)
+    own = [topic for topic in seen if ".log.replay-" in topic]
+    assert len(own) == 1
+    assert not await clicks.log.bounds(own[0])
+    again = await feed_isolated(clicks.topology(), sources, options, lambda progress: None)
+    assert again.status == "already finished"
+    assert clicks.windows() == counted(times)
 
 
 async def test_another_declaration_of_a_window_with_state_is_refused_with_a_way_out(clicks: Clicks) -> None:
