@@ -37,7 +37,10 @@ def sql(text: str, columns: pl.Schema) -> pl.Expr:
     try:
         expression = pl.sql_expr(text)
     except PolarsError as error:
-        raise BadConfig(f"cannot parse the SQL expression {text!r}: {_first_line(error)}") from error
+        problem = _first_line(error)
+        raise BadConfig(
+            f"cannot parse the SQL expression {text!r}: {problem}", fix=_keyword(problem, columns)
+        ) from error
     check_columns(expression.meta.root_names(), columns, f"in {text!r}")
     if not _looks_at_one_row(expression):
         raise BadConfig(
@@ -66,6 +69,12 @@ def result_type(expression: pl.Expr, columns: pl.Schema, text: str) -> pl.DataTy
         raise BadConfig(
             f"types clash in {text!r}: {_first_line(error)}", got=types or None, fix="cast one of them"
         ) from error
+
+
+def _keyword(problem: str, columns: pl.Schema) -> str | None:
+    """What to do about a column whose name SQL takes for a word of its own, such as ``user``."""
+    name = next((column for column in columns if f"'{column}'" in problem), None)
+    return f'"{name}" is a word of SQL: write the column in double quotes' if name else None
 
 
 def check_columns(names: list[str], columns: pl.Schema, context: str) -> None:

@@ -58,3 +58,11 @@ def test_bad_expressions_are_refused_with_a_reason(text: str, part: str) -> None
 def test_a_condition_must_be_boolean() -> None:
     with pytest.raises(BadConfig, match="must be true or false, got 'Int64'"):
         condition("age + 1", COLUMNS)
+
+
+def test_a_column_named_like_a_word_of_sql_is_told_to_be_quoted() -> None:
+    columns = pl.Schema({"user": pl.String})
+    with pytest.raises(BadConfig) as caught:
+        sql("user = 'ann'", columns)
+    assert caught.value.fix == '"user" is a word of SQL: write the column in double quotes'
+    assert sql("\"user\" = 'ann'", columns).meta.root_names() == ["user"]
