@@ -13,7 +13,7 @@ import polars as pl
 from streamcore.batch import Batch
 from streamcore.contracts import Format, Sink, Step
 from streamcore.schema import StreamSchema
-from streamcore.windows.operator import WindowOperator
+from streamcore.state.operator import Operator
 
 AgentFunction = Callable[[AsyncIterable[Batch]], Awaitable[None]]
 
@@ -59,11 +59,15 @@ class Agent:
 
 
 @dataclass(frozen=True)
-class Window:
-    """Windowed aggregates. What comes out of it is a stream of its own, with positions of its own."""
+class Stateful:
+    """Windows, a table or a join. What comes out of it is a stream of its own, with positions of its own."""
 
-    name: str
-    operator: WindowOperator
+    operator: Operator
+
+    @property
+    def name(self) -> str:
+        """What the graph shows."""
+        return self.operator.label
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Late:
     name = "late rows"
 
 
-Part = Source | Step | Union | Window | Late | Sink | Agent
+Part = Source | Step | Union | Stateful | Late | Sink | Agent
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,9 @@ class Graph:
         return {n.id: n for n in self.nodes.values() if isinstance(n.part, Sink | Agent)}
 
     @property
-    def windows(self) -> dict[str, Node]:
-        """Window nodes by id."""
-        return {n.id: n for n in self.nodes.values() if isinstance(n.part, Window)}
+    def stateful(self) -> dict[str, Node]:
+        """Stateful nodes by id."""
+        return {n.id: n for n in self.nodes.values() if isinstance(n.part, Stateful)}
 
     def stage(self, node: str) -> tuple[str, ...]:
         """Ids behind *node*, in the graph's order, up to the windows: what has *node*'s positions."""
@@ -123,7 +127,7 @@ class Graph:
             at = todo.pop()
             if at not in found:
                 found.add(at)
-                todo += [] if isinstance(self.nodes[at].part, Window) else self.children[at]
+                todo += [] if isinstance(self.nodes[at].part, Stateful) else self.children[at]
         return tuple(n for n in self.nodes if n in found)
 
     def below(self, node: str) -> frozenset[str]:

@@ -15,10 +15,10 @@ import polars as pl
 
 from streamcore.batch import OFFSET, SUB, Batch, Chunk, PartitionId, Range, Rejects, TimedBatch
 from streamcore.contracts import Decoder, Sink
-from streamcore.graph import Agent, Graph, Late, Node, Window
+from streamcore.event_time import BEGINNING
+from streamcore.graph import Agent, Graph, Late, Node, Stateful
+from streamcore.state.operator import Operator
 from streamcore.transforms.functions import renumbered
-from streamcore.windows.operator import WindowOperator
-from streamcore.windows.time import BEGINNING
 
 DECODE = "decode"
 NO_POSITIONS = pl.Series(OFFSET, [], pl.Int64)
@@ -153,10 +153,10 @@ class Stage:
         self.graph = graph
         self.nodes = graph.stage(node)
         self.sinks = tuple(n for n in self.nodes if isinstance(graph.nodes[n].part, Sink | Agent))
-        self.windows = tuple(n for n in self.nodes if n in graph.windows)
-        self.judges = bool(self.windows) or any(isinstance(graph.nodes[n].part, Late) for n in self.nodes)
+        self.stateful = tuple(n for n in self.nodes if n in graph.stateful)
+        self.judges = bool(self.stateful) or any(isinstance(graph.nodes[n].part, Late) for n in self.nodes)
         """Whether it matters which rows are late."""
-        self._logged = {window: logged.get(window, Logged()) for window in self.windows}
+        self._logged = {window: logged.get(window, Logged()) for window in self.stateful}
         self.begins = begins or min(self._logged.values(), default=Logged())
         """From where rows are judged, and the watermark there."""
         self.known = by_stage(known)
@@ -169,7 +169,7 @@ class Stage:
     def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int) -> Outcome:
         """Bring *run*, whose first frame is at hand, to its end; *watermark* is that behind *chunk*."""
         run.through(self.nodes)
-        for window in self.windows:
+        for window in self.stateful:
             run.timed_batches[window] = self._timed(run, window, chunk, watermark)
         return run.outcome(chunk, records, self.sinks)
 
@@ -212,10 +212,10 @@ def at(frame: pl.DataFrame, positions: pl.Series, *, but: bool = False) -> pl.Da
     return frame.filter(~found if but else found)
 
 
-def operator_of(graph: Graph, window: str) -> WindowOperator:
-    """The operator of the window node *window*."""
+def operator_of(graph: Graph, window: str) -> Operator:
+    """The operator of the stateful node *window*."""
     part = graph.nodes[window].part
-    assert isinstance(part, Window)
+    assert isinstance(part, Stateful)
     return part.operator
 
 

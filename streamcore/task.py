@@ -17,10 +17,10 @@ import polars as pl
 
 from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, Int64s, PartitionId, Rejects
 from streamcore.durations import microseconds_of
+from streamcore.event_time import judge, microseconds
 from streamcore.formats import decoder_for
 from streamcore.graph import Graph, Source
 from streamcore.passage import SOURCE_STAGES, Logged, Outcome, Passage, RowId, Stage, by_stage, union
-from streamcore.windows.time import judge, microseconds
 
 
 class PartitionTask:
@@ -183,7 +183,7 @@ class RedriveTask:
         if stage not in (source, *self.graph.stage(source)):
             return False
         behind = self.graph.stage(stage)
-        if self.graph.windows.keys() & {stage, *behind}:
+        if self.graph.stateful.keys() & {stage, *behind}:
             return False  # the window that the row belongs to may be closed
         decoded = run.decode(self._decoders[redriven.stream], record)
         if stage == source:

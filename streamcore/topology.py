@@ -155,7 +155,7 @@ class Topology:
 
     def _check_times(self, graph: Graph) -> None:
         for source in graph.sources.values():
-            fed = [id for id in graph.stage(source.id) if id in graph.windows]
+            fed = [id for id in graph.stage(source.id) if id in graph.stateful]
             if fed and source.source.event_time is None:
                 raise BadConfig(
                     f"stream {source.id!r} has no event time, and window {fed[0]!r} gets rows of it",

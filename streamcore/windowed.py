@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamcore.declaring import at, caller
-from streamcore.graph import Window
+from streamcore.graph import Stateful
 from streamcore.windows.assigners import WindowKind
 from streamcore.windows.declaration import window_operator
 from streamcore.windows.operator import WINDOW_END
@@ -48,8 +48,7 @@ class WindowedStream:
                 time=source.event_time,
                 of_windows=source.of_windows,
             )
-            text = f"{self._kind.label} by {', '.join(self._by)}" if self._by else self._kind.label
-            part = Window(text, operator)
+            part = Stateful(operator)
         topology = stream._topology
         columns = part.operator.columns
         nothing_late = dt.timedelta(0)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from streamcore.batch import PartitionId
+from streamcore.event_time import BEGINNING
 from streamcore.graph import Graph, Source
 from streamcore.runtime.pipeline import Pipeline
-from streamcore.windows.time import BEGINNING
 
 _MICROSECOND = dt.timedelta(microseconds=1)
 _SHARE = 0.25

@@ -93,7 +93,7 @@ async def running(
     app: App | None = None
     try:
         await pipeline.start(dead_letter_partitions)
-        app = build_app(pipeline, [*streams, options.redrive_topic, *options.window_logs], app_options)
+        app = build_app(pipeline, [*streams, options.redrive_topic, *options.state_logs], app_options)
         app.finalize()
         await _started(app, pipeline)
         yield Job(app, pipeline)

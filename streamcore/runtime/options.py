@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from streamcore.errors import BadConfig
 from streamcore.graph import Graph, Source
 from streamcore.runtime.retry import Retries
-from streamcore.runtime.window_logs import WindowLog
+from streamcore.runtime.state_logs import StateLog
 from streamcore.settings import Settings
 
 REDRIVE_SUFFIX = ".redrive"
@@ -24,7 +24,7 @@ class PipelineOptions:
     dead_letter_topic: str
     redrive_topic: str
     memory_limit: int = 256 << 20
-    window_logs: Mapping[str, WindowLog] = field(default_factory=dict)
+    state_logs: Mapping[str, StateLog] = field(default_factory=dict)
     """By topic. Without them the graph has no windows."""
     retries: Retries = field(default_factory=Retries)
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")

@@ -31,14 +31,14 @@ from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
 from streamcore.runtime.counting import Counters
-from streamcore.runtime.kept_window import KeptWindow
+from streamcore.runtime.kept_state import KeptState
 from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
 from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.sink_runner import SinkRunner
 from streamcore.runtime.sink_writers import sink_writer
-from streamcore.runtime.window_logs import WindowLogWriter, judged_from
+from streamcore.runtime.state_logs import StateLogWriter, judged_from
 from streamcore.task import PartitionTask, RedriveTask
 
 log = logging.getLogger(__name__)
@@ -75,14 +75,14 @@ class Pipeline:
             options.retries,
             lambda topic: streams.get(topic, ""),
         )
-        self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptWindow] = {}
-        self._kept: dict[PartitionId, KeptWindow] = {}
+        self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
+        self._kept: dict[PartitionId, KeptState] = {}
         """The windows that are kept here, by the partition of their log."""
         self._sources: dict[TP, PartitionId] = {}
         self._streams = streams
         self._log_writers = {
-            own.window: WindowLogWriter(own, log, options.clock, crash_point)
-            for own in options.window_logs.values()
+            own.window: StateLogWriter(own, log, options.clock, crash_point)
+            for own in options.state_logs.values()
         }
         self.runners = {id: self._runner(id) for id in [*graph.sinks, *self._log_writers]}
         self._running: list[asyncio.Task[None]] = []
@@ -175,7 +175,7 @@ class Pipeline:
             self.ledger.drop(source)
             self.processed.pop(source, None)
         self._sources = {TP(s.topic, s.partition): s for s in starts}
-        self._kept = await self._kept_windows(starts)
+        self._kept = await self._kept_states(starts)
         stands: dict[PartitionId, dict[str, int]] = {source: {} for source in starts}
         stands |= {kept.emissions: {} for kept in self._kept.values()}
         reached = {source: self._reached(source) for source in stands}
@@ -194,8 +194,8 @@ class Pipeline:
         crash_point("pipeline.taken_over")
         return {source: self.processed[source] for source in starts}
 
-    async def _kept_windows(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, KeptWindow]:
-        logs = self._options.window_logs
+    async def _kept_states(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, KeptState]:
+        logs = self._options.state_logs
         bounds = {topic: await self._log.bounds(topic) for topic in logs.keys() & {s.topic for s in starts}}
         found = {}
         for source, committed in starts.items():
@@ -203,7 +203,7 @@ class Pipeline:
                 held = bounds[source.topic][source.partition]
                 log.info("window %s: %d records of its log %s", own.window, len(range(*held)), source)
                 out = own.emissions(self.graph.name, source)
-                found[source] = KeptWindow(own, out, held.start, committed)
+                found[source] = KeptState(own, out, held.start, committed)
         return found
 
     def _reached(self, source: PartitionId) -> frozenset[str]:
@@ -278,7 +278,7 @@ class Pipeline:
                 return
             if chunk.first > self.processed[chunk.source]:
                 raise _hole(chunk, self.processed[chunk.source])
-            if isinstance(task, KeptWindow):
+            if isinstance(task, KeptState):
                 await self._keep(task, chunk)
                 return
             outcome = task.on_chunk(chunk)
@@ -294,7 +294,7 @@ class Pipeline:
         stream = self._streams.get(chunk.source.topic, chunk.source.topic)
         self.counters.read(stream, chunk, outcome)
 
-    async def _keep(self, kept: KeptWindow, chunk: Chunk) -> None:
+    async def _keep(self, kept: KeptState, chunk: Chunk) -> None:
         """Add *chunk* of a window's log to its state; rows of closed windows go the way of a chunk's."""
         for outcome, repeated in kept.on_chunk(chunk):
             if repeated:  # what has no positions of its own had these before the commit
@@ -320,13 +320,13 @@ class Pipeline:
     def watermarks(self) -> dict[PartitionId, int]:
         """The watermark of each owned partition that feeds windows."""
         tasks = [task for task in self._tasks.values() if isinstance(task, PartitionTask)]
-        return {task.source: task.watermark for task in tasks if task.stage.windows}
+        return {task.source: task.watermark for task in tasks if task.stage.stateful}
 
     @property
-    def windows_ended(self) -> bool:
+    def states_ended(self) -> bool:
         """Whether every window has closed for good: what feeds them is bounded and has ended."""
         owned = [kept.log.topic for kept in self._kept.values() if kept.ended]
-        return all(owned.count(log.topic) == log.partitions for log in self._options.window_logs.values())
+        return all(owned.count(log.topic) == log.partitions for log in self._options.state_logs.values())
 
     async def _refuse(self, outcome: Outcome) -> None:
         crash_point("pipeline.before_dead_letters")

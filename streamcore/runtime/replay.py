@@ -19,6 +19,7 @@ import polars as pl
 from streamcore.batch import Chunk, PartitionId, nothing_at
 from streamcore.contracts import BoundedSource
 from streamcore.deadletter.writer import TOPIC_CONFIG
+from streamcore.event_time import END
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Outcome
@@ -30,16 +31,15 @@ from streamcore.runtime.options import pipeline_options_of
 from streamcore.runtime.pacing import Pacer
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.planning import StreamPlan, check_streams, plan
+from streamcore.runtime.state_logs import made_logs
 from streamcore.runtime.watchdog import Watchdog
-from streamcore.runtime.window_logs import made_logs
 from streamcore.settings import Settings
+from streamcore.stateful_task import StatefulTasks
 from streamcore.task import PartitionTask
 from streamcore.topology import Topology
 from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_feed import SplitFeed
 from streamcore.transport.embedded_log import EmbeddedLog
-from streamcore.window_task import Windows
-from streamcore.windows.time import END
 
 _PREVIEW_BYTES = 1 << 20
 
@@ -119,7 +119,7 @@ def _outcomes(
     graph: Graph, stream: str, partition: PartitionId, source: BoundedSource, rows: int
 ) -> Iterator[Outcome]:
     """What becomes of the first *rows* records of *source*, as if the stream ended there."""
-    task, windows = PartitionTask(graph, stream, partition), Windows(graph, [(stream, 0)])
+    task, windows = PartitionTask(graph, stream, partition), StatefulTasks(graph, [(stream, 0)])
     for chunk in _first(source, partition, rows):
         yield from windows.through(task.on_chunk(chunk))
     yield from windows.through(task.on_watermark(nothing_at(partition, rows), END))
@@ -189,7 +189,7 @@ async def _run(
     ids = " ".join(sorted(parts[0].source.topic_id for parts in feeds.values()))
     pipeline_options = replace(
         pipeline_options_of(settings, graph.name),
-        window_logs=await made_logs(graph, log, streams, read, replay=ids),
+        state_logs=await made_logs(graph, log, streams, read, replay=ids),
     )
     broker.create(pipeline_options.redrive_topic, 1, TOPIC_CONFIG)
     began = time.monotonic()
@@ -216,7 +216,7 @@ async def _run(
             for source in ends.keys() - told:
                 job.pipeline.tell_watermark(source, END)
                 told.add(source)
-            return job.pipeline.windows_ended
+            return job.pipeline.states_ended
 
         try:
             while not ended() and not stop.is_set():

@@ -29,8 +29,8 @@ from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds, topic_
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.signals import stop_on_signals
+from streamcore.runtime.state_logs import made_logs
 from streamcore.runtime.watchdog import Watchdog
-from streamcore.runtime.window_logs import made_logs
 from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection, probe
 from streamcore.topology import Topology
@@ -109,7 +109,7 @@ async def _work(
     metrics, health = Metrics(), Health()
     streams = streams_by_topic(graph)
     logs = await made_logs(graph, kafka_log, streams, partitions)
-    options = replace(pipeline_options_of(settings, graph.name), window_logs=logs)
+    options = replace(pipeline_options_of(settings, graph.name), state_logs=logs)
     metrics.worker.info({"topology": graph.name, "owner": options.owner})
     app_options = kafka_app_options(
         settings,

@@ -26,12 +26,12 @@ import orjson
 import polars as pl
 
 from streamcore.batch import OFFSET, SUB, Batch, Chunk, FrameChunk, PartitionId, RecordChunk, nothing_at
+from streamcore.event_time import END
 from streamcore.graph import Agent, Source
 from streamcore.passage import Outcome
+from streamcore.stateful_task import StatefulTasks
 from streamcore.task import PartitionTask
 from streamcore.topology import Topology
-from streamcore.window_task import Windows
-from streamcore.windows.time import END
 
 Row = Mapping[str, object]
 
@@ -136,7 +136,7 @@ class TopologyDriver:
             self._confirmed[sink] += frames
             frames.clear()
         self._durable = dict(self._have)
-        if not self.graph.windows:  # what feeds a window is read again from the start
+        if not self.graph.stateful:  # what feeds a window is read again from the start
             self._chunks.clear()
 
     def crash(self) -> None:
@@ -189,8 +189,10 @@ class TopologyDriver:
             self._tasks[source] = PartitionTask(self.graph, source.topic, source)
         return self._tasks[source]
 
-    def _no_windows(self) -> Windows:
-        return Windows(self.graph, [(s, number) for s in self.graph.sources for number in self._partitions])
+    def _no_windows(self) -> StatefulTasks:
+        return StatefulTasks(
+            self.graph, [(s, number) for s in self.graph.sources for number in self._partitions]
+        )
 
     def _take(self, whole: Outcome) -> None:
         for outcome in self._windows.through(whole):

@@ -3,7 +3,7 @@
 :meth:`WindowOperator.prepare` turns a batch without its late rows into a :class:`Delta`: rows with the
 columns that the aggregates need. :meth:`WindowOperator.apply` adds such rows to the state and gives the
 windows that are closed by it. The same rows and watermarks, applied in the same order to an empty state,
-give the same state and the same emissions.
+give the same state and the same emissions (:mod:`streamcore.state.operator`).
 
 What comes out is a stream of its own. Its rows are numbered from 0, and number *n* is the same row
 however the input was cut: windows leave by their end, then by key. A window that closes earlier has
@@ -15,41 +15,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
+from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
+from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import LAST, START, WindowKind
-from streamcore.windows.time import BEGINNING, as_event_time, microseconds, shown_type
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
 """Columns of every emission."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowState:
-    """What a partition's windows hold: ``runs`` of pieces, older first, each no larger than the one before.
-
-    ``watermark`` in microseconds; ``emitted`` is the number of the next emission.
-    """
-
-    runs: tuple[pl.DataFrame, ...] = ()
-    watermark: int = BEGINNING
-    emitted: int = 0
-
-    def __len__(self) -> int:
-        """Pieces held; a window may have one in each run."""
-        return sum(run.height for run in self.runs)
-
-
-class Delta(NamedTuple):
-    """What a batch adds: ``rows`` with the columns that are needed; ``rejects`` have no usable time."""
-
-    rows: pl.DataFrame
-    rejects: Rejects
 
 
 @dataclass(frozen=True)
@@ -66,6 +44,17 @@ class WindowOperator:
     time: str
     inputs: pl.Schema
     of_windows: bool = False
+
+    key: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
+    lag: ClassVar[int] = 0
+    """A window's end is never before the watermark that closes it."""
+    empty: ClassVar[State] = State(((),))
+
+    @property
+    def label(self) -> str:
+        """The kind of windows and their keys."""
+        return f"{self.kind.label} by {', '.join(self.by)}" if self.by else self.kind.label
 
     @property
     def columns(self) -> pl.Schema:
@@ -100,9 +89,7 @@ class WindowOperator:
             frame = frame.filter(times.is_not_null())
         return Delta(frame.select(self.no_rows.columns), rejects)
 
-    def apply(
-        self, state: WindowState, rows: Sequence[pl.DataFrame], watermark: int
-    ) -> tuple[WindowState, pl.DataFrame, int]:
+    def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """The state with *rows* of deltas and behind *watermark* (``time.END`` closes everything).
 
         Also the windows that this closes, numbered, for :meth:`finish`; and how many pieces were left out
@@ -112,10 +99,10 @@ class WindowOperator:
         given = pieces.height
         if given and state.watermark > BEGINNING:
             pieces = pieces.filter(pl.col(LAST) >= state.watermark - self.kind.patience)
-        runs, watermark = self._with(state.runs, pieces), max(state.watermark, watermark)
+        runs, watermark = self._with(state.kept[0], pieces), max(state.watermark, watermark)
         runs, closed = self._close(runs, watermark)
-        after = WindowState(runs, watermark, state.emitted + closed.height)
-        return after, self._numbered(closed, state.emitted), given - pieces.height
+        after = State((runs,), watermark, state.emitted + closed.height)
+        return Applied(after, self._numbered(closed, state.emitted), given - pieces.height)
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
@@ -125,13 +112,17 @@ class WindowOperator:
         return pl.DataFrame(schema={**columns, OFFSET: pl.Int64})
 
     @cached_property
-    def nothing_closed(self) -> pl.DataFrame:
+    def nothing_out(self) -> pl.DataFrame:
         """No windows, with the columns that :meth:`finish` takes."""
         return self._numbered(self._no_pieces, 0)
 
     @cached_property
     def _no_pieces(self) -> pl.DataFrame:
         return self._pieces([])
+
+    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
+        """The runs as they were."""
+        return tuple(tuple(runs) for runs in kept)
 
     # ------------------------------------------------------------ pieces
 
@@ -153,7 +144,7 @@ class WindowOperator:
     def _resolved(self, runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return self.kind.resolve(pl.concat(runs), self.by, self._merge)
 
-    def _with(self, runs: tuple[pl.DataFrame, ...], pieces: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
+    def _with(self, runs: Runs, pieces: pl.DataFrame) -> Runs:
         """*runs* and *pieces*. Merging runs of like size copies a piece log(pieces) times at most."""
         kept = [*runs, pieces] if pieces.height else list(runs)
         while len(kept) > 1 and kept[-2].height <= 2 * kept[-1].height:
@@ -161,9 +152,7 @@ class WindowOperator:
             kept.append(self._resolved([older, younger]))
         return tuple(kept)
 
-    def _close(
-        self, runs: tuple[pl.DataFrame, ...], watermark: int
-    ) -> tuple[tuple[pl.DataFrame, ...], pl.DataFrame]:
+    def _close(self, runs: Runs, watermark: int) -> tuple[Runs, pl.DataFrame]:
         """What stays open, and the windows that *watermark* closes."""
         done = pl.col(LAST) < watermark - self.kind.patience if watermark > BEGINNING else pl.lit(False)
         if not any(run.select(done.any()).item() for run in runs):

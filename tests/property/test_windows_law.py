@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import HIDDEN, OFFSET, OP, SUB
+from streamcore.event_time import END, judge, microseconds
 from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import Aligned, Session, WindowKind
-from streamcore.windows.operator import WindowOperator, WindowState
-from streamcore.windows.time import END, judge, microseconds
+from streamcore.windows.operator import WindowOperator
 
 COLUMNS = pl.Schema({"key": pl.String, "t": pl.Int64, "v": pl.Int64})
 MS = 1_000
@@ -59,7 +59,7 @@ def run(
     op: WindowOperator, lateness: int, rows: Sequence[Row], cuts: Sequence[int]
 ) -> tuple[list[tuple[Any, ...]], list[int], list[int]]:
     """(emissions with their numbers, offsets of late rows, offsets of rows without a time)."""
-    state, emitted, late, timeless = WindowState(), [], [], []
+    state, emitted, late, timeless = op.empty, [], [], []
     bounds = [0, *sorted(min(c, len(rows)) for c in cuts), len(rows)]
     for start, end in pairwise(bounds):
         delta = op.prepare(frame_of(rows[start:end], start), "w")

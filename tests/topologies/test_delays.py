@@ -58,7 +58,7 @@ def test_windows_of_a_replay_equal_the_same_question_in_sql(project):
 
 @pytest.mark.parametrize("point", [
     "pipeline.taken_over", "pipeline.before_sinks", "pipeline.before_sinks:3",
-    "window_log.confirmed", "pipeline.before_sinks:2", "files.before_seal", "files.after_seal",
+    "state_log.confirmed", "pipeline.before_sinks:2", "files.before_seal", "files.after_seal",
     "files.after_outputs", "commit.before",
 ])  # fmt: skip
 def test_a_replay_that_was_killed_gives_each_window_once(project, point):

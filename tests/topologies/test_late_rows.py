@@ -54,7 +54,7 @@ def found(folder: Path, sink: str, columns: str) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(
-    "point", ["", "window_log.confirmed:2", "pipeline.before_sinks:3", "files.before_seal"]
+    "point", ["", "state_log.confirmed:2", "pipeline.before_sinks:3", "files.before_seal"]
 )
 def test_late_rows_are_there_once_beside_the_windows_of_the_others(project: Project, point: str) -> None:
     (project.folder / "clicks.py").write_text(MODULE)

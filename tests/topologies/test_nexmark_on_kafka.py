@@ -120,7 +120,7 @@ async def test_two_workers_one_of_them_killed_give_the_published_answer(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [
-    "pipeline.taken_over", "window_log.confirmed", "window_log.confirmed:5", "pipeline.before_sinks:7",
+    "pipeline.taken_over", "state_log.confirmed", "state_log.confirmed:5", "pipeline.before_sinks:7",
     "commit.before", "commit.after:2", "files.before_seal", "files.after_seal",
 ])  # fmt: skip
 async def test_a_worker_that_dies_at_a_crash_point_leaves_nothing_behind(

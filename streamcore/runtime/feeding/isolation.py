@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from streamcore.contracts import BoundedSource
+from streamcore.event_time import END
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import OnProgress, Progress, Status, Summary
@@ -23,10 +24,9 @@ from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import kafka_app_options
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of
 from streamcore.runtime.replay import ReplayOptions
-from streamcore.runtime.window_logs import log_topic, made_logs
+from streamcore.runtime.state_logs import log_topic, made_logs
 from streamcore.systems.kafka_admin import KafkaAdmin
 from streamcore.topology import Topology
-from streamcore.windows.time import END
 
 PARTITIONS = 4
 """Partitions of a replay's topic when the stream has no topic to take the number from."""
@@ -87,7 +87,7 @@ class Isolated:
 
     def own_topics(self, graph: Graph) -> list[str]:
         """The topics that are needed beside the streams' while the replay runs."""
-        return [self.redrive_topic, *(log_topic(graph, window, self.replay) for window in graph.windows)]
+        return [self.redrive_topic, *(log_topic(graph, window, self.replay) for window in graph.stateful)]
 
 
 async def _marks(opening: Opening, control: Marks, again: bool) -> dict[str, Mark]:
@@ -121,7 +121,7 @@ async def _work(
         replay=isolated.replay,
     )
     pipeline = replace(
-        pipeline_options_of(settings, name), redrive_topic=isolated.redrive_topic, window_logs=logs
+        pipeline_options_of(settings, name), redrive_topic=isolated.redrive_topic, state_logs=logs
     )
     # The group has one member, always of the same name: started again, it need not wait for its old session.
     app = kafka_app_options(
@@ -143,7 +143,7 @@ async def _work(
             await asyncio.sleep(LOOK)
         for source in job.pipeline.owned() if finished else ():
             job.pipeline.tell_watermark(source, END)
-        while finished and not job.pipeline.windows_ended:
+        while finished and not job.pipeline.states_ended:
             look()
             if stop.is_set():
                 finished = False

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import streamcore as sc
 from streamcore.batch import PartitionId
+from streamcore.event_time import BEGINNING
 from streamcore.runtime.idleness import Idleness
-from streamcore.windows.time import BEGINNING
 from tests.unit.topology.collecting import Collect
 
 P0 = PartitionId("clicks", 0, "id")

@@ -20,16 +20,16 @@ from hypothesis import strategies as st
 import streamcore as sc
 from streamcore.batch import PartitionId, RecordChunk, nothing_at
 from streamcore.contracts import FlushReason
+from streamcore.event_time import END
 from streamcore.graph import Graph
 from streamcore.passage import Outcome
-from streamcore.runtime.window_logs import WindowLog, WindowLogWriter, made_logs
+from streamcore.runtime.state_logs import StateLog, StateLogWriter, made_logs
+from streamcore.state.log_record import decode
+from streamcore.stateful_task import StatefulTask, StatefulTasks
 from streamcore.task import PartitionTask
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
-from streamcore.window_task import Windows, WindowTask
 from streamcore.windows.assigners import WindowKind
-from streamcore.windows.log_record import decode
-from streamcore.windows.time import END
 from tests.unit.topology.collecting import Collect
 
 KINDS = {
@@ -81,9 +81,9 @@ def chunk_of(source: PartitionId, rows: Sequence[Row], start: int, end: int) -> 
 class Reader:
     """One owner of a partition: what it reads goes to the window's log."""
 
-    def __init__(self, graph: Graph, log: EmbeddedLog, target: WindowLog, source: PartitionId) -> None:
+    def __init__(self, graph: Graph, log: EmbeddedLog, target: StateLog, source: PartitionId) -> None:
         self.graph, self.source, self.target = graph, source, target
-        self.writer = WindowLogWriter(target, log, lambda: 0.0, lambda point: None)
+        self.writer = StateLogWriter(target, log, lambda: 0.0, lambda point: None)
         self.position = 0
 
     async def begin(self) -> Reader:
@@ -108,7 +108,7 @@ class Reader:
 
 async def written(
     broker: Broker, graph: Graph, partitions: Sequence[Sequence[Row]], writes: Sequence[Write], width: int
-) -> tuple[EmbeddedLog, WindowLog]:
+) -> tuple[EmbeddedLog, StateLog]:
     """A log that *writes* have made of the rows of *partitions*; at last each is read to its end."""
     log = EmbeddedLog(broker)
     ((_, target),) = (await made_logs(graph, log, {"clicks": "clicks"}, {"clicks": max(width, 2)})).items()
@@ -134,14 +134,14 @@ def emissions(outcome: Outcome | None) -> list[tuple[object, ...]]:
 
 
 async def read_back(
-    graph: Graph, log: EmbeddedLog, target: WindowLog, cuts: Sequence[int]
+    graph: Graph, log: EmbeddedLog, target: StateLog, cuts: Sequence[int]
 ) -> list[list[tuple[object, ...]]]:
     """What comes out of each partition of the log, read in pieces of as many records as *cuts* say."""
     found = []
     for number, bounds in sorted((await log.bounds(target.topic)).items()):
         entries = [decode(v) async for c in log.scan(target.topic, number, *bounds) for v in c.values()]
         out = PartitionId("t/clicks/window", number, "w")
-        task = WindowTask(graph, target.window, out, target.upstream, definition=target.definition)
+        task = StatefulTask(graph, target.window, out, target.upstream, definition=target.definition)
         rows: list[tuple[object, ...]] = []
         sizes = itertools.chain(cuts, itertools.repeat(3))
         while entries:
@@ -155,7 +155,7 @@ async def read_back(
 
 def oracle(graph: Graph, partitions: Sequence[Sequence[Row]]) -> list[tuple[object, ...]]:
     """The windows of all rows, each partition in one chunk, without a log."""
-    windows = Windows(graph, [("clicks", 0), ("clicks", 1)])
+    windows = StatefulTasks(graph, [("clicks", 0), ("clicks", 1)])
     rows: list[tuple[object, ...]] = []
     for source, given_rows in zip(SOURCES, partitions, strict=True):
         task = PartitionTask(graph, "clicks", source)

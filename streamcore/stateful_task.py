@@ -1,7 +1,7 @@
 """One window of a topology, over one partition of its log: rows in, closed windows out.
 
 A window's log holds the rows of all its upstream partitions, sorted to partitions by the window's keys
-(:mod:`streamcore.windows.log_record`). All state is a function of the log: recovery is reading it again.
+(:mod:`streamcore.state.log_record`). All state is a function of the log: recovery is reading it again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from polars.exceptions import PolarsError
 
 from streamcore.batch import HIDDEN, Chunk, FrameChunk, PartitionId, TimedBatch
 from streamcore.errors import Permanent
+from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
+from streamcore.state.log_record import Entry, Upstream, decode
 from streamcore.transforms.bisect import apply_or_reject
-from streamcore.windows.log_record import Entry, Upstream, decode
-from streamcore.windows.operator import WindowState
-from streamcore.windows.time import BEGINNING, END
 
 
 @dataclass(slots=True)
@@ -32,7 +31,7 @@ class _Read:
     idle: bool = False
 
 
-class WindowTask:
+class StatefulTask:
     """The state of one window for one partition of its log.
 
     Its watermark is the least of its *upstream* partitions', but for idle ones. A row is judged late in
@@ -56,7 +55,7 @@ class WindowTask:
     ) -> None:
         self.window, self.source = window, source
         self._operator, self._definition = operator_of(graph, window), definition
-        self._state = WindowState()
+        self._state = self._operator.empty
         self._upstream = {name: _Read() for name in upstream}
         self.stage = Stage(graph, window, known, logged or {}, timer)
 
@@ -137,7 +136,7 @@ class WindowTask:
 
     def _outcome(self, closed: Sequence[pl.DataFrame], first: int, late: int) -> Outcome:
         run, end = self.stage.passage(), self._state.emitted
-        windows = pl.concat(closed) if closed else self._operator.nothing_closed
+        windows = pl.concat(closed) if closed else self._operator.nothing_out
         shown = windows.drop(HIDDEN)
         chunk = FrameChunk(self.source, np.arange(first, end), shown, first=first, end=end)
         if not closed:
@@ -157,18 +156,18 @@ def _unfinished(error: Exception) -> str:
     return f"an aggregate of this window can't be computed: {type(error).__name__}"
 
 
-class Windows:
+class StatefulTasks:
     """All windows of a topology at once, each with one partition and without a log: for tests and previews.
 
     *partitions* are those of the streams, as (stream, number).
     """
 
     def __init__(self, graph: Graph, partitions: Sequence[Upstream]) -> None:
-        self._tasks: dict[str, WindowTask] = {}
+        self._tasks: dict[str, StatefulTask] = {}
         feeding = [*partitions]
-        for window in graph.windows:
+        for window in graph.stateful:
             upstream = [name for name in feeding if window in graph.stage(name[0])]
-            self._tasks[window] = WindowTask(graph, window, PartitionId(window, 0, "local"), upstream)
+            self._tasks[window] = StatefulTask(graph, window, PartitionId(window, 0, "local"), upstream)
             feeding.append((window, 0))
 
     def through(self, outcome: Outcome) -> Iterator[Outcome]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcore.windows.time import BEGINNING, END, as_event_time, judge, microseconds, shown_type
+from streamcore.event_time import BEGINNING, END, as_event_time, judge, microseconds, shown_type
 
 TIMES = st.lists(st.integers(-50, 50), max_size=30)
 

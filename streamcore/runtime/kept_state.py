@@ -10,24 +10,24 @@ import numpy as np
 from streamcore.batch import Chunk, PartitionId
 from streamcore.graph import Graph
 from streamcore.passage import Logged, Outcome, RowId
-from streamcore.runtime.window_logs import WindowLog
-from streamcore.window_task import WindowTask
-from streamcore.windows.log_record import decode
+from streamcore.runtime.state_logs import StateLog
+from streamcore.state.log_record import decode
+from streamcore.stateful_task import StatefulTask
 
 
-class KeptWindow:
+class KeptState:
     """Reads its log again from *first* after each take-over.
 
     The group's commit of the log says up to where all sinks have what came out: *committed*. Sinks with
     positions of their own know better; the others are not given again what came out before it.
     """
 
-    def __init__(self, log: WindowLog, emissions: PartitionId, first: int, committed: int) -> None:
+    def __init__(self, log: StateLog, emissions: PartitionId, first: int, committed: int) -> None:
         self.log, self.emissions, self.first = log, emissions, first
         self._committed = self._settled = committed
         self._waiting: deque[tuple[int, int]] = deque()
         """(end of a chunk of the log, number of the next row to come out behind it)."""
-        self._task: WindowTask | None = None
+        self._task: StatefulTask | None = None
 
     def begin(
         self,
@@ -37,7 +37,7 @@ class KeptWindow:
         timer: Callable[[], float],
     ) -> None:
         """Start with an empty state."""
-        self._task = WindowTask(
+        self._task = StatefulTask(
             graph,
             self.log.window,
             self.emissions,

@@ -20,13 +20,13 @@ import pyarrow as pa
 from streamcore.batch import Batch, PartitionId, Range, TimedBatch
 from streamcore.contracts import Log, Records
 from streamcore.errors import BadConfig, Permanent
+from streamcore.event_time import BEGINNING
 from streamcore.graph import Graph, Late, label
 from streamcore.passage import Logged, operator_of
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.topic import record_keys
+from streamcore.state.log_record import Entry, Upstream, decode, encode, pieces_of
 from streamcore.transport.record_batches import partition_of
-from streamcore.windows.log_record import Entry, Upstream, decode, encode, pieces_of
-from streamcore.windows.time import BEGINNING
 
 LOG_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 RECORD_BYTES = 512 << 10
@@ -39,7 +39,7 @@ _LOOK_BACK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class WindowLog:
+class StateLog:
     """The log of *window*: its *topic* with *partitions* by the columns *by*, and what feeds it.
 
     *emission_id* names the stream of what comes out; without it the topic's id does.
@@ -66,15 +66,15 @@ def emission_topic(topology: str, window: str) -> str:
 
 async def made_logs(
     graph: Graph, log: Log, streams: Mapping[str, str], read: Mapping[str, int], replay: str = ""
-) -> dict[str, WindowLog]:
+) -> dict[str, StateLog]:
     """The log of each window of *graph* by its topic, made in *log* where it does not exist yet.
 
     *streams* maps topics to names of streams, *read* to their numbers of partitions. *replay* names what a
     replay reads: it has logs of its own. BadConfig when two windows would have one log.
     """
-    found: dict[str, WindowLog] = {}
-    counts = {emission_topic(graph.name, w): 0 for w in graph.windows} | dict(read)
-    for window in graph.windows:
+    found: dict[str, StateLog] = {}
+    counts = {emission_topic(graph.name, w): 0 for w in graph.stateful} | dict(read)
+    for window in graph.stateful:
         topic, own = log_topic(graph, window, replay), _own_id(graph, window, replay)
         if topic in found:
             raise BadConfig(
@@ -83,13 +83,13 @@ async def made_logs(
                 where=graph.nodes[window].where,
                 fix="give one of them another name=",
             )
-        feeding = [t for t in counts if window in fed_windows(graph, streams, t)]
+        feeding = [t for t in counts if window in fed_states(graph, streams, t)]
         wanted = 1 if replay or not operator_of(graph, window).by else max(counts[t] for t in feeding)
         await log.create(topic, wanted, LOG_CONFIG)
         partitions = len(await log.bounds(topic))
         counts[emission_topic(graph.name, window)] = partitions
         upstream = tuple((t, number) for t in sorted(feeding) for number in range(counts[t]))
-        found[topic] = WindowLog(
+        found[topic] = StateLog(
             window,
             topic,
             partitions,
@@ -116,15 +116,15 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def fed_windows(graph: Graph, streams: Mapping[str, str], topic: str) -> tuple[str, ...]:
+def fed_states(graph: Graph, streams: Mapping[str, str], topic: str) -> tuple[str, ...]:
     """The windows that rows of *topic* (or of the emissions of a window) go to."""
     if topic in streams:
         node = graph.sources[streams[topic]].id
     else:
         node = topic.removeprefix(f"{graph.name}/")
-        if node not in graph.windows:
+        if node not in graph.stateful:
             return ()
-    return tuple(n for n in graph.stage(node) if n in graph.windows)
+    return tuple(n for n in graph.stage(node) if n in graph.stateful)
 
 
 def declared(graph: Graph, window: str) -> str:
@@ -134,7 +134,7 @@ def declared(graph: Graph, window: str) -> str:
     return f"{operator_of(graph, window).definition} {steps}"
 
 
-class WindowLogWriter(AppendingWriter):
+class StateLogWriter(AppendingWriter):
     """Writes rows to the log of one window, as a sink that stores positions.
 
     No former owner of a partition is fenced: what it still writes is what the log has or gets anyway.
@@ -142,12 +142,12 @@ class WindowLogWriter(AppendingWriter):
 
     def __init__(
         self,
-        target: WindowLog,
+        target: StateLog,
         log: Log,
         clock: Callable[[], float],
         crash_point: Callable[[str], None],
     ) -> None:
-        super().__init__(log, target.topic, crash_point, "window_log.confirmed")
+        super().__init__(log, target.topic, crash_point, "state_log.confirmed")
         self._target, self._clock = target, clock
         self.logged: dict[PartitionId, Logged] = {}
         """What the log had of each partition when it was taken over."""
@@ -244,7 +244,7 @@ async def _ends(
 async def judged_from(
     graph: Graph,
     stream: str,
-    writers: Mapping[str, WindowLogWriter],
+    writers: Mapping[str, StateLogWriter],
     source: PartitionId,
     position: int,
 ) -> Logged | None:
@@ -255,5 +255,5 @@ async def judged_from(
     stage = graph.stage(graph.sources[stream].id)
     if not any(isinstance(graph.nodes[id].part, Late) for id in stage):
         return None
-    window = next(id for id in stage if id in graph.windows)
+    window = next(id for id in stage if id in graph.stateful)
     return await writers[window].before(source, position)

@@ -1,0 +1,1 @@
+"""Stateful operators: their contract, their logs, and the columns that they keep."""

@@ -1,0 +1,1 @@
+"""Tables that streams keep up to date: groups, the best rows of each, and joins of two streams."""
