@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamcore.formats import Json as Json
     from streamcore.formats import Raw as Raw
     from streamcore.schema import Event as Event
-    from streamcore.topology import Stream as Stream
+    from streamcore.stream import Stream as Stream
     from streamcore.topology import Topology as Topology
     from streamcore.validation import rules as rules
     from streamcore.windows.assigners import hopping as hopping
@@ -33,7 +33,7 @@ _WHERE = {
     "Field": "pydantic",
     "Json": "streamcore.formats",
     "Raw": "streamcore.formats",
-    "Stream": "streamcore.topology",
+    "Stream": "streamcore.stream",
     "Topology": "streamcore.topology",
     "hopping": "streamcore.windows.assigners",
     "session": "streamcore.windows.assigners",

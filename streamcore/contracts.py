@@ -171,7 +171,7 @@ class FlushReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SinkAbilities:
-    """What a sink can do, as data."""
+    """What a sink can do, as data. ``key``: the columns by which it updates; none: the stream's own."""
 
     append: bool = True
     upsert: bool = False
@@ -180,6 +180,7 @@ class SinkAbilities:
     transactional: bool = False
     stores_positions: bool = False
     """False: the positions are the group's commit, and the sink is at-least-once (topics, agents)."""
+    key: tuple[str, ...] = ()
 
 
 Refuse = Callable[[Batch, Rejects], Awaitable[None]]

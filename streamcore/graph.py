@@ -41,6 +41,8 @@ class Source:
     """How far an event time may lie behind its record's time stamp."""
     of_windows: bool = False
     """The rows are closed windows: their event time, the end, is the first instant behind them."""
+    updates: bool = False
+    """The rows are updates of a table: each takes the place of the one before it with the same ``key``."""
 
 
 @dataclass(frozen=True)

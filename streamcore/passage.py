@@ -41,7 +41,7 @@ class Outcome:
     """What one chunk led to.
 
     ``writes``: for each sink (or agent) that the source can reach a batch, often with fewer rows than
-    the chunk and sometimes none, that covers the whole chunk; and for each window a :class:`TimedBatch`
+    the chunk and sometimes none, that covers the whole chunk; and for each operator a :class:`TimedBatch`
     for its log. ``rejects``: rows that became dead letters now. ``counts``: (node, counter) -> number.
     ``seconds``: stage -> time spent. ``decoded``: the rows before any step; None for redriven ones.
     """
@@ -119,7 +119,7 @@ class Passage:
         return Rejects(rejects.frame.join(pl.concat(known), on=["stage", OFFSET, SUB], how="anti"))
 
     def outcome(self, chunk: Chunk, records: int, sinks: Iterable[str]) -> Outcome:
-        """What has come of *chunk* with *records* records, for *sinks* and the windows' logs."""
+        """What has come of *chunk* with *records* records, for *sinks* and the operators' logs."""
         covered: dict[PartitionId, Range] = {chunk.source: chunk.covered}
         writes = {s: Batch(self.frames[s], covered, chunk) for s in sinks} | self.timed_batches
         return Outcome(
@@ -128,17 +128,17 @@ class Passage:
 
 
 class Logged(NamedTuple):
-    """Where a window's log stands: it has the rows before ``position``, and ``watermark`` holds there."""
+    """Where an operator's log stands: it has the rows before ``position``, and ``watermark`` holds there."""
 
     position: int = 0
     watermark: int = BEGINNING
 
 
 class Stage:
-    """What is behind one source of positions: the nodes up to the next windows, and those windows.
+    """What is behind one source of positions: the nodes up to the next stateful ones, and those.
 
-    *logged* says for windows how much of the source is in their logs already: those rows are left out.
-    Rows are judged from *begins* on, or from where the first row is new to a window.
+    *logged* says how much of the source is in the logs of those already: such rows are left out.
+    Rows are judged from *begins* on, or from where the first row is new to an operator.
     """
 
     def __init__(
@@ -154,9 +154,11 @@ class Stage:
         self.nodes = graph.stage(node)
         self.sinks = tuple(n for n in self.nodes if isinstance(graph.nodes[n].part, Sink | Agent))
         self.stateful = tuple(n for n in self.nodes if n in graph.stateful)
-        self.judges = bool(self.stateful) or any(isinstance(graph.nodes[n].part, Late) for n in self.nodes)
+        self.timed = frozenset(n for n in self.stateful if operator_of(graph, n).timed)
+        """Those to which event time matters."""
+        self.judges = bool(self.timed) or any(isinstance(graph.nodes[n].part, Late) for n in self.nodes)
         """Whether it matters which rows are late."""
-        self._logged = {window: logged.get(window, Logged()) for window in self.stateful}
+        self._logged = {node: logged.get(node, Logged()) for node in self.stateful}
         self.begins = begins or min(self._logged.values(), default=Logged())
         """From where rows are judged, and the watermark there."""
         self.known = by_stage(known)
@@ -169,41 +171,44 @@ class Stage:
     def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int) -> Outcome:
         """Bring *run*, whose first frame is at hand, to its end; *watermark* is that behind *chunk*."""
         run.through(self.nodes)
-        for window in self.stateful:
-            run.timed_batches[window] = self._timed(run, window, chunk, watermark)
+        for node in self.stateful:
+            run.timed_batches[node] = self._timed(run, node, chunk, watermark)
         return run.outcome(chunk, records, self.sinks)
 
     def advanced(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> dict[str, Batch]:
-        """For each window whose watermark is older: a batch without rows that says *watermark*."""
+        """For each operator whose watermark is older: a batch without rows that says *watermark*."""
         told: dict[str, Batch] = {}
-        for window, logged in self._logged.items():
-            if watermark > logged.watermark or idle:
-                self._logged[window] = Logged(
-                    max(chunk.end, logged.position), max(watermark, logged.watermark)
-                )
+        for node, logged in self._logged.items():
+            if watermark > logged.watermark or (idle and node in self.timed):
+                self._logged[node] = Logged(max(chunk.end, logged.position), max(watermark, logged.watermark))
                 covered = {chunk.source: Range(chunk.end, chunk.end)}
-                rows = operator_of(self.graph, window).no_rows
-                told[window] = TimedBatch(rows, covered, chunk, self._logged[window].watermark, idle)
+                rows = operator_of(self.graph, node).no_rows
+                told[node] = TimedBatch(rows, covered, chunk, self._logged[node].watermark, idle)
         return told
 
-    def _timed(self, run: Passage, window: str, chunk: Chunk, watermark: int) -> TimedBatch:
-        logged, frame = self._logged[window], run.frames[window]
-        run.counts[window, LATE] += 0
+    def _timed(self, run: Passage, node: str, chunk: Chunk, watermark: int) -> TimedBatch:
+        logged, frame = self._logged[node], run.frames[node]
         if chunk.first < logged.position:
             frame = frame.filter(pl.col(OFFSET) >= logged.position)
+        if node in self.timed:
+            frame = self._in_time(run, node, frame)
+        with run.timed(node):
+            delta = operator_of(self.graph, node).prepare(frame, node)
+        run.rejects.append(run.new(delta.rejects))
+        reached = max(logged.watermark, watermark)
+        self._logged[node] = Logged(max(chunk.end, logged.position), reached)
+        return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
+
+    def _in_time(self, run: Passage, node: str, frame: pl.DataFrame) -> pl.DataFrame:
+        run.counts[node, LATE] += 0
         if len(run.late):
-            run.counts[window, LATE] += at(frame, run.late).height
+            run.counts[node, LATE] += at(frame, run.late).height
             frame = at(frame, run.late, but=True)
         if len(run.future):
             message = "the event time lies too far behind the record's own time (max_future)"
-            run.rejects.append(run.new(Rejects.of(at(frame, run.future), window, "future", message)))
+            run.rejects.append(run.new(Rejects.of(at(frame, run.future), node, "future", message)))
             frame = at(frame, run.future, but=True)
-        with run.timed(window):
-            delta = operator_of(self.graph, window).prepare(frame, window)
-        run.rejects.append(run.new(delta.rejects))
-        reached = max(logged.watermark, watermark)
-        self._logged[window] = Logged(max(chunk.end, logged.position), reached)
-        return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
+        return frame
 
 
 def at(frame: pl.DataFrame, positions: pl.Series, *, but: bool = False) -> pl.DataFrame:
@@ -212,9 +217,9 @@ def at(frame: pl.DataFrame, positions: pl.Series, *, but: bool = False) -> pl.Da
     return frame.filter(~found if but else found)
 
 
-def operator_of(graph: Graph, window: str) -> Operator:
-    """The operator of the stateful node *window*."""
-    part = graph.nodes[window].part
+def operator_of(graph: Graph, node: str) -> Operator:
+    """The operator of the stateful *node*."""
+    part = graph.nodes[node].part
     assert isinstance(part, Stateful)
     return part.operator
 

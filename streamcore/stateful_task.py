@@ -1,6 +1,6 @@
-"""One window of a topology, over one partition of its log: rows in, closed windows out.
+"""One stateful operator of a topology, over one partition of its log: rows in, what it makes of them out.
 
-A window's log holds the rows of all its upstream partitions, sorted to partitions by the window's keys
+An operator's log holds the rows of all its upstream partitions, sorted to partitions by its keys
 (:mod:`streamcore.state.log_record`). All state is a function of the log: recovery is reading it again.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 
-from streamcore.batch import HIDDEN, Chunk, FrameChunk, PartitionId, TimedBatch
+from streamcore.batch import HIDDEN, OFFSET, Chunk, FrameChunk, PartitionId, TimedBatch
 from streamcore.errors import Permanent
 from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
@@ -32,7 +31,7 @@ class _Read:
 
 
 class StatefulTask:
-    """The state of one window for one partition of its log.
+    """The state of the stateful *node* for one partition of its log.
 
     Its watermark is the least of its *upstream* partitions', but for idle ones. A row is judged late in
     its own partition, so a window that closes has all rows that were not late, in whatever order the
@@ -44,7 +43,7 @@ class StatefulTask:
     def __init__(
         self,
         graph: Graph,
-        window: str,
+        node: str,
         source: PartitionId,
         upstream: Collection[Upstream],
         *,
@@ -53,11 +52,11 @@ class StatefulTask:
         logged: Mapping[str, Logged] | None = None,
         timer: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.window, self.source = window, source
-        self._operator, self._definition = operator_of(graph, window), definition
+        self.node, self.source = node, source
+        self._operator, self._definition = operator_of(graph, node), definition
         self._state = self._operator.empty
         self._upstream = {name: _Read() for name in upstream}
-        self.stage = Stage(graph, window, known, logged or {}, timer)
+        self.stage = Stage(graph, node, known, logged or {}, timer)
 
     @property
     def emitted(self) -> int:
@@ -72,23 +71,23 @@ class StatefulTask:
     def on_chunk(self, chunk: Chunk) -> Outcome | None:
         """Add the records of *chunk*, which is of the log; None when nothing comes of it.
 
-        Permanent for records that this window can't have written.
+        Permanent for records that this operator can't have written.
         """
         return self.on_entries([decode(value) for value in chunk.values()])
 
     def on_entries(self, entries: Sequence[Entry]) -> Outcome | None:
         """Add *entries*, which follow those before; None when nothing comes of it."""
         first, before, late = self._state.emitted, self._state.watermark, 0
-        closed: list[pl.DataFrame] = []
+        emissions: list[pl.DataFrame] = []
         for group in self._together(entries):
             rows = [rows for entry in group if (rows := self._new(entry)) is not None]
-            state, emission, dropped = self._operator.apply(self._state, rows, self._lowest())
-            self._state, late = state, late + dropped
+            self._state, emission, dropped = self._operator.apply(self._state, rows, self._lowest())
+            late += dropped
             if emission.height:
-                closed.append(emission)
-        if not closed and not late and self._state.watermark == before:
+                emissions.append(emission)
+        if self._state.emitted == first and not late and self._state.watermark == before:
             return None
-        return self._outcome(closed, first, late)
+        return self._outcome(emissions, first, late)
 
     def _together(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         """All *entries* at once, or one by one when the order among partitions matters."""
@@ -99,25 +98,24 @@ class StatefulTask:
         """The rows of *entry* that are not here yet; it counts as read from now on."""
         if entry.definition != self._definition:
             raise Permanent(
-                f"the log of window {self.window!r} was written for another declaration of it, "
-                "or of a step before it",
+                f"the log of {self.node!r} was written for another declaration of it, or of a step before it",
                 where=f"{entry.upstream[0]}/{entry.upstream[1]}",
                 got=self._definition,
                 allowed=[entry.definition],
-                fix="give the window another name=, or bring the old declaration back",
+                fix="give it another name=, or bring the old declaration back",
             )
         read = self._upstream.get(entry.upstream)
         if read is None:
             raise Permanent(
-                f"the log of window {self.window!r} has rows of a partition that the topology does not read",
+                f"the log of {self.node!r} has rows of a partition that the topology does not read",
                 got=f"{entry.upstream[0]}/{entry.upstream[1]}",
                 allowed=[f"{topic}/{number}" for topic, number in self._upstream],
-                fix="start again if the topic got more partitions, else give the window another name=",
+                fix="start again if the topic got more partitions, else give it another name=",
             )
         position = entry.start if read.covered is None else read.covered
         if entry.start > position:
             raise Permanent(
-                f"the log of window {self.window!r} has a hole",
+                f"the log of {self.node!r} has a hole",
                 where=f"{entry.upstream[0]}/{entry.upstream[1]}",
                 got=entry.start,
                 allowed=[position],
@@ -134,30 +132,36 @@ class StatefulTask:
         busy = [read.watermark for read in self._upstream.values() if not read.idle]
         return min(busy) if busy else max(read.watermark for read in self._upstream.values())
 
-    def _outcome(self, closed: Sequence[pl.DataFrame], first: int, late: int) -> Outcome:
-        run, end = self.stage.passage(), self._state.emitted
-        windows = pl.concat(closed) if closed else self._operator.nothing_out
-        shown = windows.drop(HIDDEN)
-        chunk = FrameChunk(self.source, np.arange(first, end), shown, first=first, end=end)
-        if not closed:
-            told = self.stage.advanced(chunk, self._state.watermark)
-            return Outcome(chunk, 0, told, counts={(self.window, LATE): late})
-        with run.timed(self.window):
+    def _outcome(self, emissions: Sequence[pl.DataFrame], first: int, late: int) -> Outcome:
+        run, end, watermark = self.stage.passage(), self._state.emitted, self._told()
+        rows = pl.concat(emissions) if emissions else self._operator.nothing_out
+        chunk = FrameChunk(self.source, rows[OFFSET].to_numpy(), rows.drop(HIDDEN), first=first, end=end)
+        if first == end:
+            told = self.stage.advanced(chunk, watermark)
+            return Outcome(chunk, 0, told, counts={(self.node, LATE): late} if late else {})
+        with run.timed(self.node):
             emission, rejects = apply_or_reject(
-                windows, self._operator.finish, self.window, "expression", _unfinished, (PolarsError,)
+                rows, self._operator.finish, self.node, "expression", _unfinished, (PolarsError,)
             )
         run.rejects.append(run.new(rejects))
-        run.counts[self.window, LATE] += late
-        run.frames[self.window] = emission
-        return self.stage.outcome(run, chunk, end - first, self._state.watermark)
+        if self._operator.timed:
+            run.counts[self.node, LATE] += late
+        run.frames[self.node] = emission
+        return self.stage.outcome(run, chunk, rows.height, watermark)
+
+    def _told(self) -> int:
+        """The watermark of what comes out."""
+        watermark = self._state.watermark
+        return watermark if watermark == END else max(watermark - self._operator.lag, BEGINNING)
 
 
 def _unfinished(error: Exception) -> str:
-    return f"an aggregate of this window can't be computed: {type(error).__name__}"
+    return f"an aggregate can't be computed: {type(error).__name__}"
 
 
 class StatefulTasks:
-    """All windows of a topology at once, each with one partition and without a log: for tests and previews.
+    """All stateful nodes of a topology at once, each with one partition and without a log, for tests and
+    previews.
 
     *partitions* are those of the streams, as (stream, number).
     """
@@ -165,16 +169,16 @@ class StatefulTasks:
     def __init__(self, graph: Graph, partitions: Sequence[Upstream]) -> None:
         self._tasks: dict[str, StatefulTask] = {}
         feeding = [*partitions]
-        for window in graph.stateful:
-            upstream = [name for name in feeding if window in graph.stage(name[0])]
-            self._tasks[window] = StatefulTask(graph, window, PartitionId(window, 0, "local"), upstream)
-            feeding.append((window, 0))
+        for node in graph.stateful:
+            upstream = [name for name in feeding if node in graph.stage(name[0])]
+            self._tasks[node] = StatefulTask(graph, node, PartitionId(node, 0, "local"), upstream)
+            feeding.append((node, 0))
 
     def through(self, outcome: Outcome) -> Iterator[Outcome]:
-        """*outcome*, and what comes of it in the windows that it reaches."""
+        """*outcome*, and what comes of it in the stateful nodes that it reaches."""
         yield outcome
-        for window, task in self._tasks.items():
-            batch = outcome.writes.get(window)
+        for node, task in self._tasks.items():
+            batch = outcome.writes.get(node)
             if isinstance(batch, TimedBatch):
-                closed = task.on_entries([Entry.of(batch, "")])
-                yield from self.through(closed) if closed is not None else ()
+                made = task.on_entries([Entry.of(batch, "")])
+                yield from self.through(made) if made is not None else ()

@@ -1,8 +1,8 @@
 """The declaration that users write: streams, steps and sinks as a graph that is checked and printed.
 
-Nothing runs here. Each method of a :class:`Stream` adds a node and returns the stream after it; what
-is wrong is a BadConfig with the line of the user's module. :meth:`Topology.freeze` checks the whole
-and gives the :class:`Graph` that the runtime, the test driver and the command line work on.
+Nothing runs here. Each method of a :class:`~streamcore.stream.Stream` adds a node and returns the stream
+after it; what is wrong is a BadConfig with the line of the user's module. :meth:`Topology.freeze` checks
+the whole and gives the :class:`Graph` that the runtime, the test driver and the command line work on.
 """
 
 from __future__ import annotations
@@ -13,21 +13,15 @@ from typing import Literal
 
 import polars as pl
 
-from streamcore.contracts import Format, Sink, Step
+from streamcore.contracts import Format, Sink
 from streamcore.declaring import at, caller, check_name
 from streamcore.durations import duration
 from streamcore.errors import BadConfig
-from streamcore.expressions import check_columns, condition
+from streamcore.expressions import check_columns
 from streamcore.formats import format_named
-from streamcore.graph import Agent, AgentFunction, Graph, Late, Node, Part, Source, Union, label
-from streamcore.schema import Event, StreamSchema, type_named
-from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
-from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
-from streamcore.validation import Rule, Validate
-from streamcore.windowed import WindowedStream
-from streamcore.windows.assigners import WindowKind
-
-Returns = type[Event] | Mapping[str, str] | None
+from streamcore.graph import Agent, AgentFunction, Graph, Late, Node, Part, Source, Stateful, label
+from streamcore.schema import Event, StreamSchema
+from streamcore.stream import Stream
 
 
 class Topology:
@@ -119,6 +113,7 @@ class Topology:
             name = function.__name__
             with at(where):
                 check_name(name, "agent")
+                stream._check_only_added("an agent")
             self._add(name, Agent(name, function), (stream,), stream.columns, where)
             return function
 
@@ -155,10 +150,14 @@ class Topology:
 
     def _check_times(self, graph: Graph) -> None:
         for source in graph.sources.values():
-            fed = [id for id in graph.stage(source.id) if id in graph.stateful]
+            fed = [
+                id
+                for id in graph.stage(source.id)
+                if isinstance(part := graph.nodes[id].part, Stateful) and part.operator.timed
+            ]
             if fed and source.source.event_time is None:
                 raise BadConfig(
-                    f"stream {source.id!r} has no event time, and window {fed[0]!r} gets rows of it",
+                    f"stream {source.id!r} has no event time, and {fed[0]!r} gets rows of it",
                     where=source.where,
                     fix='declare it: stream(…, event_time="column")',
                 )
@@ -210,168 +209,5 @@ class Topology:
         return free
 
 
-class Stream:
-    """Rows on their way through a topology; every method returns the stream after one more step.
-
-    Steps take ``name=`` to fix the id under which their dead letters are kept; otherwise it is the
-    stream's name and the kind of the step.
-    """
-
-    def __init__(self, topology: Topology, node: Node) -> None:
-        self._topology = topology
-        self.node = node
-
-    @property
-    def columns(self) -> pl.Schema:
-        """Names and types of the user columns here."""
-        return self.node.columns
-
-    def filter(self, condition: str, *, name: str | None = None) -> Stream:
-        """Keep the rows for which the SQL *condition* is true."""
-        return self._step("filter", lambda: Filter(condition, self.columns), name)
-
-    def add_column(self, column: str, expression: str, *, name: str | None = None) -> Stream:
-        """Add *column* with the value of an SQL *expression*, e.g. ``case when a < 3 then 'b' end``."""
-        return self._step("add_column", lambda: AddColumn(column, expression, self.columns), name)
-
-    def rename(self, mapping: Mapping[str, str], *, name: str | None = None) -> Stream:
-        """Rename columns: ``{old: new}``."""
-        return self._step("rename", lambda: Rename(dict(mapping)), name)
-
-    def cast_type(self, types: Mapping[str, str], *, name: str | None = None) -> Stream:
-        """Change types: ``{"age": "int64"}``; rows whose value does not fit become dead letters."""
-        return self._step("cast_type", lambda: Cast({c: type_named(t) for c, t in types.items()}), name)
-
-    def select(self, *columns: str, name: str | None = None) -> Stream:
-        """Keep these columns in this order."""
-        return self._step("select", lambda: Select(columns), name)
-
-    def drop(self, *columns: str, name: str | None = None) -> Stream:
-        """Remove these columns."""
-        return self._step("drop", lambda: Drop(columns), name)
-
-    def map_batches(
-        self,
-        function: Callable[[pl.DataFrame], pl.DataFrame],
-        *,
-        returns: Returns = None,
-        name: str | None = None,
-    ) -> Stream:
-        """Apply a pure function to the frame; it must keep the hidden columns and the rows' order.
-
-        *returns* declares the columns of its result when they differ. It must treat each row by
-        itself: a batch may be cut anywhere.
-        """
-        return self._step("map_batches", lambda: MapBatches(function, _columns(returns)), name)
-
-    def map(self, function: RowFunction, *, returns: Returns = None, name: str | None = None) -> Stream:
-        """Apply a function to each row (a dict), which returns a dict or an Event. Slow: Python per row."""
-        return self._step("map", lambda: MapRows(function, _columns(returns)), name)
-
-    def flat_map(self, function: RowsFunction, *, returns: Returns = None, name: str | None = None) -> Stream:
-        """Like :meth:`map`, for a function that returns any number of rows."""
-        return self._step("flat_map", lambda: FlatMapRows(function, _columns(returns)), name)
-
-    def validate(
-        self,
-        *rules: Rule,
-        on_fail: str | None = None,
-        flag_column: str | None = None,
-        name: str | None = None,
-    ) -> Stream:
-        """Check *rules* (see ``sc.rules``); *on_fail* is for rules that don't say it themselves."""
-        return self._step("validate", lambda: Validate.of(rules, self.columns, on_fail, flag_column), name)
-
-    def branch(self, **conditions: str) -> dict[str, Stream]:
-        """Split by SQL conditions: a row goes to the first one that is true, else to "otherwise"."""
-        where = caller()
-        names = dict.fromkeys(conditions, "")
-        with at(where):
-            if not conditions or "otherwise" in conditions:
-                raise BadConfig("branch needs conditions by name; 'otherwise' is the rest")
-            before: list[str] = []
-            for branch, text in conditions.items():
-                condition(text, self.columns)
-                names[branch] = " and ".join([f"({text})", *before])
-                before.append(f"not coalesce(({text}), false)")
-            names["otherwise"] = " and ".join(before)
-        branches = {
-            branch: self._step("branch", lambda t=text: Filter(t, self.columns), None, f"branch-{branch}")  # type: ignore[misc]
-            for branch, text in names.items()
-        }
-        self._topology._optional.add(branches["otherwise"].node.id)
-        return branches
-
-    def union(self, *others: Stream, name: str | None = None) -> Stream:
-        """The rows of this stream and *others*; the columns must be the same."""
-        where = caller()
-        with at(where):
-            for other in others:
-                if other._topology is not self._topology:
-                    raise BadConfig("union joins streams of one topology")
-                if dict(other.columns) != dict(self.columns):
-                    raise BadConfig(
-                        f"union of streams with other columns: {other.node.id!r}",
-                        got=_types(other.columns),
-                        allowed=[_types(self.columns)],
-                        fix="select, rename or cast them to the same columns",
-                    )
-        topology = self._topology
-        id = name or topology._free_id(f"{self.node.source.name}/union")
-        return Stream(topology, topology._add(id, Union(), (self, *others), self.columns, where))
-
-    def late(self, *, name: str | None = None) -> Stream:
-        """The rows of this stream that come too late for its windows, e.g. to keep and replay them."""
-        topology, where = self._topology, caller()
-        with at(where):
-            if self.node.source.event_time is None or self.node.source.of_windows:
-                raise BadConfig(
-                    "no row of this stream is late", fix="take the late rows of a stream with an event time"
-                )
-        id = name or topology._free_id(f"{self.node.source.name}/late")
-        return Stream(topology, topology._add(id, Late(), (self,), self.columns, where))
-
-    def window(self, kind: WindowKind) -> WindowedStream:
-        """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)`` or ``sc.session(…)``."""
-        return WindowedStream(self, kind, ())
-
-    def to(self, sink: Sink) -> None:
-        """Write the rows to *sink*; its name must be unique in the topology."""
-        where = caller()
-        with at(where):
-            if not isinstance(sink, Sink):
-                raise BadConfig(
-                    "to() takes a sink", got=type(sink).__name__, fix="e.g. sc.sinks.Parquet('out')"
-                )
-            if not sink.name.strip() or not sink.name.isprintable() or len(sink.name) > 250:
-                raise BadConfig("this can't be the name of a sink", got=sink.name, fix="give it name=")
-            sink.check(self.columns)
-        self._topology._add(sink.name, sink, (self,), self.columns, where)
-
-    def _step(
-        self, kind: str, make: Callable[[], Step], name: str | None, label: str | None = None
-    ) -> Stream:
-        where = caller()
-        with at(where):
-            step = make()
-            columns = step.output(self.columns)
-        id = name or self._topology._free_id(f"{self.node.source.name}/{label or kind}")
-        return Stream(self._topology, self._topology._add(id, step, (self,), columns, where))
-
-
-def _columns(returns: Returns) -> pl.Schema | None:
-    return None if returns is None else _schema(returns).columns
-
-
-def _schema(declared: type[Event] | Mapping[str, str]) -> StreamSchema:
-    if isinstance(declared, Mapping):
-        return StreamSchema.from_columns(declared)
-    return StreamSchema.of(declared)
-
-
 def _is_time(dtype: pl.DataType) -> bool:
     return dtype == pl.Int64 or isinstance(dtype, pl.Datetime | pl.Date)
-
-
-def _types(columns: pl.Schema) -> str:
-    return ", ".join(f"{name} {dtype}" for name, dtype in columns.items())

@@ -13,7 +13,7 @@ from streamcore.windows.declaration import window_operator
 from streamcore.windows.operator import WINDOW_END
 
 if TYPE_CHECKING:
-    from streamcore.topology import Stream
+    from streamcore.stream import Stream
 
 
 class WindowedStream:

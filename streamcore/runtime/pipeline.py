@@ -318,9 +318,9 @@ class Pipeline:
 
     @property
     def watermarks(self) -> dict[PartitionId, int]:
-        """The watermark of each owned partition that feeds windows."""
+        """The watermark of each owned partition to which event time matters."""
         tasks = [task for task in self._tasks.values() if isinstance(task, PartitionTask)]
-        return {task.source: task.watermark for task in tasks if task.stage.stateful}
+        return {task.source: task.watermark for task in tasks if task.stage.timed}
 
     @property
     def states_ended(self) -> bool:

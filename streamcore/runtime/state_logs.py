@@ -198,7 +198,7 @@ class StateLogWriter(AppendingWriter):
         start = whole.start
         for piece, following in pairwise(pieces):
             end = int(following["_offset"][0])
-            yield whole._replace(start=start, end=end, watermark=BEGINNING, idle=False, rows=piece)
+            yield whole._replace(start=start, end=end, watermark=BEGINNING, idle=False, rows=piece, more=True)
             start = end
         yield whole._replace(start=start, rows=pieces[-1] if pieces[-1].height else None)
 
@@ -207,7 +207,8 @@ class StateLogWriter(AppendingWriter):
         count = self._target.partitions
         if count == 1 or rows is None:
             return [rows] * count
-        chosen = pl.Series(partition_of(record_keys(rows, self._target.by), count, 0))
+        zeros = [pl.col(n) + 0.0 for n in self._target.by if rows.schema[n].is_float()]  # -0.0 is 0.0
+        chosen = pl.Series(partition_of(record_keys(rows.with_columns(zeros), self._target.by), count, 0))
         shares = [rows.filter(chosen == number) for number in range(count)]
         return [share if share.height else None for share in shares]
 
@@ -233,7 +234,7 @@ async def _ends(
             for value in chunk.values():
                 entry = decode(value, heads_only=True)
                 stands = Logged(entry.end, entry.watermark)
-                told = entry.watermark > BEGINNING and (at_most is None or entry.end <= at_most)
+                told = not entry.more and (at_most is None or entry.end <= at_most)
                 if told and stands > found.get(entry.upstream, Logged(-1)):
                     found[entry.upstream] = stands
         if begin == start or wanted <= found.keys():
@@ -255,5 +256,5 @@ async def judged_from(
     stage = graph.stage(graph.sources[stream].id)
     if not any(isinstance(graph.nodes[id].part, Late) for id in stage):
         return None
-    window = next(id for id in stage if id in graph.stateful)
-    return await writers[window].before(source, position)
+    timed = next(id for id in stage if id in graph.stateful and operator_of(graph, id).timed)
+    return await writers[timed].before(source, position)

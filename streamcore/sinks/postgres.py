@@ -60,7 +60,9 @@ class Postgres:
     @property
     def abilities(self) -> SinkAbilities:
         keyed = bool(self.keys)
-        return SinkAbilities(not keyed, upsert=keyed, delete=keyed, transactional=True, stores_positions=True)
+        return SinkAbilities(
+            not keyed, upsert=keyed, delete=keyed, transactional=True, stores_positions=True, key=self.keys
+        )
 
     @property
     def statements(self) -> Statements:

@@ -8,6 +8,9 @@ At least once: after a crash, rows behind the last commit are written again. Eac
 row came from, so that readers can fold repeats: ``sc-position`` is 20 bytes, 8 that name the source (the
 start of the SHA-256 of ``topic id/partition``), the offset there (int64, big-endian) and the row's place
 in that record (uint32).
+
+The rows of a table (``by(…).aggregate(…)``) have its key for the record's key, and what leaves the table is a
+tombstone: a compacted topic keeps the table.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ from itertools import chain
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streamcore.batch import HIDDEN, OFFSET, SUB, Batch, Int64s, PartitionId
+from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE, SUB, Batch, Int64s, PartitionId
 from streamcore.contracts import Format, Records, SinkAbilities, SinkContext
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.formats import format_named
@@ -66,8 +70,8 @@ class Topic:
 
     @property
     def abilities(self) -> SinkAbilities:
-        """Appends; positions are the group's commit."""
-        return SinkAbilities(stores_positions=False)
+        """Appends; rows of a table update by the record's key. Positions are the group's commit."""
+        return SinkAbilities(upsert=True, delete=True, stores_positions=False, key=self.key_columns)
 
     @property
     def target(self) -> str:
@@ -139,11 +143,17 @@ class TopicWriter(AppendingWriter):
             return None
         frame = batches[0].frame if len(batches) == 1 else pl.concat([b.frame for b in batches], rechunk=True)
         return Records(
-            values=self._format.encode(frame.drop(HIDDEN)),
+            values=self._values(frame),
             timestamps=self._timestamps(frame, batches),
             keys=record_keys(frame, self._keys) if self._keys else _source_keys(batches),
             headers=((POSITION_HEADER, _positions(batches)),) if self._sink.position_headers else (),
         )
+
+    def _values(self, frame: pl.DataFrame) -> pa.BinaryArray:
+        """The rows in the format; a row that leaves its table is a tombstone."""
+        values = self._format.encode(frame.drop(HIDDEN))
+        gone = frame[OP].is_in([OP_DELETE, OP_UPDATE_BEFORE])
+        return pc.if_else(gone.to_arrow(), None, values) if gone.any() else values
 
     def _timestamps(self, frame: pl.DataFrame, batches: Sequence[Batch]) -> Int64s:
         now = int(self._context.clock() * 1000)

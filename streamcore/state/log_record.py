@@ -26,7 +26,8 @@ Upstream = tuple[str, int]
 class Entry(NamedTuple):
     """``rows`` of ``[start, end)`` of ``upstream``, with their ``_offset``; None where there are none.
 
-    ``watermark`` (microseconds) holds at ``end``. ``idle``: windows need not wait for this partition until
+    ``watermark`` (microseconds) holds at ``end``, but in a part of a batch that is not its last one
+    (``more``) it is not said yet. ``idle``: windows need not wait for this partition until
     its next record. ``definition`` names what the window computes of what.
     """
 
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
     idle: bool
     definition: str
     rows: pl.DataFrame | None
+    more: bool = False
 
     @classmethod
     def of(cls, batch: TimedBatch, definition: str) -> Entry:
@@ -58,7 +60,8 @@ class Entry(NamedTuple):
 def encode(entry: Entry) -> bytes:
     """A line of JSON, then the rows as an Arrow IPC stream."""
     out = io.BytesIO()
-    out.write(orjson.dumps(entry[:-1], option=orjson.OPT_APPEND_NEWLINE))
+    head = (*entry[:6], entry.more)
+    out.write(orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE))
     if entry.rows is not None:
         entry.rows.write_ipc_stream(out)
     return out.getvalue()
@@ -68,9 +71,9 @@ def decode(value: bytes | None, *, heads_only: bool = False) -> Entry:
     """The entry in *value*, without its rows if only the head is asked for. Permanent when it is none."""
     try:
         head, _, body = (value or b"").partition(b"\n")
-        upstream, start, end, watermark, idle, definition = orjson.loads(head)
+        upstream, start, end, watermark, idle, definition, more = orjson.loads(head)
         rows = pl.read_ipc_stream(io.BytesIO(body)) if body and not heads_only else None
-        return Entry((upstream[0], upstream[1]), start, end, watermark, idle, definition, rows)
+        return Entry((upstream[0], upstream[1]), start, end, watermark, idle, definition, rows, more)
     except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise Permanent(
             "a record of a window's log can't be read", fix="nothing but this topology may write its logs"

@@ -25,7 +25,19 @@ import numpy as np
 import orjson
 import polars as pl
 
-from streamcore.batch import OFFSET, SUB, Batch, Chunk, FrameChunk, PartitionId, RecordChunk, nothing_at
+from streamcore.batch import (
+    OFFSET,
+    OP,
+    OP_DELETE,
+    OP_UPDATE_BEFORE,
+    SUB,
+    Batch,
+    Chunk,
+    FrameChunk,
+    PartitionId,
+    RecordChunk,
+    nothing_at,
+)
 from streamcore.event_time import END
 from streamcore.graph import Agent, Source
 from streamcore.passage import Outcome
@@ -116,10 +128,19 @@ class TopologyDriver:
         self.now += seconds
 
     def frame(self, sink: str) -> pl.DataFrame:
-        """What *sink* holds, confirmed or not, in the order of arrival, user columns only."""
+        """What *sink* holds, confirmed or not, in the order of arrival, user columns only.
+
+        Of a table its rows as they are now, in the order of their last updates.
+        """
         node = self.graph.nodes[sink]
         frames = [*self._confirmed[sink], *self._held[sink]]
-        return pl.concat(frames) if frames else pl.DataFrame(schema=node.columns)
+        if not frames:
+            return pl.DataFrame(schema=node.columns)
+        rows = pl.concat(frames)
+        if node.source.updates:
+            rows = rows.unique(list(node.source.key), keep="last", maintain_order=True)
+            rows = rows.filter(~pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]))
+        return rows.drop(OP)
 
     def rows(self, sink: str) -> list[dict[str, object]]:
         """:meth:`frame` as a list of rows."""
@@ -227,7 +248,8 @@ class TopologyDriver:
         part = self.graph.nodes[sink].part
         assert not isinstance(part, Source)
         columns = self.graph.nodes[sink].columns.names()
-        self._held[sink].append(batch.rows.select(columns) if not isinstance(part, Agent) else batch.rows)
+        rows = batch.frame.drop(OFFSET, SUB)
+        self._held[sink].append(rows.select(*columns, OP) if not isinstance(part, Agent) else rows)
 
 
 def _frame_chunk(source: PartitionId, start: int, frame: pl.DataFrame) -> FrameChunk:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from streamcore.aggregates.aggregation import Aggregation
+from streamcore.aggregates.table import UNORDERED
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
-from streamcore.windows.aggregate_table import UNORDERED
-from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import WindowKind
 from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
 

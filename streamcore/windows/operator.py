@@ -20,10 +20,10 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import LAST, START, WindowKind
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
@@ -61,7 +61,7 @@ class WindowOperator:
         """The columns of the emissions."""
         shown = shown_type(self.inputs[self.time])
         keys = {name: self.inputs[name] for name in self.by}
-        results = {n: _held(dtype) for n, dtype in self.aggregation.columns.items()}
+        results = self.aggregation.result_types
         return pl.Schema({**keys, WINDOW_START: shown, WINDOW_END: shown, **results})
 
     @property
@@ -167,16 +167,12 @@ class WindowOperator:
 
     def finish(self, closed: pl.DataFrame) -> pl.DataFrame:
         """The emission's columns of *closed* windows; PolarsError for a value that its type can't hold."""
-        dtype, columns = self.inputs[self.time], self.columns
-        results = [
-            result.cast(columns[name])  # a sum of integers is kept in 128 bits
-            for name, result in zip(self.aggregation.columns, self.aggregation.final(), strict=True)
-        ]
+        dtype = self.inputs[self.time]
         return closed.select(
             *self.by,
             as_event_time(pl.col(START), dtype).alias(WINDOW_START),
             as_event_time(pl.col(LAST), dtype).alias(WINDOW_END),
-            *results,
+            *self.aggregation.results(),
             *HIDDEN,
         )
 
@@ -187,8 +183,3 @@ class WindowOperator:
             pl.lit(0, pl.UInt32).alias(SUB),
             pl.lit(OP_INSERT, pl.UInt8).alias(OP),
         )
-
-
-def _held(dtype: pl.DataType) -> pl.DataType:
-    """The type in which a result of *dtype* leaves: few systems have integers of 128 bits."""
-    return pl.Int64() if dtype == pl.Int128 else dtype

@@ -13,7 +13,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.windows.aggregates import Aggregation
+from streamcore.aggregates.aggregation import Aggregation
 
 COLUMNS = pl.Schema(
     {

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, SUB
 from streamcore.event_time import END, judge, microseconds
-from streamcore.windows.aggregates import Aggregation
 from streamcore.windows.assigners import Aligned, Session, WindowKind
 from streamcore.windows.operator import WindowOperator
 

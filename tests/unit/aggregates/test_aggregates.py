@@ -9,10 +9,10 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
+from streamcore.aggregates.aggregation import Aggregation
+from streamcore.aggregates.kinds import Exprs
+from streamcore.aggregates.table import AGGREGATES
 from streamcore.errors import BadConfig
-from streamcore.windows.aggregate_kinds import Exprs
-from streamcore.windows.aggregate_table import AGGREGATES
-from streamcore.windows.aggregates import Aggregation
 
 COLUMNS = pl.Schema(
     {

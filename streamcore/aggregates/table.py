@@ -1,7 +1,7 @@
 """The table of aggregates by their names in SQL text, and which types each takes.
 
-One's own is an :class:`~streamcore.windows.aggregate_kinds.Aggregate` and an entry in the mapping that
-:meth:`~streamcore.windows.aggregates.Aggregation.of` takes. FILTER comes by itself::
+One's own is an :class:`~streamcore.aggregates.kinds.Aggregate` and an entry in the mapping that
+:meth:`~streamcore.aggregates.aggregation.Aggregation.of` takes. FILTER comes by itself::
 
     @dataclass(frozen=True)
     class Product:
@@ -27,8 +27,7 @@ from typing import TypeAlias
 
 import polars as pl
 
-from streamcore.errors import BadConfig
-from streamcore.windows.aggregate_kinds import (
+from streamcore.aggregates.kinds import (
     Aggregate,
     Collect,
     Count,
@@ -43,6 +42,7 @@ from streamcore.windows.aggregate_kinds import (
     first_value,
     sum_or_null,
 )
+from streamcore.errors import BadConfig
 
 Maker: TypeAlias = Callable[[pl.DataType, "tuple[int | float, ...]"], Aggregate]
 """Makes the aggregate for an argument of a type and the constants written after it; BadConfig if it can't."""

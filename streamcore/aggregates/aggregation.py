@@ -1,8 +1,8 @@
 """Named aggregates in SQL text, as three lists of polars expressions: partial, merge, final.
 
 A text such as ``sum(price) filter (where price > 10) / count(*)`` is taken apart
-(:mod:`~streamcore.windows.aggregate_text`): each aggregate call keeps columns of its own
-(:mod:`~streamcore.windows.aggregate_kinds`), and what is left is an expression over the calls' values.
+(:mod:`~streamcore.aggregates.text`): each aggregate call keeps columns of its own
+(:mod:`~streamcore.aggregates.kinds`), and what is left is an expression over the calls' values.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import orjson
 import polars as pl
 from polars.exceptions import PolarsError
 
+from streamcore.aggregates.kinds import Aggregate
+from streamcore.aggregates.table import ADVICE, AGGREGATES, COUNT_ROWS, Maker
+from streamcore.aggregates.text import Call, Outer, take_apart
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.expressions import check_columns, condition, result_type, sql
-from streamcore.windows.aggregate_kinds import Aggregate
-from streamcore.windows.aggregate_table import ADVICE, AGGREGATES, COUNT_ROWS, Maker
-from streamcore.windows.aggregate_text import Call, Outer, take_apart
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,16 @@ class Aggregation:
     def final(self) -> list[pl.Expr]:
         """Kept state to result columns, for ``state.select(…)`` or ``with_columns``."""
         return list(self._final)
+
+    @property
+    def result_types(self) -> pl.Schema:
+        """The types in which results leave: few systems have integers of 128 bits."""
+        return pl.Schema({n: pl.Int64() if t == pl.Int128 else t for n, t in self.columns.items()})
+
+    def results(self) -> list[pl.Expr]:
+        """:meth:`final` in these types; a value that does not fit is a PolarsError."""
+        types = self.result_types
+        return [result.cast(types[name]) for name, result in zip(self.columns, self._final, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""A stream on its way into a table, as users declare it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streamcore.declaring import at, caller
+from streamcore.graph import Stateful
+from streamcore.state.operator import Operator
+from streamcore.tables.declaration import group_operator
+
+if TYPE_CHECKING:
+    from streamcore.stream import Stream
+
+
+class GroupedStream:
+    """A stream whose rows belong together by the values of some columns, for as long as it lasts.
+
+    What comes of it is a *table*: a stream of updates, of which each takes the place of the one before it
+    with the same key. It goes to sinks that update by the same key, may be filtered and get other columns,
+    and can be aggregated again.
+    """
+
+    def __init__(self, stream: Stream, by: tuple[str, ...]) -> None:
+        self._stream, self._by = stream, by
+
+    def aggregate(self, *, name: str | None = None, **aggregates: str) -> Stream:
+        """A row for each group, kept up to date: the columns of ``by`` and *aggregates* in SQL text.
+
+        The rows of a table are aggregated as they are now: what is updated counts with its new values only.
+        ``first``, ``last`` and ``list`` go by the order in which the rows came together, which among the
+        partitions of a topic is no certain one.
+        """
+        where, source = caller(), self._stream.node.source
+        with at(where):
+            of = source.key if source.updates else None
+            operator = group_operator(self._by, aggregates, self._stream.columns, of=of)
+        return self._kept(operator, name, "table", where)
+
+    def _kept(self, operator: Operator, name: str | None, kind: str, where: str) -> Stream:
+        stream, topology = self._stream, self._stream._topology
+        source = stream.node.source
+        after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
+        id = name or topology._free_id(f"{source.name}/{kind}")
+        node = topology._add(id, Stateful(operator), (stream,), operator.columns, where, after)
+        return type(stream)(topology, node)

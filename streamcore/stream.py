@@ -1,0 +1,251 @@
+"""A stream as users declare it: rows on their way, and the steps that they pass.
+
+Nothing runs here. What is wrong is a BadConfig with the line of the user's module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from streamcore.contracts import Sink, Step
+from streamcore.declaring import at, caller
+from streamcore.errors import BadConfig
+from streamcore.expressions import condition
+from streamcore.graph import Late, Node, Source, Union
+from streamcore.grouped import GroupedStream
+from streamcore.schema import Event, StreamSchema, type_named
+from streamcore.tables.changes import Changelog, FilterUpdates, check_sink
+from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
+from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
+from streamcore.validation import Rule, Validate
+from streamcore.windowed import WindowedStream
+from streamcore.windows.assigners import WindowKind
+
+if TYPE_CHECKING:
+    from streamcore.topology import Topology
+
+Returns = type[Event] | Mapping[str, str] | None
+_FOLLOWS_UPDATES = ("filter", "add_column", "rename", "select", "drop", "changelog")
+"""Steps that may stand between a table and its sink."""
+
+
+class Stream:
+    """Rows on their way through a topology; every method returns the stream after one more step.
+
+    Steps take ``name=`` to fix the id under which their dead letters are kept; otherwise it is the
+    stream's name and the kind of the step.
+    """
+
+    def __init__(self, topology: Topology, node: Node) -> None:
+        self._topology = topology
+        self.node = node
+
+    @property
+    def columns(self) -> pl.Schema:
+        """Names and types of the user columns here."""
+        return self.node.columns
+
+    def filter(self, condition: str, *, name: str | None = None) -> Stream:
+        """Keep the rows for which the SQL *condition* is true."""
+        kind = FilterUpdates if self.node.source.updates else Filter
+        return self._step("filter", lambda: kind(condition, self.columns), name)
+
+    def add_column(self, column: str, expression: str, *, name: str | None = None) -> Stream:
+        """Add *column* with the value of an SQL *expression*, e.g. ``case when a < 3 then 'b' end``."""
+        if self.node.source.updates and column in self.node.source.key:
+            raise BadConfig("the key of a table can't be given other values", where=caller(), got=column)
+        return self._step("add_column", lambda: AddColumn(column, expression, self.columns), name)
+
+    def rename(self, mapping: Mapping[str, str], *, name: str | None = None) -> Stream:
+        """Rename columns: ``{old: new}``."""
+        return self._step("rename", lambda: Rename(dict(mapping)), name)
+
+    def cast_type(self, types: Mapping[str, str], *, name: str | None = None) -> Stream:
+        """Change types: ``{"age": "int64"}``; rows whose value does not fit become dead letters."""
+        return self._step("cast_type", lambda: Cast({c: type_named(t) for c, t in types.items()}), name)
+
+    def select(self, *columns: str, name: str | None = None) -> Stream:
+        """Keep these columns in this order."""
+        return self._step("select", lambda: Select(columns), name)
+
+    def drop(self, *columns: str, name: str | None = None) -> Stream:
+        """Remove these columns."""
+        return self._step("drop", lambda: Drop(columns), name)
+
+    def map_batches(
+        self,
+        function: Callable[[pl.DataFrame], pl.DataFrame],
+        *,
+        returns: Returns = None,
+        name: str | None = None,
+    ) -> Stream:
+        """Apply a pure function to the frame; it must keep the hidden columns and the rows' order.
+
+        *returns* declares the columns of its result when they differ. It must treat each row by
+        itself: a batch may be cut anywhere.
+        """
+        return self._step("map_batches", lambda: MapBatches(function, _columns(returns)), name)
+
+    def map(self, function: RowFunction, *, returns: Returns = None, name: str | None = None) -> Stream:
+        """Apply a function to each row (a dict), which returns a dict or an Event. Slow: Python per row."""
+        return self._step("map", lambda: MapRows(function, _columns(returns)), name)
+
+    def flat_map(self, function: RowsFunction, *, returns: Returns = None, name: str | None = None) -> Stream:
+        """Like :meth:`map`, for a function that returns any number of rows."""
+        return self._step("flat_map", lambda: FlatMapRows(function, _columns(returns)), name)
+
+    def validate(
+        self,
+        *rules: Rule,
+        on_fail: str | None = None,
+        flag_column: str | None = None,
+        name: str | None = None,
+    ) -> Stream:
+        """Check *rules* (see ``sc.rules``); *on_fail* is for rules that don't say it themselves."""
+        return self._step("validate", lambda: Validate.of(rules, self.columns, on_fail, flag_column), name)
+
+    def branch(self, **conditions: str) -> dict[str, Stream]:
+        """Split by SQL conditions: a row goes to the first one that is true, else to "otherwise"."""
+        where = caller()
+        names = dict.fromkeys(conditions, "")
+        with at(where):
+            self._check_only_added("branch")
+            if not conditions or "otherwise" in conditions:
+                raise BadConfig("branch needs conditions by name; 'otherwise' is the rest")
+            before: list[str] = []
+            for branch, text in conditions.items():
+                condition(text, self.columns)
+                names[branch] = " and ".join([f"({text})", *before])
+                before.append(f"not coalesce(({text}), false)")
+            names["otherwise"] = " and ".join(before)
+        branches = {
+            branch: self._step("branch", lambda t=text: Filter(t, self.columns), None, f"branch-{branch}")  # type: ignore[misc]
+            for branch, text in names.items()
+        }
+        self._topology._optional.add(branches["otherwise"].node.id)
+        return branches
+
+    def union(self, *others: Stream, name: str | None = None) -> Stream:
+        """The rows of this stream and *others*; the columns must be the same."""
+        where = caller()
+        with at(where):
+            for other in (self, *others):
+                other._check_only_added("union")
+                if other._topology is not self._topology:
+                    raise BadConfig("union joins streams of one topology")
+                if dict(other.columns) != dict(self.columns):
+                    raise BadConfig(
+                        f"union of streams with other columns: {other.node.id!r}",
+                        got=_types(other.columns),
+                        allowed=[_types(self.columns)],
+                        fix="select, rename or cast them to the same columns",
+                    )
+        topology = self._topology
+        id = name or topology._free_id(f"{self.node.source.name}/union")
+        return Stream(topology, topology._add(id, Union(), (self, *others), self.columns, where))
+
+    def late(self, *, name: str | None = None) -> Stream:
+        """The rows of this stream that come too late for its windows, e.g. to keep and replay them."""
+        topology, where = self._topology, caller()
+        with at(where):
+            self._check_only_added("late")
+            if self.node.source.event_time is None or self.node.source.of_windows:
+                raise BadConfig(
+                    "no row of this stream is late", fix="take the late rows of a stream with an event time"
+                )
+        id = name or topology._free_id(f"{self.node.source.name}/late")
+        return Stream(topology, topology._add(id, Late(), (self,), self.columns, where))
+
+    def window(self, kind: WindowKind) -> WindowedStream:
+        """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)`` or ``sc.session(…)``."""
+        with at(caller()):
+            self._check_only_added("a window")
+        return WindowedStream(self, kind, ())
+
+    def by(self, *columns: str) -> GroupedStream:
+        """The rows in groups by the values of *columns*, without windows, e.g. to :meth:`aggregate` them."""
+        return GroupedStream(self, columns)
+
+    def changelog(self, *, op: str = "op", number: str = "number", name: str | None = None) -> Stream:
+        """The updates of a table as rows that are only added, for sinks that can't update.
+
+        Column *op* says what happened, "upsert" or "delete"; *number* grows with each update of a key.
+        An update that a later one replaced soon after may be left out.
+        """
+        where = caller()
+        with at(where):
+            if not self.node.source.updates:
+                raise BadConfig("there are no updates here", fix="changelog() follows a table")
+        after = replace(self.node.source, updates=False, key=())
+        return self._step("changelog", lambda: Changelog(op, number), name, after=after)
+
+    def to(self, sink: Sink) -> None:
+        """Write the rows to *sink*; its name must be unique in the topology."""
+        where = caller()
+        with at(where):
+            if not isinstance(sink, Sink):
+                raise BadConfig(
+                    "to() takes a sink", got=type(sink).__name__, fix="e.g. sc.sinks.Parquet('out')"
+                )
+            if not sink.name.strip() or not sink.name.isprintable() or len(sink.name) > 250:
+                raise BadConfig("this can't be the name of a sink", got=sink.name, fix="give it name=")
+            sink.check(self.columns)
+            if self.node.source.updates:
+                check_sink(sink, self.node.source.key)
+        self._topology._add(sink.name, sink, (self,), self.columns, where)
+
+    def _step(
+        self,
+        kind: str,
+        make: Callable[[], Step],
+        name: str | None,
+        label: str | None = None,
+        after: Source | None = None,
+    ) -> Stream:
+        where, source = caller(), self.node.source
+        with at(where):
+            if kind not in _FOLLOWS_UPDATES:
+                self._check_only_added(kind)
+            step = make()
+            columns = step.output(self.columns)
+            if source.updates and after is None:
+                after = replace(source, key=_key_after(step, source.key, columns))
+        id = name or self._topology._free_id(f"{source.name}/{label or kind}")
+        return Stream(self._topology, self._topology._add(id, step, (self,), columns, where, after))
+
+    def _check_only_added(self, what: str) -> None:
+        """BadConfig where rows are updates of a table, which *what* can't follow."""
+        if self.node.source.updates:
+            raise BadConfig(
+                f"{what} can't follow a table, whose rows are updates",
+                allowed=[*_FOLLOWS_UPDATES, "by(…).aggregate", "to"],
+                fix="do it before by(…), or behind changelog()",
+            )
+
+
+def _key_after(step: Step, key: tuple[str, ...], columns: pl.Schema) -> tuple[str, ...]:
+    """What the columns of a table's *key* are called behind *step*; BadConfig when one is gone."""
+    renamed = step.mapping if isinstance(step, Rename) else {}
+    after = tuple(renamed.get(name, name) for name in key)
+    for name in after:
+        if name not in columns:
+            raise BadConfig("a table's key must stay", got=name, fix="keep the column up to the sink")
+    return after
+
+
+def _columns(returns: Returns) -> pl.Schema | None:
+    return None if returns is None else _schema(returns).columns
+
+
+def _schema(declared: type[Event] | Mapping[str, str]) -> StreamSchema:
+    if isinstance(declared, Mapping):
+        return StreamSchema.from_columns(declared)
+    return StreamSchema.of(declared)
+
+
+def _types(columns: pl.Schema) -> str:
+    return ", ".join(f"{name} {dtype}" for name, dtype in columns.items())

@@ -1,0 +1,98 @@
+"""Steps behind a table: its rows are updates, each of which takes the place of the one with its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from streamcore.batch import OFFSET, OP, OP_DELETE, OP_INSERT, OP_UPDATE_BEFORE
+from streamcore.contracts import Sink, StepResult
+from streamcore.errors import BadConfig
+from streamcore.expressions import condition
+from streamcore.transforms.bisect import apply_or_reject
+from streamcore.transforms.columns import check_new_name
+
+UPSERT, DELETE = "upsert", "delete"
+"""What :class:`Changelog` writes."""
+
+
+@dataclass(frozen=True)
+class FilterUpdates:
+    """Delete the rows of a table for which *text* is not true."""
+
+    text: str
+    columns: pl.Schema
+    _expression: pl.Expr = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_expression", condition(self.text, self.columns))
+
+    @property
+    def name(self) -> str:
+        return f"filter {self.text}"
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        return columns
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        """A row that is not kept stays as a deletion: the row with its key may have been kept before."""
+        kept = self._expression.fill_null(False)
+        operation = pl.when(kept).then(pl.col(OP)).otherwise(pl.lit(OP_DELETE, pl.UInt8))
+        marked, rejects = apply_or_reject(
+            frame, lambda f: f.with_columns(operation), stage, "expression", _explain, (PolarsError,)
+        )
+        return StepResult(marked, rejects)
+
+
+def _explain(error: Exception) -> str:
+    return f"the expression failed on this row: {type(error).__name__}"
+
+
+@dataclass(frozen=True)
+class Changelog:
+    """The updates of a table as rows that are only added: what happened is column *op*.
+
+    Column *number* grows along the updates of a key.
+    """
+
+    op: str
+    number: str
+
+    def __post_init__(self) -> None:
+        check_new_name(self.op)
+        check_new_name(self.number)
+
+    name = "changelog"
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        """*columns*, *op* and *number*."""
+        for name in (self.op, self.number):
+            if name in columns:
+                raise BadConfig("a column of this name is there already", got=name, fix="give another name")
+        return pl.Schema({**columns, self.op: pl.String(), self.number: pl.Int64()})
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        """Every row stays."""
+        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE])
+        done = pl.when(gone).then(pl.lit(DELETE)).otherwise(pl.lit(UPSERT)).alias(self.op)
+        added = pl.lit(OP_INSERT, pl.UInt8).alias(OP)
+        return StepResult(frame.with_columns(done, pl.col(OFFSET).alias(self.number)).with_columns(added))
+
+
+def check_sink(sink: Sink, key: tuple[str, ...]) -> None:
+    """BadConfig unless *sink* can keep a table whose rows are named by *key* up to date."""
+    abilities, by = sink.abilities, ", ".join(key)
+    if not (abilities.upsert and abilities.delete):
+        raise BadConfig(
+            f"sink {sink.name!r} can only append, and the rows here are updates of a table",
+            fix=f"give it key=({by}) if it takes one, or write each change with changelog() before to()",
+        )
+    if abilities.key and set(abilities.key) != set(key):
+        raise BadConfig(
+            f"sink {sink.name!r} has another key than the table",
+            got=", ".join(abilities.key),
+            allowed=[by],
+            fix="the same columns name a row in both",
+        )

@@ -1,0 +1,195 @@
+"""A table of aggregates over the rows of another table: the latest row of each key counts.
+
+What comes is updates of the table below: a row takes the place of the one with its key, and may move from
+one group to another. The latest rows are kept by group, and a group's aggregates are computed from all of
+its rows when one of them changes: any aggregate can be had, and a change costs as much as its group is large.
+
+Row *n* of the log touches the group that it leaves with the number 2n and the one that it enters with
+2n + 1. Which groups are touched, and with which numbers, does not depend on how calls are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from streamcore.aggregates.aggregation import Aggregation
+from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER, OP_UPDATE_BEFORE, SUB, Rejects
+from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
+from streamcore.tables.group import NUMBER
+
+_GONE = "_gone"
+"""Hidden column of a piece: its key has left the group."""
+
+
+@dataclass(frozen=True)
+class RegroupOperator:
+    """Aggregates by the columns *by* over a table whose rows are named by the columns *of*."""
+
+    group: tuple[str, ...]
+    of: tuple[str, ...]
+    aggregation: Aggregation
+    inputs: pl.Schema
+
+    timed: ClassVar[bool] = False
+    lag: ClassVar[int] = 0
+    empty: ClassVar[State] = State(((), ()))
+    """Pieces by group, and pieces by key: where each key is. The second only where keys can move."""
+
+    @property
+    def label(self) -> str:
+        """The keys, for people."""
+        return f"aggregates by {', '.join(self.group)}"
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The groups' columns if a key stays in its group; else one partition must see all groups."""
+        return () if self._moves else self.group
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The groups' columns."""
+        return self.group
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The keys and the aggregates."""
+        keys = {name: self.inputs[name] for name in self.group}
+        return pl.Schema({**keys, **self.aggregation.result_types})
+
+    @property
+    def definition(self) -> str:
+        """See :class:`~streamcore.state.operator.Operator`."""
+        types = {name: str(dtype) for name, dtype in self.inputs.items()}
+        return repr(("regroup", self.group, self.of, dict(self.aggregation.texts), types))
+
+    @cached_property
+    def no_rows(self) -> pl.DataFrame:
+        """No rows, with the columns of a delta's."""
+        needed = {*self.group, *self.of, *self.aggregation.inputs}
+        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
+        return pl.DataFrame(schema={**columns, OP: pl.UInt8, OFFSET: pl.Int64})
+
+    @cached_property
+    def nothing_out(self) -> pl.DataFrame:
+        """No updates, with the columns that :meth:`finish` takes."""
+        return self._updates([self._placed(self.no_rows, 0)], self._touched(self._placed(self.no_rows, 0)))
+
+    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
+        """The needed columns of all rows."""
+        return Delta(frame.select(self.no_rows.columns), Rejects())
+
+    def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
+        """Put *rows* in the places of those with their keys; the updates are of the groups touched."""
+        (groups, places), first = state.kept, state.emitted
+        watermark = max(state.watermark, watermark)
+        frame = pl.concat(rows) if rows else self.no_rows
+        if not frame.height:
+            return Applied(State((groups, places), watermark, first), self.nothing_out)
+        changes = self._placed(frame, first // 2)
+        if self._moves:
+            changes = self._with_leaving(changes, places)
+            places = self._added_places(places, changes)
+        touched = self._touched(changes)
+        latest = as_run(self._last(changes, self._row), self.group)
+        updates = self._updates([*found(groups, hashes_of(touched, self.group)), latest], touched)
+        groups = self._added_groups(groups, latest)
+        return Applied(State((groups, places), watermark, first + 2 * frame.height), updates)
+
+    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
+        """Keys and results of *emission*; PolarsError for a value that its type can't hold."""
+        return emission.select(*self.group, *self.aggregation.results(), *HIDDEN)
+
+    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
+        """The runs, in the order of this process's hashes."""
+        return tuple(
+            tuple(as_run(run.drop(HASH, strict=False), keys) for run in runs)
+            for runs, keys in zip(kept, (self.group, self.of), strict=True)
+        )
+
+    # ------------------------------------------------------------ pieces
+
+    @property
+    def _row(self) -> list[str]:
+        """What names a piece: a key within a group."""
+        return list(dict.fromkeys([*self.group, *self.of]))
+
+    @property
+    def _moves(self) -> bool:
+        return not set(self.group) <= set(self.of)
+
+    def _placed(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
+        """What *frame*, whose rows are numbered from *first* on, puts into groups; deleted rows leave."""
+        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(_GONE)
+        number = pl.Series(NUMBER, 2 * np.arange(first, first + frame.height) + 1, pl.Int64)
+        return frame.with_columns(gone, number).drop(OP, OFFSET)
+
+    def _with_leaving(self, changes: pl.DataFrame, places: Runs) -> pl.DataFrame:
+        """*changes*, and before each of them its key leaving the group where it was."""
+        known = [run.drop(HASH) for run in found(places, hashes_of(changes, self.of))]
+        before = (
+            self._last(pl.concat([run.select(changes.columns) for run in known]), self.of) if known else None
+        )
+        whole = changes if before is None else pl.concat([before, changes])
+        was = pl.struct(*self.group).shift(1).over(self.of)
+        stood = ~pl.col(_GONE).shift(1).over(self.of)
+        moved = whole.with_columns(was.alias("_was"), stood.alias("_stood"))
+        moved = moved.filter((pl.col(NUMBER) >= changes[NUMBER][0]) & pl.col("_stood"))
+        left = moved.with_columns(
+            pl.lit(True).alias(_GONE),
+            pl.col(NUMBER) - 1,
+            *(pl.col("_was").struct.field(name).alias(name) for name in self.group),
+        )
+        # A deletion says which key goes, and its other columns may be of any group: it only leaves.
+        stays = changes.filter(~pl.col(_GONE))
+        return pl.concat([stays, left.select(changes.columns)]).sort(NUMBER)
+
+    def _last(self, pieces: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+        return pieces.group_by(keys, maintain_order=True).last().select(pieces.columns)
+
+    def _touched(self, changes: pl.DataFrame) -> pl.DataFrame:
+        """The groups of *changes*, each with the number of its last change."""
+        return changes.group_by(self.group, maintain_order=True).agg(pl.col(NUMBER).max())
+
+    def _added_groups(self, groups: Runs, latest: pl.DataFrame) -> Runs:
+        return _without_gone(
+            added(groups, latest, lambda f: merged_by(f, lambda m: self._last(m, self._row)))
+        )
+
+    def _added_places(self, places: Runs, changes: pl.DataFrame) -> Runs:
+        latest = as_run(self._last(changes, self.of), self.of)
+        return _without_gone(added(places, latest, lambda f: merged_by(f, lambda m: self._last(m, self.of))))
+
+    def _updates(self, pieces: Sequence[pl.DataFrame], touched: pl.DataFrame) -> pl.DataFrame:
+        """What the groups *touched* are now, made of *pieces* of them, older first."""
+        rows = self._last(pl.concat(pieces) if len(pieces) > 1 else pieces[0], self._row)
+        rows = rows.filter(~pl.col(_GONE)).sort(NUMBER)
+        grouped = rows.group_by(self.group, maintain_order=True).agg(
+            *self.aggregation.partial(), pl.len().alias("_rows")
+        )
+        now = touched.join(grouped, on=list(self.group), how="left", nulls_equal=True, maintain_order="left")
+        return (
+            now.sort(NUMBER)
+            .with_columns(
+                pl.lit(0, pl.UInt32).alias(SUB),
+                pl.when(pl.col("_rows").is_null())
+                .then(pl.lit(OP_DELETE, pl.UInt8))
+                .otherwise(pl.lit(OP_UPDATE_AFTER, pl.UInt8))
+                .alias(OP),
+            )
+            .drop("_rows")
+            .rename({NUMBER: OFFSET})
+        )
+
+
+def _without_gone(runs: Runs) -> Runs:
+    """A single run has nothing older that its tombstones could hide."""
+    if len(runs) == 1 and runs[0][_GONE].any():
+        runs = (runs[0].filter(~pl.col(_GONE)),)
+    return tuple(run for run in runs if run.height)
