@@ -153,6 +153,13 @@ class Log(Protocol):
         """The records in ``[start, end)`` in order, chunk by chunk; ends at *end* or the log's end."""
         ...
 
+    async def trim(self, topic: str, partition: int, below: int) -> None:
+        """Forget the records before the offset *below*, as far as the storage allows.
+
+        What is left begins at the first of :meth:`bounds`. Transient and Permanent as for append.
+        """
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import polars as pl
 from polars.exceptions import PolarsError
 
-from streamcore.batch import HIDDEN, OFFSET, Chunk, FrameChunk, PartitionId, TimedBatch
+from streamcore.batch import HIDDEN, OFFSET, FrameChunk, PartitionId, TimedBatch
 from streamcore.errors import Permanent
 from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
-from streamcore.state.log_record import Entry, Upstream, decode
+from streamcore.state.log_record import Entry, Upstream
+from streamcore.state.operator import State
+from streamcore.state.snapshot import Read, Snapshot
 from streamcore.transforms.bisect import apply_or_reject
 
 
@@ -68,15 +70,29 @@ class StatefulTask:
         """Whether all upstream partitions are bounded and have ended."""
         return all(read.watermark == END for read in self._upstream.values())
 
-    def on_chunk(self, chunk: Chunk) -> Outcome | None:
-        """Add the records of *chunk*, which is of the log; None when nothing comes of it.
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes the state takes."""
+        return sum(int(run.estimated_size()) for runs in self._state.kept for run in runs)
 
-        Permanent for records that this operator can't have written.
-        """
-        return self.on_entries([decode(value) for value in chunk.values()])
+    def snapshot(self, as_of: int) -> Snapshot:
+        """The state, which all entries of the log before the offset *as_of* have led to."""
+        reads = {up: Read(read.covered, read.watermark, read.idle) for up, read in self._upstream.items()}
+        return Snapshot(as_of, self._definition, reads, self._state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from *snapshot*. Permanent when another declaration has made it."""
+        self._check_definition(snapshot.definition, "a snapshot")
+        for upstream, read in snapshot.reads.items():
+            self._upstream[upstream] = _Read(read.covered, read.watermark, read.idle)
+        state = snapshot.state
+        self._state = State(self._operator.restored(state.kept), state.watermark, state.emitted)
 
     def on_entries(self, entries: Sequence[Entry]) -> Outcome | None:
-        """Add *entries*, which follow those before; None when nothing comes of it."""
+        """Add *entries*, which follow those before in the log; None when nothing comes of it.
+
+        Permanent for entries that this operator can't have been sent.
+        """
         first, before, late = self._state.emitted, self._state.watermark, 0
         emissions: list[pl.DataFrame] = []
         for group in self._together(entries):
@@ -96,14 +112,7 @@ class StatefulTask:
 
     def _new(self, entry: Entry) -> pl.DataFrame | None:
         """The rows of *entry* that are not here yet; it counts as read from now on."""
-        if entry.definition != self._definition:
-            raise Permanent(
-                f"the log of {self.node!r} was written for another declaration of it, or of a step before it",
-                where=f"{entry.upstream[0]}/{entry.upstream[1]}",
-                got=self._definition,
-                allowed=[entry.definition],
-                fix="give it another name=, or bring the old declaration back",
-            )
+        self._check_definition(entry.definition, f"{entry.upstream[0]}/{entry.upstream[1]}")
         read = self._upstream.get(entry.upstream)
         if read is None:
             raise Permanent(
@@ -127,6 +136,16 @@ class StatefulTask:
         read.covered, read.idle = entry.end, entry.idle
         read.watermark = max(read.watermark, entry.watermark)
         return rows
+
+    def _check_definition(self, definition: str, where: str) -> None:
+        if definition != self._definition:
+            raise Permanent(
+                f"the log of {self.node!r} was written for another declaration of it, or of a step before it",
+                where=where,
+                got=self._definition,
+                allowed=[definition],
+                fix="give it another name=, or bring the old declaration back",
+            )
 
     def _lowest(self) -> int:
         busy = [read.watermark for read in self._upstream.values() if not read.idle]

@@ -1,4 +1,4 @@
-"""A window's state in this process, for one partition of its log, and what the group may commit of that."""
+"""A stateful node in this process, for one partition of its log, and what the group may commit of that."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
-from streamcore.batch import Chunk, PartitionId
+from streamcore.batch import Chunk, PartitionId, nothing_at
 from streamcore.graph import Graph
 from streamcore.passage import Logged, Outcome, RowId
 from streamcore.runtime.state_logs import StateLog
 from streamcore.state.log_record import decode
+from streamcore.state.snapshot import Snapshot, SnapshotReader, is_snapshot
 from streamcore.stateful_task import StatefulTask
+
+_Values = list[tuple[int, bytes | None]]
+"""Records of the log: offset and value."""
 
 
 class KeptState:
     """Reads its log again from *first* after each take-over.
 
-    The group's commit of the log says up to where all sinks have what came out: *committed*. Sinks with
+    Where what was before *first* has been dropped, a snapshot in the log says what it had led to. The
+    group's commit of the log says up to where all sinks have what came out: *committed*. Sinks with
     positions of their own know better; the others are not given again what came out before it.
     """
 
@@ -28,6 +33,11 @@ class KeptState:
         self._waiting: deque[tuple[int, int]] = deque()
         """(end of a chunk of the log, number of the next row to come out behind it)."""
         self._task: StatefulTask | None = None
+        self._snapshots = SnapshotReader(first) if first > 0 else None
+        """None as soon as the state is known."""
+        self._held: _Values = []
+        self.since_snapshot = 0
+        """Bytes of the log that were read behind the newest snapshot."""
 
     def begin(
         self,
@@ -49,20 +59,57 @@ class KeptState:
         )
 
     @property
+    def task(self) -> StatefulTask:
+        """The node's task for this partition."""
+        assert self._task is not None
+        return self._task
+
+    @property
     def ended(self) -> bool:
         """Whether everything that feeds it is bounded and has ended."""
         return self._task is not None and self._task.ended
 
+    @property
+    def knows(self) -> bool:
+        """Whether the state is that of all entries so far: no snapshot is waited for."""
+        return self._snapshots is None
+
     def on_chunk(self, chunk: Chunk) -> Iterator[tuple[Outcome, bool]]:
         """What comes of *chunk*, and whether it came out before the commit."""
-        assert self._task is not None
-        entries = [decode(value) for value in chunk.values()]
-        cut = int(np.searchsorted(chunk.offsets(), self._committed))
+        values: _Values = list(zip(chunk.offsets().tolist(), chunk.values(), strict=True))
+        self.since_snapshot += chunk.nbytes
+        if not self.knows:
+            values, resumed = self._with_snapshot(values)
+            if resumed is not None:
+                yield resumed, True
+        if not self.knows:
+            return
+        entries = [(offset, decode(value)) for offset, value in values if not is_snapshot(value)]
+        cut = int(np.searchsorted([offset for offset, _ in entries], self._committed))
         for part, repeated in ((entries[:cut], True), (entries[cut:], False)):
-            outcome = self._task.on_entries(part) if part else None
+            outcome = self.task.on_entries([entry for _, entry in part]) if part else None
             if outcome is not None:
                 yield outcome, repeated
-        self._waiting.append((chunk.end, self._task.emitted))
+        self._waiting.append((chunk.end, self.task.emitted))
+
+    def _with_snapshot(self, values: _Values) -> tuple[_Values, Outcome | None]:
+        """The records that the state does not have yet, if it is known now, and that it is."""
+        assert self._snapshots is not None
+        self._held += values
+        for _, value in values:
+            if value is not None and is_snapshot(value):
+                snapshot = self._snapshots.add(value)
+                if snapshot is not None:
+                    return self._resume(snapshot)
+        return [], None
+
+    def _resume(self, snapshot: Snapshot) -> tuple[_Values, Outcome]:
+        self.task.restore(snapshot)
+        self._snapshots, held, self._held = None, self._held, []
+        left = [(offset, value) for offset, value in held if offset >= snapshot.as_of]
+        self.since_snapshot = sum(len(value or b"") for _, value in left)
+        here = nothing_at(self.emissions, self.task.emitted)
+        return left, Outcome(here, 0)
 
     def settled(self, confirmed: int | None) -> int | None:
         """Up to where the log may be committed when rows before *confirmed* are in all sinks."""

@@ -24,8 +24,10 @@ class PipelineOptions:
     dead_letter_topic: str
     redrive_topic: str
     memory_limit: int = 256 << 20
+    snapshot_bytes: int = 128 << 20
+    """A log of state grows by so much between two snapshots."""
     state_logs: Mapping[str, StateLog] = field(default_factory=dict)
-    """By topic. Without them the graph has no windows."""
+    """By topic. Without them the graph has no stateful nodes."""
     retries: Retries = field(default_factory=Retries)
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     clock: Callable[[], float] = time.time
@@ -37,6 +39,7 @@ def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:
         dead_letter_topic=settings.dead_letter_topic(topology),
         redrive_topic=topology + REDRIVE_SUFFIX,
         memory_limit=settings.limits.memory_mb << 20,
+        snapshot_bytes=settings.state.snapshot_mb << 20,
         retries=Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s),
     )
 

@@ -26,8 +26,7 @@ from streamcore.batch import Batch, Chunk, PartitionId, Rejects, nothing_at
 from streamcore.contracts import FlushReason, Log, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.redrive import sent_before, unpack
-from streamcore.errors import Permanent, TopicChanged
-from streamcore.graph import Graph
+from streamcore.graph import Graph, Late
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
 from streamcore.runtime.counting import Counters
@@ -38,6 +37,8 @@ from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.sink_runner import SinkRunner
 from streamcore.runtime.sink_writers import sink_writer
+from streamcore.runtime.skipped import check_ends, hole
+from streamcore.runtime.snapshots import Snapshots
 from streamcore.runtime.state_logs import StateLogWriter, judged_from
 from streamcore.task import PartitionTask, RedriveTask
 
@@ -78,6 +79,9 @@ class Pipeline:
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
         self._kept: dict[PartitionId, KeptState] = {}
         """The windows that are kept here, by the partition of their log."""
+        self._snapshots = Snapshots(log, options.snapshot_bytes, options.clock)
+        self._keeps_logs = any(isinstance(node.part, Late) for node in graph.nodes.values())
+        """Who was late is found in the logs again: they are not cut."""
         self._sources: dict[TP, PartitionId] = {}
         self._streams = streams
         self._log_writers = {
@@ -108,6 +112,7 @@ class Pipeline:
 
     async def stop(self) -> None:
         """End the sink agents and close the sinks; flushes nothing."""
+        await self._snapshots.stop()
         left = set(self._running)
         while left:
             for task in left:
@@ -141,13 +146,13 @@ class Pipeline:
 
     def commit_position(self, tp: TP) -> int | None:
         source = self._sources.get(tp)
-        kept = self._kept.get(source) if source is not None else None
-        if kept is not None:
-            return kept.settled(self.ledger.position(kept.emissions))
-        return None if source is None else self.ledger.position(source)
+        if source is None:
+            return None
+        return self._settled(source) if source in self._kept else self.ledger.position(source)
 
     async def revoked(self, tps: set[TP]) -> None:
         sources = [self._sources[tp] for tp in tps if tp in self._sources]
+        await self._snapshots.stop()
         if self.failed.done():
             return  # nothing more may be confirmed
         drain = asyncio.create_task(self._drain(FlushReason.REVOKE))
@@ -183,7 +188,7 @@ class Pipeline:
             mine = {s: starts.get(s, 0) for s in stands if sink in reached[s]}
             for source, position in (await runner.open(mine)).items() if mine else ():
                 stands[source][sink] = position
-        await self._check_ends(stands)
+        await check_ends(self._log, {s: at for s, at in stands.items() if s in starts})
         for source, kept in self._kept.items():
             stands[source] = {kept.log.window: kept.first}
         for source, sinks in stands.items():
@@ -241,21 +246,6 @@ class Pipeline:
         """What the windows' logs have of *source*."""
         return {w: own.logged[source] for w, own in self._log_writers.items() if source in own.logged}
 
-    async def _check_ends(self, stands: Mapping[PartitionId, Mapping[str, int]]) -> None:
-        """TopicChanged when a sink is ahead of its log: it would leave new records out as already seen."""
-        read = {source: sinks for source, sinks in stands.items() if source in self._sources.values()}
-        bounds = {topic: await self._log.bounds(topic) for topic in {source.topic for source in read}}
-        for source, sinks in read.items():
-            found = bounds[source.topic].get(source.partition)
-            for sink, position in sinks.items():
-                if found is not None and position > found.end:
-                    raise TopicChanged(
-                        f"sink {sink!r} has records up to {position}, the log ends at {found.end}: "
-                        "the topic was truncated",
-                        where=str(source),
-                        fix="find out what was lost, then remove the sink's stored position",
-                    )
-
     @property
     def rows_out(self) -> dict[str, int]:
         """How many rows each sink has confirmed since the start."""
@@ -277,7 +267,7 @@ class Pipeline:
             if self.closing or self.failed.done():
                 return
             if chunk.first > self.processed[chunk.source]:
-                raise _hole(chunk, self.processed[chunk.source])
+                raise hole(chunk, self.processed[chunk.source])
             if isinstance(task, KeptState):
                 await self._keep(task, chunk)
                 return
@@ -298,8 +288,8 @@ class Pipeline:
         """Add *chunk* of a window's log to its state; rows of closed windows go the way of a chunk's."""
         for outcome, repeated in kept.on_chunk(chunk):
             if repeated:  # what has no positions of its own had these before the commit
-                for sink, runner in self.runners.items():
-                    if sink in outcome.writes and not runner.stores_positions:
+                for sink in self._reached(kept.emissions):
+                    if not self.runners[sink].stores_positions:
                         self.ledger.confirm(sink, {kept.emissions: outcome.chunk.end})
             await self._refuse(outcome)
             if self._tasks.get(chunk.source) is not kept:
@@ -308,6 +298,13 @@ class Pipeline:
             self.counters.passed(outcome)
         self.processed[chunk.source] = chunk.end
         self.ledger.confirm(kept.log.window, {chunk.source: chunk.end})
+        if not self._keeps_logs:
+            self._snapshots.look(chunk.source, kept, chunk.end)
+            await self._snapshots.trim(self._settled)
+
+    def _settled(self, source: PartitionId) -> int | None:
+        kept = self._kept.get(source)
+        return None if kept is None else kept.settled(self.ledger.position(kept.emissions))
 
     def tell_watermark(self, source: PartitionId, watermark: int, *, idle: bool = False) -> None:
         """Windows need not wait for rows of *source* before *watermark*; ``time.END``: it has ended."""
@@ -383,13 +380,3 @@ class Pipeline:
             error = self.runners[sink].last_error
             found.append(f"sink {sink!r}: {error}" if error else f"sink {sink!r} has not confirmed")
         return "; ".join(found) or "no record arrives from the broker"
-
-
-def _hole(chunk: Chunk, expected: int) -> Permanent:
-    return Permanent(
-        "the transport skipped records",
-        where=str(chunk.source),
-        got=chunk.first,
-        allowed=[expected],
-        fix="start again, it goes on from what the sinks have; please report it",
-    )

@@ -26,6 +26,7 @@ from streamcore.passage import Logged, operator_of
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.topic import record_keys
 from streamcore.state.log_record import Entry, Upstream, decode, encode, pieces_of
+from streamcore.state.snapshot import is_snapshot, reads_in
 from streamcore.transport.record_batches import partition_of
 
 LOG_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -232,6 +233,12 @@ async def _ends(
         begin, found = max(start, end - look_back), dict[Upstream, Logged]()
         async for chunk in log.scan(topic, partition, begin, end):
             for value in chunk.values():
+                if value is not None and is_snapshot(value):
+                    for upstream, read in reads_in(value).items():
+                        if read.covered is not None and at_most is None:
+                            stands = Logged(read.covered, read.watermark)
+                            found[upstream] = max(stands, found.get(upstream, stands))
+                    continue
                 entry = decode(value, heads_only=True)
                 stands = Logged(entry.end, entry.watermark)
                 told = not entry.more and (at_most is None or entry.end <= at_most)

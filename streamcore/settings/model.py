@@ -57,11 +57,16 @@ class Broker(Section):
 
 
 class State(Section):
-    """What is kept on the local disk."""
+    """What is kept between runs, and where."""
 
     dir: Path = Field(
         Path(".streamcore"),
         description="Folder of the embedded log, positions and dead letters. One process at a time uses it.",
+    )
+    snapshot_mb: int = Field(
+        128,
+        ge=0,
+        description="MiB by which a log of state grows at least between two snapshots, which bound recovery.",
     )
 
 

@@ -60,6 +60,12 @@ class EmbeddedLog:
             start = chunk.end
             await asyncio.sleep(0)
 
+    async def trim(self, topic: str, partition: int, below: int) -> None:
+        """See :class:`streamcore.contracts.Log`; whole segments are dropped, the last one never."""
+        found = self._broker.topic(topic)
+        if found is not None and 0 <= partition < len(found.logs):
+            found.logs[partition].drop(below)
+
     async def close(self) -> None:
         """Make what was appended durable. The broker stays open: others use it."""
         await self._broker.synced()

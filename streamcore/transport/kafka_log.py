@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from itertools import count
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import TopicPartition
 
@@ -230,6 +230,17 @@ class KafkaLog:
                 return
             await asyncio.sleep(0.05)
         raise Transient(f"topic {topic} has no leaders yet", fix="see the broker's log")
+
+    async def trim(self, topic: str, partition: int, below: int) -> None:
+        """See :class:`streamcore.contracts.Log`; the broker drops whole segments, some time later."""
+        admin = AIOKafkaAdminClient(**self._connection.client_options())
+        try:
+            await admin.start()
+            await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(below)})
+        except KafkaError as error:
+            raise translate(error, f"{topic}/{partition}") from error
+        finally:
+            await admin.close()
 
     async def close(self) -> None:
         """Send what is on its way, for a while, and disconnect."""

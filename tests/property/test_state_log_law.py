@@ -25,6 +25,7 @@ from streamcore.graph import Graph
 from streamcore.passage import Outcome
 from streamcore.runtime.state_logs import StateLog, StateLogWriter, made_logs
 from streamcore.state.log_record import decode
+from streamcore.state.snapshot import SnapshotReader, is_snapshot
 from streamcore.stateful_task import StatefulTask, StatefulTasks
 from streamcore.task import PartitionTask
 from streamcore.transport.embedded_broker import Broker
@@ -133,10 +134,27 @@ def emissions(outcome: Outcome | None) -> list[tuple[object, ...]]:
     return outcome.writes["out"].frame.drop("_sub", "_op").rows()
 
 
+def anew(task: StatefulTask, graph: Graph, target: StateLog, as_of: int) -> StatefulTask:
+    """What another process makes of a snapshot of *task*, in records that came among those of a torn one."""
+    records = list(task.snapshot(as_of).records("whole", 200))
+    torn = list(task.snapshot(as_of).records("torn", 100))[:-1]
+    reader, found = SnapshotReader(as_of), []
+    for value in [*torn, *records, *task.snapshot(as_of - 1).records("older", 100)]:
+        assert is_snapshot(value)
+        found.append(reader.add(value))
+    (snapshot,) = (one for one in found if one is not None)
+    again = StatefulTask(graph, target.window, task.source, target.upstream, definition=target.definition)
+    again.restore(snapshot)
+    return again
+
+
 async def read_back(
-    graph: Graph, log: EmbeddedLog, target: StateLog, cuts: Sequence[int]
+    graph: Graph, log: EmbeddedLog, target: StateLog, cuts: Sequence[int], snapshots: bool = False
 ) -> list[list[tuple[object, ...]]]:
-    """What comes out of each partition of the log, read in pieces of as many records as *cuts* say."""
+    """What comes out of each partition of the log, read in pieces of as many records as *cuts* say.
+
+    With *snapshots* another process goes on behind each piece.
+    """
     found = []
     for number, bounds in sorted((await log.bounds(target.topic)).items()):
         entries = [decode(v) async for c in log.scan(target.topic, number, *bounds) for v in c.values()]
@@ -148,6 +166,8 @@ async def read_back(
             size = next(sizes)
             rows += emissions(task.on_entries(entries[:size]) if size else None)
             entries = entries[size:]
+            if snapshots:
+                task = anew(task, graph, target, 7)
         assert task.ended
         found.append(rows)
     return found
@@ -174,9 +194,10 @@ def oracle(graph: Graph, partitions: Sequence[Sequence[Row]]) -> list[tuple[obje
     writes=WRITES,
     width=st.integers(2, 4),
     cuts=st.lists(st.integers(0, 6), max_size=8),
+    snapshots=st.booleans(),
 )
-def test_restarts_zombies_and_cuts_change_neither_windows_nor_their_numbers(
-    name, partitions, writes, width, cuts
+def test_restarts_zombies_cuts_and_snapshots_change_neither_windows_nor_their_numbers(
+    name, partitions, writes, width, cuts, snapshots
 ):
     graph = graph_of(KINDS[name])
 
@@ -184,7 +205,7 @@ def test_restarts_zombies_and_cuts_change_neither_windows_nor_their_numbers(
         broker = Broker.open(f"embedded://{next(names)}")
         try:
             log, target = await written(broker, graph, partitions, writes, width)
-            return await read_back(graph, log, target, cuts)
+            return await read_back(graph, log, target, cuts, snapshots=snapshots and bool(cuts))
         finally:
             broker.close()
 

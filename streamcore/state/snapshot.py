@@ -1,0 +1,147 @@
+"""Snapshots of state in the log that the state is made of, so that what lies before them can be dropped.
+
+A snapshot has records of its own among the log's entries: all that the entries before ``as_of`` have led to.
+Whoever reads the log from a later beginning holds entries back until a snapshot is complete that reaches
+back to it, and goes on with the entries from its ``as_of`` on. By the cut law any process that has read the
+same entries may write it, also one that has lost the partition: there is nothing to fence.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
+import polars as pl
+
+from streamcore.errors import Permanent
+from streamcore.state.log_record import Upstream
+from streamcore.state.operator import State
+from streamcore.state.runs import HASH
+
+_MARK = b'["snapshot",'
+
+
+class Read(NamedTuple):
+    """How far an upstream partition is in a log: positions before ``covered``, and the watermark there."""
+
+    covered: int | None
+    watermark: int
+    idle: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the entries of a log before the offset ``as_of`` have led to.
+
+    ``definition`` is that of the entries; ``reads`` says how far each upstream partition is.
+    """
+
+    as_of: int
+    definition: str
+    reads: Mapping[Upstream, Read]
+    state: State
+
+    def records(self, id: str, most_bytes: int) -> Iterator[bytes]:
+        """The records of the snapshot, the frames in parts of about *most_bytes*; *id* names it for good."""
+        frames = [
+            (kind, run, part)
+            for kind, runs in enumerate(self.state.kept)
+            for run, frame in enumerate(runs)
+            for part in _parts(frame.drop(HASH, strict=False), most_bytes)
+        ]
+        meta = {
+            "definition": self.definition,
+            "reads": [[*upstream, *read] for upstream, read in self.reads.items()],
+            "kinds": len(self.state.kept),
+            "watermark": self.state.watermark,
+            "emitted": self.state.emitted,
+        }
+        yield _record(id, self.as_of, 0, len(frames) + 1, meta, None)
+        for part, (kind, run, frame) in enumerate(frames, start=1):
+            yield _record(id, self.as_of, part, len(frames) + 1, {"kind": kind, "run": run}, frame)
+
+
+def is_snapshot(value: bytes | None) -> bool:
+    """Whether a record of a log is part of a snapshot, and no entry."""
+    return (value or b"").startswith(_MARK)
+
+
+def reads_in(value: bytes) -> Mapping[Upstream, Read]:
+    """How far the upstream partitions are by a snapshot's record; only its first one says it."""
+    _, _, _, _, meta = _head(value)
+    return _reads(meta) if "reads" in meta else {}
+
+
+@dataclass
+class SnapshotReader:
+    """Puts snapshots together whose ``as_of`` is *least* or later, and notices when one is complete."""
+
+    least: int
+    _parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+
+    def add(self, value: bytes) -> Snapshot | None:
+        """The snapshot that *value* completes. Its frames are as they were written."""
+        id, as_of, part, parts, _ = _head(value)
+        if as_of < self.least:
+            return None
+        have = self._parts.setdefault(id, {})
+        have[part] = value
+        if len(have) < parts:
+            return None
+        del self._parts[id]
+        return _snapshot(as_of, [have[number] for number in range(parts)])
+
+
+def _parts(frame: pl.DataFrame, most_bytes: int) -> Sequence[pl.DataFrame]:
+    count = max(1, -(-int(frame.estimated_size()) // most_bytes))
+    size = max(1, -(-frame.height // count))
+    return [frame[start : start + size] for start in range(0, frame.height, size)]
+
+
+def _record(
+    id: str, as_of: int, part: int, parts: int, meta: Mapping[str, object], frame: pl.DataFrame | None
+) -> bytes:
+    out = io.BytesIO()
+    out.write(orjson.dumps(["snapshot", id, as_of, part, parts, meta], option=orjson.OPT_APPEND_NEWLINE))
+    if frame is not None:
+        frame.write_ipc_stream(out)
+    return out.getvalue()
+
+
+def _head(value: bytes) -> tuple[str, int, int, int, dict[str, list[list[int]]]]:
+    try:
+        _, id, as_of, part, parts, meta = orjson.loads(value.partition(b"\n")[0])
+    except ValueError as error:
+        raise _unreadable() from error
+    return id, as_of, part, parts, meta
+
+
+def _reads(meta: Mapping[str, object]) -> dict[Upstream, Read]:
+    reads = meta["reads"]
+    assert isinstance(reads, list)
+    return {(topic, number): Read(covered, mark, idle) for topic, number, covered, mark, idle in reads}
+
+
+def _snapshot(as_of: int, records: Sequence[bytes]) -> Snapshot:
+    try:
+        meta = orjson.loads(records[0].partition(b"\n")[0])[-1]
+        kept: list[dict[int, list[pl.DataFrame]]] = [{} for _ in range(meta["kinds"])]
+        for value in records[1:]:
+            head, _, body = value.partition(b"\n")
+            place = orjson.loads(head)[-1]
+            part = pl.read_ipc_stream(io.BytesIO(body))
+            kept[place["kind"]].setdefault(place["run"], []).append(part)
+    except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        raise _unreadable() from error
+    frames = tuple(tuple(pl.concat(runs[run]) for run in sorted(runs)) for runs in kept)
+    state = State(frames, meta["watermark"], meta["emitted"])
+    return Snapshot(as_of, meta["definition"], _reads(meta), state)
+
+
+def _unreadable() -> Permanent:
+    return Permanent(
+        "a snapshot in a log of state can't be read", fix="nothing but this topology may write its logs"
+    )
