@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from streamcore.declaring import at, caller
 from streamcore.graph import Stateful
 from streamcore.state.operator import Operator
-from streamcore.tables.declaration import group_operator
+from streamcore.tables.declaration import group_operator, top_operator
 
 if TYPE_CHECKING:
     from streamcore.stream import Stream
@@ -37,6 +37,18 @@ class GroupedStream:
             of = source.key if source.updates else None
             operator = group_operator(self._by, aggregates, self._stream.columns, of=of)
         return self._kept(operator, name, "table", where)
+
+    def top(self, n: int, *, order: str, rank: str | None = None, name: str | None = None) -> Stream:
+        """The best *n* rows of each group, kept up to date, in an *order* such as "price desc, bidder".
+
+        Column *rank* says which it is, from 1; with one row a group it may be left out. Nulls are last, and
+        of equal rows the one that came first is better. ``top(1, order="at desc")`` is the newest row.
+        """
+        where = caller()
+        with at(where):
+            self._stream._check_only_added("top")
+            operator = top_operator(self._by, n, order, rank, self._stream.columns)
+        return self._kept(operator, name, "top", where)
 
     def _kept(self, operator: Operator, name: str | None, kind: str, where: str) -> Stream:
         stream, topology = self._stream, self._stream._topology

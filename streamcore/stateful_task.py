@@ -7,7 +7,7 @@ An operator's log holds the rows of all its upstream partitions, sorted to parti
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -18,7 +18,6 @@ from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
 from streamcore.state.log_record import Entry, Upstream
-from streamcore.state.operator import State
 from streamcore.state.snapshot import Read, Snapshot
 from streamcore.transforms.bisect import apply_or_reject
 
@@ -86,7 +85,7 @@ class StatefulTask:
         for upstream, read in snapshot.reads.items():
             self._upstream[upstream] = _Read(read.covered, read.watermark, read.idle)
         state = snapshot.state
-        self._state = State(self._operator.restored(state.kept), state.watermark, state.emitted)
+        self._state = replace(state, kept=self._operator.restored(state.kept))
 
     def on_entries(self, entries: Sequence[Entry]) -> Outcome | None:
         """Add *entries*, which follow those before in the log; None when nothing comes of it.

@@ -34,12 +34,13 @@ class State:
     """What an operator holds for one partition of its log.
 
     ``kept``: runs of pieces, for each kind of piece that the operator has. ``watermark`` in microseconds;
-    ``emitted`` is the number from which the next emissions are counted.
+    ``emitted`` is the number from which the next emissions are counted, ``arrived`` how many rows have come.
     """
 
     kept: tuple[Runs, ...]
     watermark: int = BEGINNING
     emitted: int = 0
+    arrived: int = 0
 
     def __len__(self) -> int:
         """Pieces held; a key may have one in each run."""

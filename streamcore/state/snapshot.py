@@ -58,6 +58,7 @@ class Snapshot:
             "kinds": len(self.state.kept),
             "watermark": self.state.watermark,
             "emitted": self.state.emitted,
+            "arrived": self.state.arrived,
         }
         yield _record(id, self.as_of, 0, len(frames) + 1, meta, None)
         for part, (kind, run, frame) in enumerate(frames, start=1):
@@ -137,7 +138,7 @@ def _snapshot(as_of: int, records: Sequence[bytes]) -> Snapshot:
     except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
         raise _unreadable() from error
     frames = tuple(tuple(pl.concat(runs[run]) for run in sorted(runs)) for runs in kept)
-    state = State(frames, meta["watermark"], meta["emitted"])
+    state = State(frames, meta["watermark"], meta["emitted"], meta["arrived"])
     return Snapshot(as_of, meta["definition"], _reads(meta), state)
 
 

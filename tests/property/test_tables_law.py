@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER
 from streamcore.event_time import END
-from streamcore.state.operator import Operator, State
+from streamcore.state.operator import Operator
 from streamcore.state.runs import HASH
-from streamcore.tables.declaration import group_operator
+from streamcore.tables.declaration import group_operator, top_operator
 
 COLUMNS = pl.Schema({"id": pl.Int64, "group": pl.String, "v": pl.Int64})
 AGGREGATES = {"n": "count(*)", "total": "cast(sum(v) as bigint)", "most": "max(v)", "newest": "last(v)"}
@@ -37,6 +38,8 @@ Update = tuple[int, tuple[Any, ...], tuple[Any, ...] | None]
 OPERATORS: dict[str, Operator] = {
     "rows": group_operator(("group",), AGGREGATES, COLUMNS, of=None),
     "a table's rows, which may move": group_operator(("group",), AGGREGATES, COLUMNS, of=("id",)),
+    "the best row": top_operator(("group",), 1, "v desc", None, COLUMNS),
+    "the best rows": top_operator(("group",), 3, "v, id DESC", "rank", COLUMNS),
     "a table's rows, which stay": group_operator(("group",), AGGREGATES, COLUMNS, of=("id", "group")),
 }
 
@@ -58,7 +61,7 @@ def run(op: Operator, rows: Sequence[Row], cuts: Sequence[int], again: int = 41)
     for start, end in pairwise(bounds):
         if start == again:
             kept = [[run.drop(HASH) for run in runs] for runs in state.kept]
-            state = State(op.restored(kept), state.watermark, state.emitted)
+            state = replace(state, kept=op.restored(kept))
         before = state.emitted
         state, emission, late = op.apply(state, [frame[start:end]], 0)
         found = _updates(op, emission)
@@ -91,6 +94,8 @@ def table_of(updates: Sequence[Update]) -> dict[tuple[Any, ...], tuple[Any, ...]
 
 def model(name: str, rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """The table as of all *rows*, by the newest row of each key; plain rows are all kept."""
+    if "best" in name:
+        return best(name, rows)
     latest: dict[Any, tuple[str | None, int | None]] = {}
     for number, (id, group, value, deleted) in enumerate(rows):
         key = {"rows": number, "a table's rows, which may move": id}.get(name, (id, group))
@@ -101,6 +106,17 @@ def model(name: str, rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[Any, ..
     for group, value in latest.values():
         groups.setdefault((group,), []).append(value)
     return {key: _aggregates(values) for key, values in groups.items()}
+
+
+def best(name: str, rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    groups: dict[str | None, list[Row]] = {}
+    for row in rows:  # sorting is stable: of equal rows the first is better
+        groups.setdefault(row[1], []).append(row)
+    if name == "the best row":
+        firsts = {g: min(of, key=lambda r: (r[2] is None, -(r[2] or 0))) for g, of in groups.items()}
+        return {(g,): (row[0], row[2]) for g, row in firsts.items()}
+    ranked = {g: sorted(of, key=lambda r: (r[2] is None, r[2] or 0, -r[0])) for g, of in groups.items()}
+    return {(g, i + 1): (row[0], row[2]) for g, of in ranked.items() for i, row in enumerate(of[:3])}
 
 
 def _aggregates(values: Sequence[int | None]) -> tuple[Any, ...]:
