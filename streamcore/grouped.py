@@ -55,5 +55,5 @@ class GroupedStream:
         source = stream.node.source
         after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
         id = name or topology._free_id(f"{source.name}/{kind}")
-        node = topology._add(id, Stateful(operator), (stream,), operator.columns, where, after)
+        node = topology._add(id, Stateful(operator), (stream.node,), operator.columns, where, after)
         return type(stream)(topology, node)

@@ -17,6 +17,7 @@ from streamcore.errors import BadConfig
 from streamcore.expressions import condition
 from streamcore.graph import Late, Node, Source, Union
 from streamcore.grouped import GroupedStream
+from streamcore.joined import How, On, Within, join_operator, joined
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.tables.changes import Changelog, FilterUpdates, check_sink
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
@@ -146,7 +147,9 @@ class Stream:
                     )
         topology = self._topology
         id = name or topology._free_id(f"{self.node.source.name}/union")
-        return Stream(topology, topology._add(id, Union(), (self, *others), self.columns, where))
+        return Stream(
+            topology, topology._add(id, Union(), [self.node, *(s.node for s in others)], self.columns, where)
+        )
 
     def late(self, *, name: str | None = None) -> Stream:
         """The rows of this stream that come too late for its windows, e.g. to keep and replay them."""
@@ -158,7 +161,7 @@ class Stream:
                     "no row of this stream is late", fix="take the late rows of a stream with an event time"
                 )
         id = name or topology._free_id(f"{self.node.source.name}/late")
-        return Stream(topology, topology._add(id, Late(), (self,), self.columns, where))
+        return Stream(topology, topology._add(id, Late(), (self.node,), self.columns, where))
 
     def window(self, kind: WindowKind) -> WindowedStream:
         """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)`` or ``sc.session(…)``."""
@@ -169,6 +172,33 @@ class Stream:
     def by(self, *columns: str) -> GroupedStream:
         """The rows in groups by the values of *columns*, without windows, e.g. to :meth:`aggregate` them."""
         return GroupedStream(self, columns)
+
+    def join(
+        self,
+        other: Stream,
+        *,
+        on: On,
+        within: Within | None = None,
+        where: str | None = None,
+        how: How = "inner",
+        name: str | None = None,
+    ) -> Stream:
+        """Rows of this stream with those of *other* whose columns *on* are equal, e.g. ``{"seller": "id"}``.
+
+        Of two streams each pair comes out once, when the later of its rows comes. With *within* the time of
+        the other row less that of this one is in between: "1h" is ``("-1h", "1h")``. Without it all rows
+        are kept for good. *where* is a condition over the columns of both.
+
+        With a table (``by(…).aggregate(…)``), by its key, each row of this stream gets the table's row as it
+        is when the row comes; ``how="left"`` also lets rows pass that have none.
+        """
+        declared = caller()
+        with at(declared):
+            if other._topology is not self._topology:
+                raise BadConfig("join takes a stream of the same topology")
+            operator = join_operator(self.node, other.node, on, within, where, how)
+            node = joined(self._topology, (self.node, other.node), operator, name, declared)
+        return Stream(self._topology, node)
 
     def changelog(self, *, op: str = "op", number: str = "number", name: str | None = None) -> Stream:
         """The updates of a table as rows that are only added, for sinks that can't update.
@@ -196,7 +226,7 @@ class Stream:
             sink.check(self.columns)
             if self.node.source.updates:
                 check_sink(sink, self.node.source.key)
-        self._topology._add(sink.name, sink, (self,), self.columns, where)
+        self._topology._add(sink.name, sink, (self.node,), self.columns, where)
 
     def _step(
         self,
@@ -212,10 +242,14 @@ class Stream:
                 self._check_only_added(kind)
             step = make()
             columns = step.output(self.columns)
+            if isinstance(step, Rename) and source.event_time is not None:
+                source = replace(source, event_time=step.mapping.get(source.event_time, source.event_time))
             if source.updates and after is None:
                 after = replace(source, key=_key_after(step, source.key, columns))
         id = name or self._topology._free_id(f"{source.name}/{label or kind}")
-        return Stream(self._topology, self._topology._add(id, step, (self,), columns, where, after))
+        return Stream(
+            self._topology, self._topology._add(id, step, (self.node,), columns, where, after or source)
+        )
 
     def _check_only_added(self, what: str) -> None:
         """BadConfig where rows are updates of a table, which *what* can't follow."""

@@ -8,7 +8,7 @@ the whole and gives the :class:`Graph` that the runtime, the test driver and the
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import polars as pl
@@ -114,7 +114,7 @@ class Topology:
             with at(where):
                 check_name(name, "agent")
                 stream._check_only_added("an agent")
-            self._add(name, Agent(name, function), (stream,), stream.columns, where)
+            self._add(name, Agent(name, function), (stream.node,), stream.columns, where)
             return function
 
         return declare
@@ -183,7 +183,7 @@ class Topology:
         self,
         id: str,
         part: Part,
-        inputs: tuple[Stream, ...],
+        inputs: Sequence[Node],
         columns: pl.Schema,
         where: str,
         source: Source | None = None,
@@ -195,9 +195,8 @@ class Topology:
                 got=id,
                 fix="give one of them name=",
             )
-        node = Node(
-            id, part, tuple(s.node.id for s in inputs), columns, where, source or inputs[0].node.source
-        )
+        before = tuple(node.id for node in inputs)
+        node = Node(id, part, before, columns, where, source or inputs[0].source)
         self._nodes[id] = node
         return node
 

@@ -56,4 +56,4 @@ class WindowedStream:
             source, key=self._by, event_time=WINDOW_END, max_lateness=nothing_late, of_windows=True
         )
         id = name or topology._free_id(f"{source.name}/window")
-        return type(stream)(topology, topology._add(id, part, (stream,), columns, where, after))
+        return type(stream)(topology, topology._add(id, part, (stream.node,), columns, where, after))

@@ -1,0 +1,203 @@
+"""Rows of two streams that match, each pair once: when the later of its rows comes.
+
+Pairs come out in the order of their later rows, and then of their earlier ones, and are numbered in it: that
+order is the log's, however its records are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
+from streamcore.event_time import BEGINNING, END
+from streamcore.expressions import condition
+from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.state.runs import HASH, added, as_run, matches, merged_by
+from streamcore.tables.group import NUMBER
+from streamcore.tables.join_side import SIDE, TIME, JoinShape
+
+_RIGHT = "right:"
+"""Prefix of the right row's hidden columns in a pair."""
+
+
+@dataclass(frozen=True)
+class JoinOperator:
+    """An inner join of rows that only come.
+
+    With *within*, ``(low, high)`` in microseconds, the right row's time less the left one's lies in it, and
+    rows are forgotten when nothing that is not late can match them; without, they are kept for good.
+    *where*: a condition over the columns of both.
+    """
+
+    shape: JoinShape
+    within: tuple[int, int] | None
+    where: str | None
+    _where: pl.Expr | None = field(init=False, repr=False, compare=False)
+
+    key: ClassVar[tuple[str, ...]] = ()
+    empty: ClassVar[State] = State(((), ()))
+    """Left pieces and right pieces."""
+
+    def __post_init__(self) -> None:
+        parsed = None if self.where is None else condition(self.where, self.shape.columns)
+        object.__setattr__(self, "_where", parsed)
+
+    @property
+    def label(self) -> str:
+        """The keys, for people."""
+        on = " and ".join(f"{left} = {right}" for left, right in self.shape.on.items())
+        return f"join on {on}" + (f" where {self.where}" if self.where else "")
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The keys."""
+        return tuple(self.shape.keys)
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The left columns and the right ones."""
+        return self.shape.columns
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is bounded in time."""
+        return self.within is not None
+
+    @property
+    def lag(self) -> int:
+        """A pair's time is that of its left row, and a right one may come *high* later."""
+        return 0 if self.within is None else max(self.within[1], 0)
+
+    @property
+    def definition(self) -> str:
+        """See :class:`~streamcore.state.operator.Operator`."""
+        types = {name: str(dtype) for name, dtype in self.shape.combined.items()}
+        return repr(("join", dict(self.shape.on), self.shape.times, self.within, self.where, types))
+
+    @cached_property
+    def no_rows(self) -> pl.DataFrame:
+        """No rows of either side."""
+        return pl.DataFrame(schema={**self.shape.combined, OFFSET: pl.Int64})
+
+    @cached_property
+    def nothing_out(self) -> pl.DataFrame:
+        """No pairs."""
+        hidden = {OFFSET: pl.Int64, SUB: pl.UInt32, OP: pl.UInt8}
+        return pl.DataFrame(schema={**self.columns, **hidden})
+
+    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
+        """All rows; those without a time are rejects where time matters."""
+        rejects = Rejects()
+        if self.within is not None and frame[TIME].has_nulls():
+            timeless = frame.filter(pl.col(TIME).is_null())
+            rejects = Rejects.of(timeless, stage, "no_time", "no event time, so it matches nothing")
+            frame = frame.filter(pl.col(TIME).is_not_null())
+        return Delta(frame.select(self.no_rows.columns), rejects)
+
+    def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
+        """Add *rows*; the emission are the pairs that they make with those before them."""
+        watermark = max(state.watermark, watermark)
+        frame = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
+        came, arrived = frame.height, state.arrived
+        frame = frame.with_columns(pl.Series(NUMBER, np.arange(arrived, arrived + came), pl.Int64))
+        frame = frame.filter(self._alive(pl.col(SIDE), state.watermark))
+        left, right = (as_run(self._own(frame, side), self.by) for side in (False, True))
+        lefts, rights = state.kept
+        pairs = [self._pairs(left, run, state.watermark) for run in (*rights, right)]
+        pairs += [self._pairs(run, right, state.watermark) for run in lefts]
+        emission = self._numbered(pl.concat(pairs), state.emitted)
+        kept = tuple(
+            self._kept(runs, run, side, watermark)
+            for side, runs, run in ((False, lefts, left), (True, rights, right))
+        )
+        after = State(kept, watermark, state.emitted + emission.height, arrived + came)
+        return Applied(after, emission, came - frame.height)
+
+    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
+        """The columns of both rows."""
+        return emission.select(*self.columns, *HIDDEN)
+
+    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
+        """The runs, in the order of this process's hashes."""
+        return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)
+
+    # ------------------------------------------------------------ pieces
+
+    def _own(self, frame: pl.DataFrame, side: bool) -> pl.DataFrame:
+        """The rows of one side, with its columns only."""
+        own = self.shape.right_kept if side else self.shape.left
+        time = [] if self.within is None else [TIME]
+        return frame.filter(pl.col(SIDE) == side).select(*self.shape.keys, *time, *own, NUMBER)
+
+    def _alive(self, side: pl.Expr, watermark: int) -> pl.Expr:
+        """Whether a row may still match one that is not late behind *watermark*."""
+        if self.within is None or watermark == BEGINNING:
+            return pl.lit(True)
+        low, high = self.within
+        return (
+            pl.when(side)
+            .then(pl.col(TIME) >= _plus(watermark, low))
+            .otherwise(pl.col(TIME) >= _plus(watermark, -high))
+        )
+
+    def _kept(self, runs: Runs, new: pl.DataFrame, side: bool, watermark: int) -> Runs:
+        """*runs* and *new* without what nothing can match any more: at once, or when runs are merged."""
+        if self.within is None:
+            return added(runs, new, lambda frame: merged_by(frame, lambda merging: merging))
+        if watermark == END:
+            return ()
+        alive = self._alive(pl.lit(side), watermark)
+        all_of_it = added(runs, new, lambda frame: merged_by(frame, lambda merging: merging.filter(alive)))
+        return tuple(run for run in all_of_it if run.select(alive.any()).item())
+
+    def _pairs(self, left: pl.DataFrame, right: pl.DataFrame, watermark: int) -> pl.DataFrame:
+        """The pairs of rows of two runs that match, with the numbers of both.
+
+        Whether a row that came before this call is alive is asked of the *watermark* before it: what a merge
+        happened to drop must not show.
+        """
+        if not left.height or not right.height:
+            places = (np.empty(0, np.int64), np.empty(0, np.int64))
+        elif left.height <= right.height:
+            places = matches(right, left[HASH].to_numpy())
+        else:
+            places = matches(left, right[HASH].to_numpy())[::-1]
+        hidden = [*self.shape.keys, NUMBER, *([] if self.within is None else [TIME])]
+        a, b = left.drop(HASH)[places[0]], right.drop(HASH)[places[1]]
+        pairs = pl.concat([a, b.rename({name: _RIGHT + name for name in hidden})], how="horizontal")
+        matching = pairs.filter(*(pl.col(key) == pl.col(_RIGHT + key) for key in self.by))
+        matching = matching.filter(self._in_time(watermark))
+        if self._where is not None:
+            matching = matching.filter(self._where)
+        return matching.select(*self.columns, NUMBER, _RIGHT + NUMBER)
+
+    def _in_time(self, watermark: int) -> pl.Expr:
+        if self.within is None:
+            return pl.lit(True)
+        low, high = self.within
+        apart = (pl.col(_RIGHT + TIME) - pl.col(TIME)).is_between(low, high)
+        if watermark == BEGINNING:
+            return apart
+        left_came_first = pl.col(NUMBER) < pl.col(_RIGHT + NUMBER)
+        alive = pl.when(left_came_first).then(pl.col(TIME) >= _plus(watermark, -high))
+        return apart & alive.otherwise(pl.col(_RIGHT + TIME) >= _plus(watermark, low))
+
+    def _numbered(self, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
+        """*pairs* in their order, numbered from *first* on."""
+        both = (NUMBER, _RIGHT + NUMBER)
+        ordered = pairs.sort(pl.max_horizontal(both), pl.min_horizontal(both)).drop(both)
+        return ordered.with_columns(
+            pl.Series(OFFSET, np.arange(first, first + ordered.height), pl.Int64),
+            pl.lit(0, pl.UInt32).alias(SUB),
+            pl.lit(OP_INSERT, pl.UInt8).alias(OP),
+        )
+
+
+def _plus(time: int, span: int) -> int:
+    return min(max(time + span, BEGINNING), END)
