@@ -80,7 +80,7 @@ class Workers:
         folder = self.folder / f"out/nexmark/{self.query}"
         if not list(folder.rglob("*.parquet")):
             return None
-        return answer(rows_of(folder, self.columns))
+        return answer(rows_of(self.query, folder, self.columns))
 
 
 def _lines() -> list[bytes]:
