@@ -1,4 +1,4 @@
-"""``python -m benchmarks [w1 | w2 | partitions | latency | replay | chunks]``; ``make bench`` runs all."""
+"""``python -m benchmarks [w1 | w2 | partitions | latency | replay | chunks | nexmark]``; without: all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from rich.table import Table
 
 from benchmarks.chunks import chunks
 from benchmarks.measuring import Measured
+from benchmarks.nexmark import nexmark
 from benchmarks.replays import replays
 from benchmarks.workloads import MESSAGES, latency, throughput
 from tests.services import kafka
 
 RATE = 10_000
-OTHERS = ["partitions", "latency", "replay", "chunks"]
+OTHERS = ["partitions", "latency", "replay", "chunks", "nexmark"]
 
 
 def show(title: str, results: Sequence[Measured]) -> None:
@@ -35,6 +36,19 @@ def show(title: str, results: Sequence[Measured]) -> None:
     Console(width=110).print(table)
 
 
+def show_queries(found: Mapping[str, Mapping[str, float]]) -> None:
+    """Print what each of Nexmark's queries costs, and how much more than the first."""
+    table = Table(title="Nexmark, embedded replays of JSON lines to Parquet")
+    for column in ("query", "CPU us/event", "ratio", "events/s", "peak RSS MB", "rows out"):
+        table.add_column(column, justify="left" if column == "query" else "right", no_wrap=True)
+    base = next(iter(found.values()))["cpu"]
+    for query, r in found.items():
+        cost, rate = r["cpu"] * 1e6 / r["rows_in"], r["rows_in"] / r["seconds"]
+        numbers = [f"{cost:.2f}", f"{r['cpu'] / base:.1f}", f"{rate:,.0f}", f"{r['rss_mb']:,.0f}"]
+        table.add_row(query, *numbers, f"{r['rows_out']:,.0f}")
+    Console(width=110).print(table)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("what", nargs="?", default="all", choices=["all", "w1", "w2", *OTHERS])
@@ -43,10 +57,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="of each in W1 and W2; the median is shown")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
+    parser.add_argument("--events", type=int, default=1_000_000, help="events in Nexmark")
     parser.add_argument("--json", type=Path, help="write the results here too")
     given = parser.parse_args()
     results: dict[str, object] = {}
-    if given.what not in ("replay", "chunks"):
+    if given.what not in ("replay", "chunks", "nexmark"):
         server = kafka.from_environment() or kafka.start()
         try:
             results = asyncio.run(_on_kafka(server.bootstrap, given))
@@ -66,6 +81,9 @@ def main() -> int:
         results["chunks"] = found = chunks()
         for name, value in found.items():
             print(f"{name}: {value}")
+    if given.what in ("all", "nexmark"):
+        results["nexmark"] = queries = nexmark(given.events)
+        show_queries(queries)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
     return 0

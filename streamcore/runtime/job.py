@@ -120,9 +120,12 @@ async def _started(app: App, pipeline: Pipeline) -> None:
 
 
 async def _stopped(app: App) -> None:
-    try:
-        await asyncio.wait_for(app.stop(), STOP_TIMEOUT)
-    except asyncio.TimeoutError:
+    stopping = asyncio.ensure_future(app.stop())
+    # Unlike wait_for this does not wait for a cancelled task to end: a consumer that is told to stop while
+    # its group rebalances may look for its coordinator for ever.
+    await asyncio.wait([stopping], timeout=STOP_TIMEOUT)
+    if not stopping.done():
+        stopping.cancel()
         log.warning("Faust did not stop within %g s; its tasks are left behind", STOP_TIMEOUT)
-    except Exception as error:  # noqa: BLE001 - the first failure is what is reported
+    elif (error := stopping.exception()) is not None:  # the first failure is what is reported
         log.warning("stopping the Faust app: %s: %s", type(error).__name__, error)

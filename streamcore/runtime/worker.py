@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 EXIT_GRACE = 30.0
 """Seconds after a failure until the process ends even if something hangs."""
+CLEAN_EXIT_GRACE = 5.0
+"""The same when all is done and closed."""
 REDRIVE_CONFIG = {"retention.ms": "-1"}
 
 
@@ -51,16 +53,18 @@ def run_worker(topology: Topology, settings: Settings) -> int:
     configure(level=settings.log.level, format=settings.log.format)
 
     async def main() -> None:
-        await work(topology, settings, stop_on_signals())
+        # In the loop: its end waits for all tasks, also for those that ignore that they are cancelled.
+        try:
+            await work(topology, settings, stop_on_signals())
+        except StreamcoreError as error:
+            exit_soon(error.exit_code)
+            raise
+        except BaseException:
+            exit_soon(1)
+            raise
+        exit_soon(0, grace=CLEAN_EXIT_GRACE)
 
-    try:
-        asyncio.run(main())
-    except StreamcoreError as error:
-        exit_soon(error.exit_code)
-        raise
-    except BaseException:
-        exit_soon(1)
-        raise
+    asyncio.run(main())
     return 0
 
 
@@ -85,9 +89,9 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
         await kafka_log.close()
 
 
-def exit_soon(code: int) -> None:
-    """End the process with *code* in a while, even if a thread or a server hangs."""
-    timer = threading.Timer(EXIT_GRACE, os._exit, (code,))
+def exit_soon(code: int, grace: float = EXIT_GRACE) -> None:
+    """End the process with *code* in *grace* seconds, even if a thread or a server hangs."""
+    timer = threading.Timer(grace, os._exit, (code,))
     timer.daemon = True
     timer.start()
 

@@ -19,7 +19,8 @@ WINDOWED = ("q11", "q15", "q16", "q17")
 JOINED = ("q3", "q5", "q7", "q8", "q20")
 UPDATING = {"q4": ("category",), "q9": ("id",), "q18": ("bidder", "auction"), "q19": ("auction", "rn")}
 """Queries whose answer is a table, and its key: they write each change of it."""
-BUILT = (*STATELESS, *WINDOWED, *JOINED, *UPDATING)
+STATEFUL = (*WINDOWED, *JOINED, *UPDATING)
+BUILT = (*STATELESS, *STATEFUL)
 
 
 def final(query: str, columns: list[str], rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
