@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamcore.declaring import at, caller
+from streamcore.durations import microseconds_of
 from streamcore.graph import Stateful
 from streamcore.state.operator import Operator
-from streamcore.tables.declaration import group_operator, top_operator
+from streamcore.tables.declaration import first_operator, group_operator, top_operator
 
 if TYPE_CHECKING:
     from streamcore.stream import Stream
@@ -47,8 +49,27 @@ class GroupedStream:
         where = caller()
         with at(where):
             self._stream._check_only_added("top")
-            operator = top_operator(self._by, n, order, rank, self._stream.columns)
+            operator = top_operator(self._by, order, self._stream.columns, n=n, rank=rank)
         return self._kept(operator, name, "top", where)
+
+    def first(self, *, within: str | dt.timedelta | None = None, name: str | None = None) -> Stream:
+        """The first row of each group; those that come after it are left out.
+
+        For good, or, with *within*, until a row comes whose event time lies more than that after it. What
+        comes out is no table: its rows are only added.
+        """
+        stream, where, source = self._stream, caller(), self._stream.node.source
+        with at(where):
+            stream._check_only_added("first")
+            span = None if within is None else microseconds_of(within)
+            operator = first_operator(
+                self._by, stream.columns, stream=source.name, time=source.event_time, within=span
+            )
+        time = None if within is None else source.event_time  # without it, rows have no order in time
+        after = replace(source, key=(), event_time=time, max_lateness=dt.timedelta(0))
+        id = name or stream._topology._free_id(f"{source.name}/first")
+        node = stream._topology._add(id, Stateful(operator), (stream.node,), operator.columns, where, after)
+        return type(stream)(stream._topology, node)
 
     def _kept(self, operator: Operator, name: str | None, kind: str, where: str) -> Stream:
         stream, topology = self._stream, self._stream._topology

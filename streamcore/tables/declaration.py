@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
+from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
+from streamcore.tables import first, regroup, top
+from streamcore.tables.first import FirstOperator
 from streamcore.tables.group import GroupOperator
+from streamcore.tables.ordering import ordering
 from streamcore.tables.regroup import RegroupOperator
 from streamcore.tables.top import TopOperator
-from streamcore.transforms.columns import check_new_name
+
+MOST = 1_000_000
+"""Most rows of a group that are kept: its ranks are part of numbers of 64 bits."""
+_LONGEST = 1 << 62
 
 
 def group_operator(
@@ -28,6 +35,7 @@ def group_operator(
     for name in names:
         if names.count(name) > 1:
             raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
+    _check_free(columns, regroup.RESERVED)
     aggregation = Aggregation.of(aggregates, columns)
     if of is None:
         return GroupOperator(by, aggregation, columns)
@@ -35,40 +43,56 @@ def group_operator(
 
 
 def top_operator(
-    by: tuple[str, ...], n: int, order: str, rank: str | None, columns: pl.Schema
+    by: Sequence[str], order: str, columns: pl.Schema, *, n: int, rank: str | None = None
 ) -> TopOperator:
-    """The operator of the best *n* rows by *by* in *order*, e.g. "price desc, bidder".
+    """The operator of the *n* best rows by *order* (SQL text) of each group of *by*, of rows with *columns*.
 
-    BadConfig for bad keys, an order of anything but columns, and a rank that is missing or there already.
+    *rank* names the column of the rank: "rank" if it is not given and there are several, none for one.
+
+    BadConfig for no, unknown or double groups, those that can't be compared, an order that
+    :func:`~streamcore.tables.ordering.ordering` refuses, a number of rows that is none, and a name for
+    the rank that is there already.
     """
-    check_keys(by, columns)
-    if n < 1:
-        raise BadConfig("top takes the number of rows of a group", got=n, allowed=["1 or more"])
+    check_keys(tuple(by), columns)
+    _check_free(columns, top.RESERVED)
+    if not 1 <= n <= MOST:
+        raise BadConfig("the number of best rows is at least 1", got=n, allowed=[f"1 to {MOST}"])
     if rank is None and n > 1:
         rank = "rank"
-    if rank is not None:
-        check_new_name(rank)
-        if rank in columns:
-            raise BadConfig(
-                "a column of the rank's name is there already", got=rank, fix="give another rank="
-            )
-    return TopOperator(by, _order(order, columns), n, rank, columns)
+    if rank in columns:
+        raise BadConfig(
+            "the rows have a column with the rank's name", got=rank, fix="give the rank another: rank="
+        )
+    if rank is not None and (not rank or rank in (*HIDDEN, *top.RESERVED)):
+        raise BadConfig("this can't be a column's name", got=rank, fix="give the rank another: rank=")
+    return TopOperator(tuple(by), ordering(order, columns), n, rank, columns)
 
 
-def _order(text: str, columns: pl.Schema) -> tuple[tuple[str, bool], ...]:
-    """The columns of *text*, each with whether larger values come first."""
-    found = []
-    for part in text.split(","):
-        words = part.split()
-        if not 1 <= len(words) <= 2 or (len(words) == 2 and words[1].lower() not in ("asc", "desc")):
-            raise BadConfig(
-                "this is no order of rows", got=part.strip(), allowed=["columns, each with asc or desc"]
-            )
-        check_columns([words[0]], columns, f"in order {text!r}")
-        if columns[words[0]].is_nested() or columns[words[0]] == pl.Object:
-            raise BadConfig(f"column {words[0]!r} has no order", got=str(columns[words[0]]))
-        found.append((words[0], len(words) == 2 and words[1].lower() == "desc"))
-    return tuple(found)
+def first_operator(
+    by: Sequence[str], columns: pl.Schema, *, stream: str, time: str | None, within: int | None = None
+) -> FirstOperator:
+    """The operator of the first row of each group of *by*, of rows with *columns* of *stream*.
+
+    With *within* microseconds of the event time, whose column is *time*, another one is let pass.
+
+    BadConfig for no, unknown or double groups, those that can't be compared, and for a *within* that is
+    no time or that a stream without event time has.
+    """
+    check_keys(tuple(by), columns)
+    _check_free(by, first.RESERVED)
+    if within is None:
+        return FirstOperator(tuple(by), columns)
+    if time is None:
+        raise BadConfig(
+            f"stream {stream!r} has no event time, and within= is about it",
+            fix='declare it: stream(…, event_time="column")',
+        )
+    check_columns([time], columns, "as event time")
+    if within <= 0:
+        raise BadConfig("within= must be longer than no time", got=f"{within} microseconds")
+    if within >= _LONGEST:  # added to a time it would wrap around
+        raise BadConfig("within= must be shorter than 146,000 years", got=f"{within} microseconds")
+    return FirstOperator(tuple(by), columns, time, within)
 
 
 def check_keys(by: tuple[str, ...], columns: pl.Schema) -> None:
@@ -84,3 +108,10 @@ def check_keys(by: tuple[str, ...], columns: pl.Schema) -> None:
             raise BadConfig("a column is there twice", got=column, fix="name it once")
         if columns[column].is_nested() or columns[column] == pl.Object:
             raise BadConfig(f"column {column!r} can't be a key", got=str(columns[column]))
+
+
+def _check_free(columns: Iterable[str], reserved: Sequence[str]) -> None:
+    """BadConfig if one of *columns* has a *reserved* name, that of a column of the state."""
+    for name in columns:
+        if name in reserved:
+            raise BadConfig("the state needs this column's name", got=name, fix="rename the column")

@@ -20,10 +20,7 @@ from streamcore.expressions import condition
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, matches, merged_by
 from streamcore.tables.group import NUMBER
-from streamcore.tables.join_side import SIDE, TIME, JoinShape
-
-_RIGHT = "right:"
-"""Prefix of the right row's hidden columns in a pair."""
+from streamcore.tables.join_side import RIGHT, SIDE, TIME, JoinShape
 
 
 @dataclass(frozen=True)
@@ -170,27 +167,27 @@ class JoinOperator:
             places = matches(left, right[HASH].to_numpy())[::-1]
         hidden = [*self.shape.keys, NUMBER, *([] if self.within is None else [TIME])]
         a, b = left.drop(HASH)[places[0]], right.drop(HASH)[places[1]]
-        pairs = pl.concat([a, b.rename({name: _RIGHT + name for name in hidden})], how="horizontal")
-        matching = pairs.filter(*(pl.col(key) == pl.col(_RIGHT + key) for key in self.by))
+        pairs = pl.concat([a, b.rename({name: RIGHT + name for name in hidden})], how="horizontal")
+        matching = pairs.filter(*(pl.col(key) == pl.col(RIGHT + key) for key in self.by))
         matching = matching.filter(self._in_time(watermark))
         if self._where is not None:
             matching = matching.filter(self._where)
-        return matching.select(*self.columns, NUMBER, _RIGHT + NUMBER)
+        return matching.select(*self.columns, NUMBER, RIGHT + NUMBER)
 
     def _in_time(self, watermark: int) -> pl.Expr:
         if self.within is None:
             return pl.lit(True)
         low, high = self.within
-        apart = (pl.col(_RIGHT + TIME) - pl.col(TIME)).is_between(low, high)
+        apart = (pl.col(RIGHT + TIME) - pl.col(TIME)).is_between(low, high)
         if watermark == BEGINNING:
             return apart
-        left_came_first = pl.col(NUMBER) < pl.col(_RIGHT + NUMBER)
+        left_came_first = pl.col(NUMBER) < pl.col(RIGHT + NUMBER)
         alive = pl.when(left_came_first).then(pl.col(TIME) >= _plus(watermark, -high))
-        return apart & alive.otherwise(pl.col(_RIGHT + TIME) >= _plus(watermark, low))
+        return apart & alive.otherwise(pl.col(RIGHT + TIME) >= _plus(watermark, low))
 
     def _numbered(self, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
         """*pairs* in their order, numbered from *first* on."""
-        both = (NUMBER, _RIGHT + NUMBER)
+        both = (NUMBER, RIGHT + NUMBER)
         ordered = pairs.sort(pl.max_horizontal(both), pl.min_horizontal(both)).drop(both)
         return ordered.with_columns(
             pl.Series(OFFSET, np.arange(first, first + ordered.height), pl.Int64),

@@ -12,10 +12,16 @@ from streamcore.contracts import StepResult
 from streamcore.errors import BadConfig
 from streamcore.event_time import microseconds
 from streamcore.expressions import check_columns
+from streamcore.state.runs import HASH
+from streamcore.tables.group import NUMBER
 
 SIDE, TIME = "_side", "_time"
 """Hidden columns of a row on its way into a join: whether it is a right one, and its event time in
 microseconds (where a join is bounded in time)."""
+RIGHT = "right:"
+"""Prefix of the right row's hidden columns in a pair."""
+RESERVED = (HASH, NUMBER, f"{RIGHT}{HASH}", f"{RIGHT}{NUMBER}", f"{RIGHT}{TIME}", "_gone")
+"""Names that columns of either side can't have."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,9 @@ class JoinShape:
         pairs = enumerate(self.on.items())
         keys = {f"_key{i}": _in_common(a, self.left[a], b, self.right[b]) for i, (a, b) in pairs}
         object.__setattr__(self, "keys", pl.Schema(keys))
+        for name in (*self.left, *self.right):
+            if name in (SIDE, TIME, *keys, *RESERVED):
+                raise BadConfig("the join needs this column's name", got=name, fix="rename the column")
         for name in self.right_kept:
             if name in self.left:
                 raise BadConfig(

@@ -26,6 +26,8 @@ from streamcore.tables.group import NUMBER
 
 _GONE = "_gone"
 """Hidden column of a piece: its key has left the group."""
+RESERVED = (HASH, NUMBER, _GONE)
+"""Names that columns can't have."""
 
 
 @dataclass(frozen=True)

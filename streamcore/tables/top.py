@@ -1,8 +1,16 @@
-"""The best rows of each group, kept up to date: a table with a row for each rank of each group.
+"""The best rows of each group, kept up to date over rows that are only ever added.
 
-Where rows only come, the row of a rank changes when a better one comes: the row at rank *r* (from 1) is
-there since the newest of the best *r* rows came, row *i* of the log. That update has the number
-``i * n + r - 1``, which does not depend on how calls are cut.
+A group is the rows with equal values of the columns *by*; its best rows have the ranks 1 to *n*. Of rows
+that stand equal in the order the one that came first in the log is better. The output is a table: a row
+for each group and rank. With one rank it also is the latest row of each key.
+
+**Why any cut of the log gives the same table.** A row gets a rank when it comes, and from then on only
+better rows can push it down: whoever is pushed out of the first *r* never comes back. So the content of
+rank *r* changes with a row exactly when that row is among the first *r* as it comes; and the last row
+that changed it is the youngest of those that are the first *r* now: if a younger one had been among
+them, another one, still younger, would have pushed it out. The arrival number of that row, and with it the
+update's own number, is a function of the log alone, whatever was read in one call. A call emits rank *r*
+if that row came in it, so an update is left out only if a later one of its key is in the same call.
 """
 
 from __future__ import annotations
@@ -15,25 +23,28 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
+from streamcore.batch import HIDDEN, HIDDEN_TYPES, OFFSET, OP, OP_UPDATE_AFTER, SUB, Int64s, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of
-from streamcore.tables.group import NUMBER
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
+from streamcore.tables.grouping import PLACE, crowded, groups_of
+from streamcore.tables.ordering import Order
 
-_RANK = "_rank"
+ARRIVAL = "_n"
+"""Column of the pieces: how many rows came before this one, an Int64. It counts the log's rows."""
+RESERVED = (HASH, ARRIVAL, PLACE)
+"""Names that columns of the rows can't have."""
 
 
 @dataclass(frozen=True)
 class TopOperator:
-    """The best *n* rows by the columns *by*, over rows that only come.
+    """The *n* best rows by *order* of each group of *by*.
 
-    *order*: columns, the first one first, each with whether larger values are better. Nulls are worst; of
-    equal rows the one that came first is better. *rank* is the column of the rank; without it there is
-    one row a group.
+    *inputs* are the user columns of the rows that come in, all of which come out; *rank* names the column
+    of the rank, or is None. Its pieces are rows that may still be among the best of their group.
     """
 
     by: tuple[str, ...]
-    order: tuple[tuple[str, bool], ...]
+    order: tuple[Order, ...]
     n: int
     rank: str | None
     inputs: pl.Schema
@@ -44,90 +55,115 @@ class TopOperator:
 
     @property
     def label(self) -> str:
-        """Keys and order, for people."""
-        order = ", ".join(f"{name} desc" if down else name for name, down in self.order)
-        return f"top {self.n} by {', '.join(self.by)} ({order})"
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The group, and the rank where there are several."""
-        return self.by if self.rank is None else (*self.by, self.rank)
+        """How many rows of which groups."""
+        return f"top {self.n} by {', '.join(self.by)}"
 
     @property
     def columns(self) -> pl.Schema:
-        """All columns of the rows, and the rank."""
-        return self.inputs if self.rank is None else pl.Schema({**self.inputs, self.rank: pl.Int64()})
+        """The columns of the table: those of the rows, and the rank if it has a name."""
+        ranks = {self.rank: pl.Int64()} if self.rank else {}
+        return pl.Schema({**self.inputs, **ranks})
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What names a row of the table: the group, and its rank if there are several."""
+        return (*self.by, self.rank) if self.rank and self.n > 1 else self.by
 
     @property
     def definition(self) -> str:
-        """See :class:`~streamcore.state.operator.Operator`."""
+        """What it computes, as text: the same for the same results, in any process."""
+        order = [tuple(order) for order in self.order]
         types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("top", self.by, self.order, self.n, self.rank, types))
+        return repr(("top", self.by, order, self.n, self.rank, types))
+
+    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
+        """The columns of *frame* that are needed; no row is refused."""
+        return Delta(frame.select(self.no_rows.columns), Rejects())
+
+    def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
+        """The state with *rows*, and the ranks whose row has changed, with their numbers in order."""
+        # Each row that comes has n numbers, one a rank, so what was emitted says how many rows came.
+        before = state.emitted // self.n
+        came = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
+        after = before + came.height
+        came = came.with_columns(pl.Series(ARRIVAL, np.arange(before, after), pl.Int64))
+        (runs,), emission = state.kept, self.nothing_out
+        if came.height:
+            known = [part.drop(HASH) for part in found(runs, hashes_of(came, self.by))]
+            pieces = pl.concat([*known, came])
+            places, ranks = self._best(pieces)
+            emission = self._changed(pieces[places], ranks, before)
+            new = np.sort(places[places >= pieces.height - came.height])
+            runs = added(runs, as_run(pieces[new], self.by), lambda frame: merged_by(frame, self._fewer))
+        return Applied(State((runs,), max(state.watermark, watermark), after * self.n), emission)
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
-        """No rows, with all columns."""
+        """No rows, with the columns of a delta's."""
         return pl.DataFrame(schema={**self.inputs, OFFSET: pl.Int64})
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
-        """No updates, with the columns that :meth:`finish` takes."""
-        return self._updates(self._numbered(self.no_rows, 0), 0)
-
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """All rows."""
-        return Delta(frame.select(self.no_rows.columns), Rejects())
-
-    def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
-        """Add *rows*; the updates are of the ranks that have another row than before."""
-        (runs,), arrived = state.kept, state.arrived
-        watermark = max(state.watermark, watermark)
-        frame = pl.concat(rows) if rows else self.no_rows
-        if not frame.height:
-            return Applied(State((runs,), watermark, state.emitted, arrived), self.nothing_out)
-        best = self._best(self._numbered(frame, arrived))
-        known = [part.drop(HASH) for part in found(runs, hashes_of(best, self.by))]
-        updates = self._updates(self._best(pl.concat([*known, best])), arrived)
-        runs = added(runs, as_run(best, self.by), self._merged)
-        arrived += frame.height
-        return Applied(State((runs,), watermark, arrived * self.n, arrived), updates)
+        """No updates."""
+        return pl.DataFrame(schema={**self.columns, **HIDDEN_TYPES})
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """The columns of the rows, and their rank."""
-        ranks = [] if self.rank is None else [pl.col(_RANK).alias(self.rank)]
-        return emission.select(*self.inputs, *ranks, *HIDDEN)
+        """*emission*, which has its columns already."""
+        return emission.select(*self.columns, *HIDDEN)
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs, in the order of this process's hashes."""
-        return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)
+        """The runs as they were, by this process's hashes."""
+        (frames,) = kept
+        pieces = (frame.select(*self.inputs, ARRIVAL) for frame in frames if frame.height)
+        return (tuple(as_run(frame, self.by) for frame in pieces),)
 
     # ------------------------------------------------------------ pieces
 
-    def _numbered(self, frame: pl.DataFrame, arrived: int) -> pl.DataFrame:
-        number = pl.Series(NUMBER, np.arange(arrived, arrived + frame.height), pl.Int64)
-        return frame.drop(OFFSET).with_columns(number)
+    def _best(self, pieces: pl.DataFrame) -> tuple[Int64s, Int64s]:
+        """Places of the best *n* of each group of *pieces*, group by group, and their ranks from 0.
 
-    def _best(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The best rows of each group, better ones first."""
-        names, down = [name for name, _ in self.order], [down for _, down in self.order]
-        ordered = rows.sort([*names, NUMBER], descending=[*down, False], nulls_last=True)
-        best = ordered.group_by(self.by, maintain_order=True).head(self.n)
-        return best.select(rows.columns)
+        A group's *pieces* stand older first, as they do in runs. All sorts are stable, by what counts least
+        first: so of equal ones the older is better.
+        """
+        places = np.arange(pieces.height)
+        for column, descending in reversed(self.order):
+            values = pieces.select(column)[places]
+            sort = pl.arg_sort_by(column, descending=descending, nulls_last=True, maintain_order=True)
+            places = places[values.select(sort).to_series().to_numpy()]
+        groups = groups_of(pieces, self.by)[places]
+        together = np.argsort(groups, kind="stable")
+        places, groups = places[together], groups[together]
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        ranks = np.arange(len(places)) - np.repeat(starts, np.diff(starts, append=len(places)))
+        return places[ranks < self.n], ranks[ranks < self.n]
 
-    def _merged(self, pieces: pl.DataFrame) -> pl.DataFrame:
-        return as_run(self._best(pieces.drop(HASH)), self.by)
+    def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        """*pieces*, which are sorted by hash, without those that can't be among the best any more."""
+        many = crowded(pieces[HASH].to_numpy(), self.n)
+        if not many.any():
+            return pieces
+        columns = dict.fromkeys([*self.by, *(order.column for order in self.order)])
+        best, _ = self._best(pieces.select(*columns).filter(pl.Series(many)))
+        stays = ~many
+        stays[np.flatnonzero(many)[best]] = True
+        return pieces.filter(pl.Series(stays))
 
-    def _updates(self, best: pl.DataFrame, first: int) -> pl.DataFrame:
-        """The ranks that row *first* or a later one changed; *best* rows stand better first."""
-        rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(self.by).alias(_RANK)
-        since = pl.col(NUMBER).cum_max().over(self.by)
-        ranked = best.with_columns(rank, since).filter(pl.col(NUMBER) >= first)
-        return (
-            ranked.with_columns(
-                (pl.col(NUMBER) * self.n + pl.col(_RANK) - 1).alias(OFFSET),
-                pl.lit(0, pl.UInt32).alias(SUB),
-                pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
-            )
-            .drop(NUMBER)
-            .sort(OFFSET)
+    # ------------------------------------------------------------ emissions
+
+    def _changed(self, best: pl.DataFrame, ranks: Int64s, before: int) -> pl.DataFrame:
+        """Updates for those of *best*, with their *ranks*, that the rows from number *before* on changed."""
+        # What changed a rank last is the youngest row up to it: the running maximum within the group, which
+        # is one over all groups if each one's numbers are greater than those of the group before it.
+        ages = np.maximum(best[ARRIVAL].to_numpy() - before + 1, 0)  # 0: it was there before
+        span = int(ages.max()) + 1
+        latest = np.maximum.accumulate(np.cumsum(ranks == 0) * span + ages) % span
+        numbers = (before + latest - 1) * self.n + ranks
+        order = np.argsort(numbers)[np.count_nonzero(latest == 0) :]  # unchanged ones have the least numbers
+        shown = [pl.Series(self.rank, ranks[order] + 1)] if self.rank else []
+        return best[order].select(
+            *self.inputs,
+            *shown,
+            pl.Series(OFFSET, numbers[order]),
+            pl.lit(0, pl.UInt32).alias(SUB),
+            pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
         )

@@ -38,8 +38,8 @@ Update = tuple[int, tuple[Any, ...], tuple[Any, ...] | None]
 OPERATORS: dict[str, Operator] = {
     "rows": group_operator(("group",), AGGREGATES, COLUMNS, of=None),
     "a table's rows, which may move": group_operator(("group",), AGGREGATES, COLUMNS, of=("id",)),
-    "the best row": top_operator(("group",), 1, "v desc", None, COLUMNS),
-    "the best rows": top_operator(("group",), 3, "v, id DESC", "rank", COLUMNS),
+    "the best row": top_operator(("group",), "v desc", COLUMNS, n=1),
+    "the best rows": top_operator(("group",), "v, id DESC", COLUMNS, n=3),
     "a table's rows, which stay": group_operator(("group",), AGGREGATES, COLUMNS, of=("id", "group")),
 }
 

@@ -1,0 +1,38 @@
+"""Groups of rows as numbers, for what numpy does faster or what polars can't say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from streamcore.batch import Int64s
+from streamcore.state.runs import Hashes
+
+PLACE = "_place"
+"""A name that columns of keys can't have."""
+
+
+def groups_of(frame: pl.DataFrame, by: Sequence[str]) -> Int64s:
+    """For each row of *frame* the place of the first with its values of *by*, shape (rows,).
+
+    Values are compared as polars groups them: nulls are equal, NaNs too, and -0.0 is 0.0.
+    """
+    place = pl.col(PLACE).first().over(*by).cast(pl.Int64)
+    places: Int64s = frame.select(by).with_row_index(PLACE).select(place)[PLACE].to_numpy()
+    return places
+
+
+def crowded(hashes: Hashes, places: int) -> npt.NDArray[np.bool_]:
+    """Which of the sorted *hashes* are there more than *places* times, shape (rows,).
+
+    When runs are merged, only those can have pieces that are needed no more.
+    """
+    if not len(hashes):
+        return np.zeros(0, np.bool_)
+    ends = np.append(np.flatnonzero(hashes[1:] != hashes[:-1]) + 1, len(hashes))
+    lengths = np.diff(ends, prepend=0)
+    many: npt.NDArray[np.bool_] = np.repeat(lengths > places, lengths)
+    return many

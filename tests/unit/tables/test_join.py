@@ -1,0 +1,167 @@
+"""What can't be joined is said when the topology is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+import streamcore as sc
+from streamcore.contracts import SinkAbilities
+from streamcore.errors import BadConfig
+from streamcore.graph import Graph
+from streamcore.testing import TopologyDriver
+from tests.unit.topology.collecting import Collect
+
+
+class Upserting(Collect):
+    abilities = SinkAbilities(append=False, upsert=True, delete=True)
+
+
+LEFT = {"id": "int64", "at": "int64", "name": "string", "f": "float64"}
+RIGHT = {"of": "int64", "seen": "int64", "word": "string"}
+
+
+def streams() -> tuple[sc.Topology, sc.Stream, sc.Stream]:
+    topology = sc.Topology("t")
+    left = topology.stream("left", LEFT, event_time="at")
+    return topology, left, topology.stream("right", RIGHT, event_time="seen")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"on": {"idd": "of"}}, "did you mean 'id'"),
+        ({"on": {"id": "off"}}, "did you mean 'of'"),
+        ({"on": {}}, "needs columns that must be equal"),
+        ({"on": {"id": "word"}}, "can't be compared"),
+        ({"on": {"f": "word"}}, "can't be compared"),
+        ({"on": {"id": "of"}, "within": ("5s", "1s")}, "ends before it begins"),
+        ({"on": {"id": "of"}, "within": "soon"}, "no duration"),
+        ({"on": {"id": "of"}, "where": "seen > att"}, "att"),
+        ({"on": {"id": "of"}, "how": "left"}, "inner join only"),
+    ],
+)
+def test_joins_that_are_none_are_refused_with_the_line(given, says):
+    _, left, right = streams()
+    with pytest.raises(BadConfig, match=says) as refused:
+        left.join(right, **given)
+    assert __file__ in str(refused.value.where)
+
+
+def test_both_sides_must_not_have_a_column_of_the_same_name():
+    _, left, right = streams()
+    with pytest.raises(BadConfig, match=r"both sides.*'name'"):
+        left.join(right.rename({"word": "name"}), on={"id": "of"})
+    left.join(right.rename({"of": "id"}), on="id")
+
+
+@pytest.mark.parametrize("name", ["_hash", "_n", "_side", "_key0", "right:_n"])
+def test_names_that_the_join_needs_are_refused(name):
+    _, left, right = streams()
+    with pytest.raises(BadConfig, match="needs this column's name"):
+        left.join(right.rename({"word": name}), on={"id": "of"})
+
+
+def test_a_join_within_a_time_needs_times_on_both_sides():
+    topology, left, right = streams()
+    timeless = topology.stream("timeless", {"of": "int64"})
+    with pytest.raises(BadConfig, match="the right of a join within a time has no event time"):
+        left.join(timeless, on={"id": "of"}, within="1s")
+    with pytest.raises(BadConfig, match="the left of a join within a time has no event time"):
+        left.drop("at").join(right, on={"id": "of"}, within="1s")
+    renamed = right.rename({"seen": "then"})
+    assert renamed.node.source.event_time == "then"
+    left.join(renamed, on={"id": "of"}, within="1s")
+
+
+def test_a_table_is_joined_by_its_key_and_never_on_the_left():
+    _, left, right = streams()
+    table = right.by("of").aggregate(n="count(*)")
+    with pytest.raises(BadConfig, match="joined by its key"):
+        left.join(table, on={"id": "n"})
+    with pytest.raises(BadConfig, match="on the left"):
+        table.join(left, on={"of": "id"})
+    with pytest.raises(BadConfig, match="two streams"):
+        left.join(table, on={"id": "of"}, within="1s")
+
+
+def test_streams_of_two_topologies_do_not_meet():
+    _, left, _ = streams()
+    _, _, right = streams()
+    with pytest.raises(BadConfig, match="same topology"):
+        left.join(right, on={"id": "of"})
+
+
+@pytest.mark.parametrize("what", ["window", "union", "branch", "late", "map", "validate", "first", "top"])
+def test_what_counts_on_rows_that_are_only_added_can_not_follow_a_table(what):
+    _, _, right = streams()
+    table = right.by("of").aggregate(n="count(*)")
+    steps = {
+        "window": lambda: table.window(sc.tumbling("1s")),
+        "union": lambda: table.union(table),
+        "branch": lambda: table.branch(a="n > 1"),
+        "late": table.late,
+        "map": lambda: table.map(dict),
+        "validate": lambda: table.validate(sc.rules.not_null("n")),
+        "first": lambda: table.by("n").first(),
+        "top": lambda: table.by("n").top(1, order="n"),
+    }
+    with pytest.raises(BadConfig, match="can't follow a table"):
+        steps[what]()
+
+
+def test_the_key_of_a_table_stays_up_to_its_sink():
+    _, _, right = streams()
+    table = right.by("of", "word").aggregate(n="count(*)")
+    with pytest.raises(BadConfig, match="key must stay"):
+        table.select("n", "of")
+    with pytest.raises(BadConfig, match="key of a table"):
+        table.add_column("of", "1")
+    assert table.rename({"of": "to"}).drop("n").node.source.key == ("to", "word")
+
+
+def test_a_sink_that_can_not_update_refuses_a_table():
+    _, _, right = streams()
+    table = right.by("of").aggregate(n="count(*)")
+    with pytest.raises(BadConfig, match="can only append"):
+        table.to(Collect("out"))
+    with pytest.raises(BadConfig, match="another key"):
+        table.to(sc.sinks.Topic("out", key="n"))
+    table.to(sc.sinks.Topic("out"))
+    table.changelog().to(Collect("out"))
+
+
+def test_changelog_needs_a_table_and_free_names():
+    _, left, right = streams()
+    with pytest.raises(BadConfig, match="follows a table"):
+        left.changelog()
+    with pytest.raises(BadConfig, match="is there already"):
+        right.by("of").aggregate(op="count(*)").changelog()
+
+
+def test_a_row_that_no_longer_passes_a_filter_leaves_the_table():
+    topology = sc.Topology("t")
+    right = topology.stream("right", RIGHT)
+    right.by("of").aggregate(n="count(*)").filter("n < 2").rename({"n": "times"}).to(Upserting("few"))
+    driver = TopologyDriver(topology)
+    driver.push("right", [{"of": 1, "seen": 0, "word": "a"}, {"of": 2, "seen": 0, "word": "a"}])
+    assert [row["of"] for row in driver.rows("few")] == [1, 2]
+    driver.push("right", [{"of": 1, "seen": 0, "word": "a"}])
+    assert driver.rows("few") == [{"of": 2, "times": 1}]
+
+
+def test_the_first_row_of_a_key_passes_again_after_a_while():
+    topology = sc.Topology("t")
+    right = topology.stream("right", RIGHT, event_time="seen", max_lateness="1d")
+    right.by("of").first(within="10s").to(Collect("out"))
+    driver = TopologyDriver(topology)
+    times = [0, 5_000, 10_001, 12_000]
+    driver.push("right", [{"of": 1, "seen": at, "word": "a"} for at in times])
+    assert [row["seen"] for row in driver.rows("out")] == [0, 10_001]
+
+
+def test_the_graph_of_a_join_can_be_printed():
+    topology, left, right = streams()
+    left.join(right, on={"id": "of"}, where="seen > at").to(Collect("out"))
+    graph: Graph = topology.freeze()
+    assert "join on id = of where seen > at" in graph.text()
+    assert "right of a join" in graph.mermaid()
