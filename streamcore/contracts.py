@@ -134,6 +134,10 @@ class Log(Protocol):
         """First and end offset of each partition; empty when the topic does not exist."""
         ...
 
+    async def topics(self) -> Sequence[str]:
+        """The names of all topics that can be seen, sorted."""
+        ...
+
     async def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
         """Make the topic unless it exists; True when it was made. *config* is Kafka's topic configuration."""
         ...

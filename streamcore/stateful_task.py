@@ -74,6 +74,10 @@ class StatefulTask:
         """About how many bytes the state takes."""
         return sum(int(run.estimated_size()) for runs in self._state.kept for run in runs)
 
+    def shown(self) -> pl.DataFrame:
+        """What the state holds, for people."""
+        return self._operator.shown(self._state)
+
     def snapshot(self, as_of: int) -> Snapshot:
         """The state, which all entries of the log before the offset *as_of* have led to."""
         reads = {up: Read(read.covered, read.watermark, read.idle) for up, read in self._upstream.items()}

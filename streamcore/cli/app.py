@@ -16,6 +16,7 @@ from streamcore.cli.dlq import dlq
 from streamcore.cli.errors import report
 from streamcore.cli.init import init
 from streamcore.cli.replay import replay
+from streamcore.cli.state import state
 from streamcore.cli.topologies import topologies
 from streamcore.cli.version import version
 from streamcore.cli.worker import worker
@@ -31,7 +32,7 @@ def root(ctx: click.Context) -> None:
     ctx.ensure_object(Globals)
 
 
-for command in (init, replay, worker, topologies, dlq, config, version):
+for command in (init, replay, worker, topologies, state, dlq, config, version):
     root.add_command(command)
 
 

@@ -26,7 +26,7 @@ def document(topology: str, preview: Preview) -> dict[str, object]:
         "rows_in": preview.rows_in,
         "rows_out": {sink: frame.height for sink, frame in preview.rows.items()},
         "rejected": [{"stage": r.stage, "code": r.code, "rows": n} for r, n in preview.rejected.items()],
-        "rows": {sink: _lines(frame) for sink, frame in preview.rows.items()},
+        "rows": {sink: lines(frame.head(JSON_ROWS)) for sink, frame in preview.rows.items()},
     }
 
 
@@ -38,18 +38,20 @@ def show(console: Console, topology: str, preview: Preview) -> None:
     for sink, frame in preview.rows.items():
         console.print(Text.assemble("\n", (sink, "bold"), f" would get {count(frame.height)} rows"))
         if frame.height:
-            console.print(_table(frame.head(ROWS)))
+            console.print(table(frame.head(ROWS)))
     for refused, rows in preview.rejected.items():
         console.print(Text(f"refused {count(rows)} at {refused.stage}: {refused.code}", style="yellow"))
 
 
-def _lines(frame: pl.DataFrame) -> list[object]:
+def lines(frame: pl.DataFrame) -> list[object]:
+    """The rows of *frame* as JSON objects."""
     import orjson
 
-    return [orjson.loads(line) for line in frame.head(JSON_ROWS).write_ndjson().splitlines()]
+    return [orjson.loads(line) for line in frame.write_ndjson().splitlines()]
 
 
-def _table(frame: pl.DataFrame) -> Table:
+def table(frame: pl.DataFrame) -> Table:
+    """*frame* for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column, dtype in frame.schema.items():
         table.add_column(

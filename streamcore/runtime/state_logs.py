@@ -96,7 +96,7 @@ async def made_logs(
             partitions,
             operator_of(graph, window).by,
             upstream,
-            _digest(declared(graph, window)),
+            definition_of(graph, window),
             own and f"window/{own}",
         )
     return found
@@ -126,6 +126,11 @@ def fed_states(graph: Graph, streams: Mapping[str, str], topic: str) -> tuple[st
         if node not in graph.stateful:
             return ()
     return tuple(n for n in graph.stage(node) if n in graph.stateful)
+
+
+def definition_of(graph: Graph, window: str) -> str:
+    """Names what *window* computes of what: records of its log say by which declaration they were made."""
+    return _digest(declared(graph, window))
 
 
 def declared(graph: Graph, window: str) -> str:

@@ -134,6 +134,10 @@ class Operator(Protocol):
         type can't hold. Called with one row as well, to find which it was."""
         ...
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """What *state* holds, for people: a table's rows, windows that are open, the rows that wait."""
+        ...
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """``State.kept`` of frames that another process has written, with their columns and order."""
         ...

@@ -115,6 +115,12 @@ class FirstOperator:
         """*emission*, which has its columns already."""
         return emission.select(*self.columns, *HIDDEN)
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """The keys of which a row has passed."""
+        (runs,) = state.kept
+        pieces = self._fewer(merged_by(pl.concat(runs), lambda frame: frame)) if runs else self._no_pieces
+        return pieces.select(self.by)
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs as they were, by this process's hashes."""
         (frames,) = kept

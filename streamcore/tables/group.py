@@ -90,6 +90,11 @@ class GroupOperator:
         """Keys and results of *emission*; PolarsError for a value that its type can't hold."""
         return emission.select(*self.by, *self.aggregation.results(), *HIDDEN)
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """The table."""
+        pieces = [*state.kept[0]] or [self._pieces(self.no_rows, 0)]
+        return self.finish(self._updates(pieces, 0)).drop(HIDDEN)
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
         return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)

@@ -120,6 +120,15 @@ class JoinOperator:
         """The columns of both rows."""
         return emission.select(*self.columns, *HIDDEN)
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """The rows of both sides that others may match; column ``side`` says of which one each is."""
+        frames = [
+            run.select(pl.lit(side).alias("side"), pl.exclude(HASH, NUMBER, TIME, *self.by))
+            for side, runs in zip(("left", "right"), state.kept, strict=True)
+            for run in runs
+        ]
+        return pl.concat(frames, how="diagonal") if frames else self.nothing_out.drop(HIDDEN)
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
         return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)

@@ -108,6 +108,15 @@ class RegroupOperator:
         """Keys and results of *emission*; PolarsError for a value that its type can't hold."""
         return emission.select(*self.group, *self.aggregation.results(), *HIDDEN)
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """The table."""
+        runs = state.kept[0]
+        if not runs:
+            return self.finish(self.nothing_out).drop(HIDDEN)
+        touched = self._touched(pl.concat(runs))
+        there = self._updates(runs, touched).filter(pl.col(OP) != OP_DELETE)
+        return self.finish(there).drop(HIDDEN)
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
         return tuple(

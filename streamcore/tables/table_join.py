@@ -95,6 +95,16 @@ class TableJoin:
         """The columns of both."""
         return emission.select(*self.columns, *HIDDEN)
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """The table's rows."""
+        (runs,) = state.kept
+        if not runs:
+            return pl.DataFrame(schema=self.shape.right)
+        latest = merged_by(pl.concat(runs), self._last).filter(~pl.col(_GONE))
+        keys = {self.shape.on[left]: key for left, key in zip(self.shape.on, self.shape.keys, strict=True)}
+        same = {name: pl.col(key).alias(name) for name, key in keys.items() if name not in latest.columns}
+        return latest.select(*(same.get(name, pl.col(name)) for name in self.shape.right))
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
         return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)

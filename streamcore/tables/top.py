@@ -111,6 +111,15 @@ class TopOperator:
         """*emission*, which has its columns already."""
         return emission.select(*self.columns, *HIDDEN)
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """The table."""
+        (runs,) = state.kept
+        if not runs:
+            return self.nothing_out.drop(HIDDEN)
+        pieces = pl.concat(runs)
+        places, ranks = self._best(pieces)
+        return self._changed(pieces[places], ranks, 0).drop(HIDDEN)
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs as they were, by this process's hashes."""
         (frames,) = kept

@@ -129,6 +129,11 @@ class Broker:
 
     # ------------------------------------------------------------ topics
 
+    @property
+    def topics(self) -> list[str]:
+        """The names of all topics, sorted."""
+        return sorted(self._topics)
+
     def topic(self, name: str) -> Topic | None:
         """The topic, or None."""
         return self._topics.get(name)

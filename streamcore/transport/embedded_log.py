@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 
 from streamcore.batch import Range, RecordChunk
 from streamcore.contracts import Records
@@ -26,6 +26,10 @@ class EmbeddedLog:
         """First and end offset of each partition; empty when there is no such log."""
         found = self._broker.topic(topic)
         return {} if found is None else {i: Range(log.first, log.end) for i, log in enumerate(found.logs)}
+
+    async def topics(self) -> Sequence[str]:
+        """See :class:`streamcore.contracts.Log`."""
+        return self._broker.topics
 
     async def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
         """Make the topic unless it exists; True when it was made. BadConfig for a bad name or count."""

@@ -202,6 +202,17 @@ class KafkaLog:
 
     # ------------------------------------------------------------ topics
 
+    async def topics(self) -> Sequence[str]:
+        """See :class:`streamcore.contracts.Log`."""
+        admin = AIOKafkaAdminClient(**self._connection.client_options())
+        try:
+            await admin.start()
+            return sorted(await admin.list_topics())
+        except KafkaError as error:
+            raise translate(error, str(self._connection)) from error
+        finally:
+            await admin.close()
+
     async def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
         """See :class:`streamcore.contracts.Log`; replicated as the cluster's default says."""
         admin = AIOKafkaAdminClient(**self._connection.client_options())

@@ -120,6 +120,12 @@ class WindowOperator:
     def _no_pieces(self) -> pl.DataFrame:
         return self._pieces([])
 
+    def shown(self, state: State) -> pl.DataFrame:
+        """The windows that are open, with their aggregates so far."""
+        (runs,) = state.kept
+        pieces = self._resolved(runs) if runs else self._no_pieces
+        return self.finish(self._numbered(pieces, 0)).drop(HIDDEN)
+
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs as they were."""
         return tuple(tuple(runs) for runs in kept)

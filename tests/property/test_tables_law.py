@@ -69,8 +69,13 @@ def run(op: Operator, rows: Sequence[Row], cuts: Sequence[int], again: int = 41)
         assert [n for n, _, _ in found] == sorted({n for n, _, _ in found})
         assert all(before <= n < state.emitted for n, _, _ in found)
         updates += found
-    _, emission, _ = op.apply(state, [], END)
+    after, emission, _ = op.apply(state, [], END)
     assert not emission.height
+    shown = op.shown(after)
+    assert shown.schema == op.columns
+    others = [name for name in shown.columns if name not in op.key]
+    rows_shown = zip(shown.select(op.key).rows(), shown.select(others).rows(), strict=True)
+    assert dict(rows_shown) == table_of(updates)
     return updates, state.emitted
 
 
