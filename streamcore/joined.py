@@ -12,6 +12,7 @@ from streamcore.errors import BadConfig
 from streamcore.graph import Node, Source, Stateful, Union
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
+from streamcore.tables.left_join import LeftJoinOperator
 from streamcore.tables.table_join import TableJoin
 
 if TYPE_CHECKING:
@@ -28,14 +29,19 @@ def join_operator(
     left: Node, right: Node, on: On, within: Within | None, where: str | None, how: How
 ) -> JoinOperator | TableJoin:
     """The operator of a join of the streams behind two nodes. BadConfig for what can't be joined."""
-    pairs = _pairs(on)
+    pairs = pairs_of(on)
     if left.source.updates:
         raise BadConfig("a table can't be on the left of a join", fix="join a stream with the table")
     if not right.source.updates:
-        if how != "inner":
-            raise BadConfig("two streams have an inner join only", got=how, allowed=["inner"])
+        if how == "left" and within is None:
+            raise BadConfig(
+                "a left join of two streams needs within: else a row may find its match at any time",
+                fix='within="1h"',
+            )
         times = None if within is None else (_time(left, "left"), _time(right, "right"))
         shape = JoinShape(left.columns, right.columns, pairs, times)
+        if how == "left" and within is not None:
+            return LeftJoinOperator(shape, _bounds(within), where)
         return JoinOperator(shape, None if within is None else _bounds(within), where)
     if within is not None or where is not None:
         raise BadConfig("within and where go with two streams", fix="filter() behind the join")
@@ -57,7 +63,7 @@ def joined(
 ) -> Node:
     """Add a join, declared at *where*, to *topology*: both sides in one shape, and the operator."""
     left, right = sides
-    shape, keeps = operator.shape, isinstance(operator, TableJoin) and operator.outer
+    shape, keeps = operator.shape, operator.outer
     id = name or topology._free_id(f"{left.source.name}/join")
     a = topology._add(f"{id}/left", JoinSide(shape, False, keeps), [left], shape.combined, where)
     b = topology._add(f"{id}/right", JoinSide(shape, True), [right], shape.combined, where)
@@ -73,7 +79,8 @@ def _after(left: Source, *, timed: bool) -> Source:
     return replace(left, key=(), max_lateness=dt.timedelta(0))
 
 
-def _pairs(on: On) -> dict[str, str]:
+def pairs_of(on: On) -> dict[str, str]:
+    """The columns that must be equal, left to right."""
     if isinstance(on, Mapping):
         pairs = dict(on)
     else:

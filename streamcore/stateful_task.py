@@ -111,7 +111,8 @@ class StatefulTask:
     def _together(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         """All *entries* at once, or one by one when the order among partitions matters."""
         idle = any(read.idle for read in self._upstream.values()) or any(entry.idle for entry in entries)
-        yield from ([entry] for entry in entries) if idle else [entries]
+        each = idle or self._operator.orderly
+        yield from ([entry] for entry in entries) if each else [entries]
 
     def _new(self, entry: Entry) -> pl.DataFrame | None:
         """The rows of *entry* that are not here yet; it counts as read from now on."""

@@ -17,9 +17,10 @@ from streamcore.errors import BadConfig
 from streamcore.expressions import condition
 from streamcore.graph import Late, Node, Source, Union
 from streamcore.grouped import GroupedStream
-from streamcore.joined import How, On, Within, join_operator, joined
+from streamcore.joined import How, On, Within, join_operator, joined, pairs_of
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.tables.changes import Changelog, FilterUpdates, check_sink
+from streamcore.tables.lookup import Lookup
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
 from streamcore.validation import Rule, Validate
@@ -190,7 +191,8 @@ class Stream:
         are kept for good. *where* is a condition over the columns of both.
 
         With a table (``by(…).aggregate(…)``), by its key, each row of this stream gets the table's row as it
-        is when the row comes; ``how="left"`` also lets rows pass that have none.
+        is when the row comes. With ``how="left"`` rows that find none come out too, with nulls; of two
+        streams, for which that needs *within*, when nothing can match them any more.
         """
         declared = caller()
         with at(declared):
@@ -199,6 +201,17 @@ class Stream:
             operator = join_operator(self.node, other.node, on, within, where, how)
             node = joined(self._topology, (self.node, other.node), operator, name, declared)
         return Stream(self._topology, node)
+
+    def lookup(
+        self, reference: pl.DataFrame, *, on: On, how: How = "left", name: str | None = None
+    ) -> Stream:
+        """Add the columns of *reference*, e.g. ``pl.read_csv("airports.csv")``, where *on* is equal.
+
+        The reference has one row a key, and is part of the topology: rows that are read again after a
+        crash must find the same one. With ``how="inner"`` rows that have none leave.
+        """
+        outer = how == "left"
+        return self._step("lookup", lambda: Lookup(reference, pairs_of(on), outer, self.columns), name)
 
     def changelog(self, *, op: str = "op", number: str = "number", name: str | None = None) -> Stream:
         """The updates of a table as rows that are only added, for sinks that can't update.

@@ -94,6 +94,11 @@ class Operator(Protocol):
         ...
 
     @property
+    def orderly(self) -> bool:
+        """Whether each record of the log needs a call of its own: the watermark between rows matters."""
+        ...
+
+    @property
     def lag(self) -> int:
         """How far event times of emissions may lie behind the watermark, in microseconds."""
         ...

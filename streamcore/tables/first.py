@@ -48,6 +48,7 @@ class FirstOperator:
     within: int | None = None
 
     key: ClassVar[tuple[str, ...]] = ()
+    orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     """With *within* no row that comes out was late. Without, late ones come out, and are late still."""
     empty: ClassVar[State] = State(((),))

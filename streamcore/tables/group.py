@@ -33,6 +33,7 @@ class GroupOperator:
     inputs: pl.Schema
 
     timed: ClassVar[bool] = False
+    orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     empty: ClassVar[State] = State(((),))
 

@@ -22,6 +22,8 @@ from streamcore.state.runs import HASH, added, as_run, matches, merged_by
 from streamcore.tables.group import NUMBER
 from streamcore.tables.join_side import RIGHT, SIDE, TIME, JoinShape
 
+_BOTH = (NUMBER, RIGHT + NUMBER)
+
 
 @dataclass(frozen=True)
 class JoinOperator:
@@ -38,6 +40,8 @@ class JoinOperator:
     _where: pl.Expr | None = field(init=False, repr=False, compare=False)
 
     key: ClassVar[tuple[str, ...]] = ()
+    outer: ClassVar[bool] = False
+    orderly: ClassVar[bool] = False
     empty: ClassVar[State] = State(((), ()))
     """Left pieces and right pieces."""
 
@@ -100,21 +104,12 @@ class JoinOperator:
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Add *rows*; the emission are the pairs that they make with those before them."""
         watermark = max(state.watermark, watermark)
-        frame = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
-        came, arrived = frame.height, state.arrived
-        frame = frame.with_columns(pl.Series(NUMBER, np.arange(arrived, arrived + came), pl.Int64))
-        frame = frame.filter(self._alive(pl.col(SIDE), state.watermark))
-        left, right = (as_run(self._own(frame, side), self.by) for side in (False, True))
+        left, right, came = self._came(state, rows)
         lefts, rights = state.kept
-        pairs = [self._pairs(left, run, state.watermark) for run in (*rights, right)]
-        pairs += [self._pairs(run, right, state.watermark) for run in lefts]
-        emission = self._numbered(pl.concat(pairs), state.emitted)
-        kept = tuple(
-            self._kept(runs, run, side, watermark)
-            for side, runs, run in ((False, lefts, left), (True, rights, right))
-        )
-        after = State(kept, watermark, state.emitted + emission.height, arrived + came)
-        return Applied(after, emission, came - frame.height)
+        emission = numbered(self._matched(state, left, right), state.emitted)
+        kept = (self._kept(lefts, left, False, watermark), self._kept(rights, right, True, watermark))
+        after = State(kept, watermark, state.emitted + emission.height, state.arrived + came)
+        return Applied(after, emission.drop(_BOTH), came - left.height - right.height)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
         """The columns of both rows."""
@@ -124,7 +119,7 @@ class JoinOperator:
         """The rows of both sides that others may match; column ``side`` says of which one each is."""
         frames = [
             run.select(pl.lit(side).alias("side"), pl.exclude(HASH, NUMBER, TIME, *self.by))
-            for side, runs in zip(("left", "right"), state.kept, strict=True)
+            for side, runs in zip(("left", "right"), state.kept[:2], strict=True)
             for run in runs
         ]
         return pl.concat(frames, how="diagonal") if frames else self.nothing_out.drop(HIDDEN)
@@ -134,6 +129,25 @@ class JoinOperator:
         return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)
 
     # ------------------------------------------------------------ pieces
+
+    def _came(self, state: State, rows: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+        """Runs of the left and the right ones among *rows* that may match something, and how many came."""
+        frame = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
+        numbers = np.arange(state.arrived, state.arrived + frame.height)
+        numbered = frame.with_columns(pl.Series(NUMBER, numbers, pl.Int64))
+        alive = numbered.filter(self._alive(pl.col(SIDE), state.watermark))
+        return (
+            as_run(self._own(alive, False), self.by),
+            as_run(self._own(alive, True), self.by),
+            frame.height,
+        )
+
+    def _matched(self, state: State, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
+        """The pairs of the rows that came with those before them, and with each other, in their order."""
+        lefts, rights = state.kept[:2]
+        pairs = [self._pairs(left, run, state.watermark) for run in (*rights, right)]
+        pairs += [self._pairs(run, right, state.watermark) for run in lefts]
+        return pl.concat(pairs).sort(pl.max_horizontal(_BOTH), pl.min_horizontal(_BOTH))
 
     def _own(self, frame: pl.DataFrame, side: bool) -> pl.DataFrame:
         """The rows of one side, with its columns only."""
@@ -148,8 +162,8 @@ class JoinOperator:
         low, high = self.within
         return (
             pl.when(side)
-            .then(pl.col(TIME) >= _plus(watermark, low))
-            .otherwise(pl.col(TIME) >= _plus(watermark, -high))
+            .then(pl.col(TIME) >= plus(watermark, low))
+            .otherwise(pl.col(TIME) >= plus(watermark, -high))
         )
 
     def _kept(self, runs: Runs, new: pl.DataFrame, side: bool, watermark: int) -> Runs:
@@ -191,19 +205,19 @@ class JoinOperator:
         if watermark == BEGINNING:
             return apart
         left_came_first = pl.col(NUMBER) < pl.col(RIGHT + NUMBER)
-        alive = pl.when(left_came_first).then(pl.col(TIME) >= _plus(watermark, -high))
-        return apart & alive.otherwise(pl.col(RIGHT + TIME) >= _plus(watermark, low))
-
-    def _numbered(self, pairs: pl.DataFrame, first: int) -> pl.DataFrame:
-        """*pairs* in their order, numbered from *first* on."""
-        both = (NUMBER, RIGHT + NUMBER)
-        ordered = pairs.sort(pl.max_horizontal(both), pl.min_horizontal(both)).drop(both)
-        return ordered.with_columns(
-            pl.Series(OFFSET, np.arange(first, first + ordered.height), pl.Int64),
-            pl.lit(0, pl.UInt32).alias(SUB),
-            pl.lit(OP_INSERT, pl.UInt8).alias(OP),
-        )
+        alive = pl.when(left_came_first).then(pl.col(TIME) >= plus(watermark, -high))
+        return apart & alive.otherwise(pl.col(RIGHT + TIME) >= plus(watermark, low))
 
 
-def _plus(time: int, span: int) -> int:
+def numbered(rows: pl.DataFrame, first: int) -> pl.DataFrame:
+    """*rows* as an emission, numbered from *first* on."""
+    return rows.with_columns(
+        pl.Series(OFFSET, np.arange(first, first + rows.height), pl.Int64),
+        pl.lit(0, pl.UInt32).alias(SUB),
+        pl.lit(OP_INSERT, pl.UInt8).alias(OP),
+    )
+
+
+def plus(time: int, span: int) -> int:
+    """*time* and *span* microseconds, within what 64 bits hold."""
     return min(max(time + span, BEGINNING), END)

@@ -40,6 +40,7 @@ class RegroupOperator:
     inputs: pl.Schema
 
     timed: ClassVar[bool] = False
+    orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     empty: ClassVar[State] = State(((), ()))
     """Pieces by group, and pieces by key: where each key is. The second only where keys can move."""

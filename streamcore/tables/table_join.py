@@ -13,10 +13,11 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_INSERT, OP_UPDATE_BEFORE, SUB, Rejects
+from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE, SUB, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
 from streamcore.tables.group import NUMBER
+from streamcore.tables.join import numbered
 from streamcore.tables.join_side import SIDE, JoinShape
 
 _GONE = "_gone"
@@ -35,6 +36,7 @@ class TableJoin:
 
     key: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = False
+    orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     empty: ClassVar[State] = State(((),))
 
@@ -82,7 +84,7 @@ class TableJoin:
         frame = frame.with_columns(pl.Series(NUMBER, np.arange(arrived, arrived + frame.height), pl.Int64))
         left = frame.filter(~pl.col(SIDE)).select(*self.shape.keys, *self.shape.left, NUMBER)
         changes = self._changes(frame)
-        emission = self._numbered(self._seen(left, runs, changes), state.emitted)
+        emission = numbered(self._seen(left, runs, changes).select(*self.columns), state.emitted)
         if changes.height:
             latest = as_run(self._last(changes), self.by)
             runs = added(runs, latest, lambda f: merged_by(f, self._last))
@@ -129,10 +131,3 @@ class TableJoin:
             return seen.filter(there)
         theirs = (pl.col(name) for name in self.shape.right_kept)
         return seen.with_columns(pl.when(there).then(column) for column in theirs)
-
-    def _numbered(self, rows: pl.DataFrame, first: int) -> pl.DataFrame:
-        return rows.select(*self.columns).with_columns(
-            pl.Series(OFFSET, np.arange(first, first + rows.height), pl.Int64),
-            pl.lit(0, pl.UInt32).alias(SUB),
-            pl.lit(OP_INSERT, pl.UInt8).alias(OP),
-        )

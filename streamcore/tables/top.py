@@ -50,6 +50,7 @@ class TopOperator:
     inputs: pl.Schema
 
     timed: ClassVar[bool] = False
+    orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     empty: ClassVar[State] = State(((),))
 

@@ -47,6 +47,7 @@ class WindowOperator:
 
     key: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
+    orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     """A window's end is never before the watermark that closes it."""
     empty: ClassVar[State] = State(((),))

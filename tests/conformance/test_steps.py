@@ -9,6 +9,7 @@ import pytest
 
 from streamcore.contracts import Step
 from streamcore.schema import type_named
+from streamcore.tables.lookup import Lookup
 from streamcore.testing.steps import StepConformance
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows
@@ -33,10 +34,14 @@ def doubled(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col("id") * 2)
 
 
+REFERENCE = pl.DataFrame({"of": [1, 5, 7, None], "word": ["a", None, "b", "c"]})
+
 CATALOGUE: dict[str, Callable[[], Step]] = {
     "filter": lambda: Filter("age >= 18", COLUMNS),
     "filter that fails on some rows": lambda: Filter("cast(name as int) > 3", COLUMNS),
     "add_column": lambda: AddColumn("group", "case when age < 30 then 'a' else name end", COLUMNS),
+    "lookup": lambda: Lookup(REFERENCE, {"id": "of"}, True, COLUMNS),
+    "lookup that leaves rows out": lambda: Lookup(REFERENCE, {"id": "of"}, False, COLUMNS),
     "rename": lambda: Rename({"name": "label"}),
     "select": lambda: Select(("name", "id")),
     "drop": lambda: Drop(("age",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from streamcore.state.operator import Operator, State
 from streamcore.state.runs import HASH
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
+from streamcore.tables.left_join import LeftJoinOperator
 from streamcore.tables.table_join import TableJoin
 
 LEFT = pl.Schema({"id": pl.Int64, "name": pl.String, "at": pl.Int64})
@@ -69,7 +71,7 @@ def frame_of(op: JoinOperator | TableJoin, rows: Sequence[Row]) -> pl.DataFrame:
             pl.lit(0, pl.UInt32).alias("_sub"),
             pl.Series(OP, ops, pl.UInt8),
         )
-        step = JoinSide(op.shape, side, isinstance(op, TableJoin) and op.outer)
+        step = JoinSide(op.shape, side, op.outer)
         parts.append(step.apply(frame.select(*columns, *HIDDEN_TYPES), "side").frame)
     return op.prepare(union(parts), "join").rows
 
@@ -100,7 +102,8 @@ def run(
         assert late == 0
         found += op.finish(emission).select(OFFSET, pl.exclude(HIDDEN)).rows()
     state, emission, _ = op.apply(state, [], END)
-    assert not emission.height
+    assert op.orderly or not emission.height
+    found += op.finish(emission).select(OFFSET, pl.exclude(HIDDEN)).rows()
     return found, state
 
 
@@ -143,6 +146,22 @@ def test_each_pair_comes_once_with_the_same_number_in_any_cut(name, rows, cuts, 
     found, state = run(op, rows, watermarks(rows, lateness), cuts, again)
     assert found == model(op, rows)
     assert op.within is None or len(state) == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(rows=ROWS, again=st.integers(0, 31), other=st.integers(0, 31), lateness=st.integers(0, 5))
+def test_each_left_row_of_a_left_join_comes_out(rows, again, other, lateness):
+    op = LeftJoinOperator(shape(True), SPANS["up to 8 ms later"], "v > id")
+    marks, each = watermarks(rows, lateness), range(len(rows))
+    found, state = run(op, rows, marks, each, again)
+    assert len(state) == 0
+    assert found == run(op, rows, marks, each, other)[0]
+    pairs = model(op, rows)
+    lefts = Counter(row[1:4] for row in rows if not row[0])
+    alone = lefts - Counter({row[1:4]: lefts[row[1:4]] for row in pairs})
+    assert Counter(row[1:] for row in found if row[-1] is not None) == Counter(row[1:] for row in pairs)
+    assert Counter(row[1:4] for row in found if row[-1] is None) == alone
+    assert [row[0] for row in found] == list(range(len(found)))
 
 
 @pytest.mark.parametrize("name", TABLES)

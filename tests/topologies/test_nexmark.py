@@ -53,6 +53,15 @@ def test_a_replay_gives_the_published_answer(query, file, tmp_path, monkeypatch)
     assert not summary.progress.rejected
 
 
+def test_each_bid_gets_what_the_side_input_says_of_its_auction():
+    driver = TopologyDriver(topology_of("q13"))
+    driver.push("events", list(EDGE_LINES))
+    rows = driver.rows("parquet:out/nexmark/q13")
+    bids = [event for line in EDGE_LINES if (event := json.loads(line))["event"] == "bid"]
+    assert [row["auction"] for row in rows] == [bid["auction"] for bid in bids]
+    assert all(row["value"] == str(row["auction"] % 10_000) for row in rows)
+
+
 def test_the_command_line_replays_a_query(project):
     events = "events=data/nexmark/events-edge.jsonl"
     summary = project.document("replay", "topologies.nexmark.q10", "--from", events)
@@ -63,7 +72,7 @@ def test_the_command_line_replays_a_query(project):
 
 def test_all_topologies_of_the_folder_are_listed_without_a_mistake(project):
     listed = project.document("topologies", "list", "topologies/nexmark")
-    assert {row["topology"] for row in listed} == {f"nexmark-{query}" for query in BUILT}
+    assert {row["topology"] for row in listed} == {f"nexmark-{query}" for query in (*BUILT, "q13")}
     assert not [row["error"] for row in listed if row["error"]]
 
 

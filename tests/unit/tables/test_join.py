@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 import streamcore as sc
@@ -37,7 +38,7 @@ def streams() -> tuple[sc.Topology, sc.Stream, sc.Stream]:
         ({"on": {"id": "of"}, "within": ("5s", "1s")}, "ends before it begins"),
         ({"on": {"id": "of"}, "within": "soon"}, "no duration"),
         ({"on": {"id": "of"}, "where": "seen > att"}, "att"),
-        ({"on": {"id": "of"}, "how": "left"}, "inner join only"),
+        ({"on": {"id": "of"}, "how": "left"}, "needs within"),
     ],
 )
 def test_joins_that_are_none_are_refused_with_the_line(given, says):
@@ -157,6 +158,46 @@ def test_the_first_row_of_a_key_passes_again_after_a_while():
     times = [0, 5_000, 10_001, 12_000]
     driver.push("right", [{"of": 1, "seen": at, "word": "a"} for at in times])
     assert [row["seen"] for row in driver.rows("out")] == [0, 10_001]
+
+
+AIRPORTS = pl.DataFrame({"code": [1, 2, None], "city": ["Oslo", None, "nowhere"]})
+
+
+@pytest.mark.parametrize(
+    ("how", "rows"), [("left", [(1, "Oslo"), (3, None), (2, None)]), ("inner", [(1, "Oslo"), (2, None)])]
+)
+def test_a_lookup_adds_the_columns_of_a_reference(how, rows):
+    topology = sc.Topology("t")
+    topology.stream("right", RIGHT).lookup(AIRPORTS, on={"of": "code"}, how=how).to(Collect("out"))
+    driver = TopologyDriver(topology)
+    driver.push("right", [{"of": of, "seen": 0, "word": "a"} for of in (1, 3, 2)])
+    assert [(row["of"], row["city"]) for row in driver.rows("out")] == rows
+
+
+def test_a_reference_has_one_row_a_key_and_columns_of_its_own():
+    _, left, right = streams()
+    with pytest.raises(BadConfig, match=r"several rows of a key.*code=1"):
+        right.lookup(pl.concat([AIRPORTS, AIRPORTS]), on={"of": "code"})
+    with pytest.raises(BadConfig, match="did you mean 'code'"):
+        right.lookup(AIRPORTS, on={"of": "cod"})
+    with pytest.raises(BadConfig, match="both sides"):
+        left.lookup(AIRPORTS.rename({"city": "name"}), on={"id": "code"})
+
+
+def test_an_order_without_a_payment_comes_out_when_its_time_is_over():
+    topology = sc.Topology("t")
+    left = topology.stream("left", {"id": "int64", "at": "int64"}, event_time="at")
+    right = topology.stream("right", RIGHT, event_time="seen")
+    left.join(right, on={"id": "of"}, within=("0s", "10s"), how="left").to(Collect("out"))
+    driver = TopologyDriver(topology)
+    driver.push("left", [{"id": 1, "at": 0}, {"id": 2, "at": 1_000}, {"id": 3, "at": 9_000}])
+    driver.push("right", [{"of": 2, "seen": 3_000, "word": "paid"}])
+    assert [(row["id"], row["word"]) for row in driver.rows("out")] == [(2, "paid")]
+    driver.push("right", [{"of": 9, "seen": 12_000, "word": "x"}])
+    driver.push("left", [driver.CRASH, {"id": 4, "at": 12_000}])
+    assert [(row["id"], row["word"]) for row in driver.rows("out")] == [(2, "paid"), (1, None)]
+    driver.end()
+    assert [row["id"] for row in driver.rows("out")] == [2, 1, 3, 4]
 
 
 def test_the_graph_of_a_join_can_be_printed():
