@@ -1,10 +1,12 @@
-"""``python -m benchmarks [w1 | w2 | partitions | latency | replay | chunks | nexmark]``; without: all."""
+"""``python -m benchmarks [w1 | w2 | partitions | latency | replay | chunks | nexmark | states]``; or all."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +23,7 @@ from benchmarks.workloads import MESSAGES, latency, throughput
 from tests.services import kafka
 
 RATE = 10_000
-OTHERS = ["partitions", "latency", "replay", "chunks", "nexmark"]
+OTHERS = ["partitions", "latency", "replay", "chunks", "nexmark", "states"]
 
 
 def show(title: str, results: Sequence[Measured]) -> None:
@@ -61,7 +63,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the results here too")
     given = parser.parse_args()
     results: dict[str, object] = {}
-    if given.what not in ("replay", "chunks", "nexmark"):
+    if given.what not in ("replay", "chunks", "nexmark", "states"):
         server = kafka.from_environment() or kafka.start()
         try:
             results = asyncio.run(_on_kafka(server.bootstrap, given))
@@ -84,6 +86,9 @@ def main() -> int:
     if given.what in ("all", "nexmark"):
         results["nexmark"] = queries = nexmark(given.events)
         show_queries(queries)
+    if given.what in ("all", "states"):
+        one_core = {**os.environ, "POLARS_MAX_THREADS": "1"}  # as a worker has it
+        subprocess.run([sys.executable, "-m", "benchmarks.states"], env=one_core, check=True)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
     return 0
