@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import streamcore as sc
+from streamcore.runtime.state_reading import chosen, kept_states, read_state
 from streamcore.state.log_record import Entry, decode
 from streamcore.state.snapshot import is_snapshot
 from tests.integration.runtime.memory_sink import MemorySink
@@ -128,3 +129,8 @@ async def test_a_table_survives_in_snapshots_alone(clicks: SnapshotClicks) -> No
                 await until(lambda total=total: sum(found().values()) == total, "all rows count")
     assert found() == counts
     assert all(first > 0 for first in await clicks.firsts())
+    graph, told = topology().freeze(), list[tuple[int, int]]()
+    kept = chosen(await kept_states(graph, clicks.log), graph, "clicks/window", None)
+    table = await read_state(graph, kept, clicks.log, lambda done, total: told.append((done, total)))
+    assert dict(table.select("user", "n").rows()) == counts
+    assert told[-1] == (kept.records, kept.records)
