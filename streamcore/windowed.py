@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streamcore.declaring import at, caller
 from streamcore.graph import Stateful
 from streamcore.windows.assigners import WindowKind
-from streamcore.windows.declaration import window_operator
+from streamcore.windows.declaration import window_operator, window_table
 from streamcore.windows.operator import WINDOW_END
 
 if TYPE_CHECKING:
@@ -57,3 +57,27 @@ class WindowedStream:
         )
         id = name or topology._free_id(f"{source.name}/window")
         return type(stream)(topology, topology._add(id, part, (stream.node,), columns, where, after))
+
+    def table(self, *, name: str | None = None, **aggregates: str) -> Stream:
+        """The same aggregates as a table: a window has a row from its first row on, which is kept up to date.
+
+        The key of the table is that of :meth:`by` and ``window_start``. The last update of a window is what
+        :meth:`aggregate` would have given. Tumbling and hopping windows only.
+        """
+        stream, where = self._stream, caller()
+        source = stream.node.source
+        with at(where):
+            operator = window_table(
+                self._kind,
+                self._by,
+                aggregates,
+                stream.columns,
+                stream=source.name,
+                time=source.event_time,
+                of_windows=source.of_windows,
+            )
+        topology = stream._topology
+        after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
+        id = name or topology._free_id(f"{source.name}/window")
+        node = topology._add(id, Stateful(operator), (stream.node,), operator.columns, where, after)
+        return type(stream)(topology, node)

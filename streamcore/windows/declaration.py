@@ -10,8 +10,9 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.aggregates.table import UNORDERED
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
-from streamcore.windows.assigners import WindowKind
+from streamcore.windows.assigners import Aligned, WindowKind
 from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
+from streamcore.windows.table import WindowTable
 
 
 def window_operator(
@@ -31,6 +32,43 @@ def window_operator(
     BadConfig for a stream without event time, unknown columns, keys that can't be compared, names that
     are there twice, and what :meth:`Aggregation.of` refuses.
     """
+    time = _checked(by, aggregates, columns, stream, time)
+    return WindowOperator(
+        kind=kind,
+        by=by,
+        aggregation=Aggregation.of(aggregates, columns, UNORDERED),
+        time=time,
+        inputs=columns,
+        of_windows=of_windows,
+    )
+
+
+def window_table(
+    kind: WindowKind,
+    by: tuple[str, ...],
+    aggregates: Mapping[str, str],
+    columns: pl.Schema,
+    *,
+    stream: str,
+    time: str | None,
+    of_windows: bool,
+) -> WindowTable:
+    """The same windows as a table that is kept up to date. BadConfig as there, and for sessions."""
+    time = _checked(by, aggregates, columns, stream, time)
+    if not isinstance(kind, Aligned):
+        raise BadConfig(
+            "sessions grow together, so they have no row that could be kept up to date",
+            got=kind.label,
+            allowed=["tumbling", "hopping"],
+            fix="aggregate() gives each session when it is over",
+        )
+    return WindowTable(kind, by, Aggregation.of(aggregates, columns), time, columns, of_windows)
+
+
+def _checked(
+    by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, stream: str, time: str | None
+) -> str:
+    """The column of the event time, when nothing is wrong."""
     if time is None:
         raise BadConfig(
             f"stream {stream!r} has no event time", fix='declare it: stream(…, event_time="column")'
@@ -43,11 +81,4 @@ def window_operator(
     for name in names:
         if names.count(name) > 1:
             raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
-    return WindowOperator(
-        kind=kind,
-        by=by,
-        aggregation=Aggregation.of(aggregates, columns, UNORDERED),
-        time=time,
-        inputs=columns,
-        of_windows=of_windows,
-    )
+    return time

@@ -1,0 +1,191 @@
+"""Windows as a table: each has a row from its first row on, kept up to date until nothing more can come.
+
+Row *n* of the log updates each of the *w* windows that hold it, with numbers from ``n * w`` on: the
+window's place among those aligned to 1970 says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from streamcore.aggregates.aggregation import Aggregation
+from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
+from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
+from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.state.runs import HASH, added, as_run, found, merged_by
+from streamcore.windows.assigners import LAST, START, Aligned
+from streamcore.windows.operator import WINDOW_END, WINDOW_START
+
+_NUMBER = "_n"
+"""Hidden column of a piece: the number of its last row."""
+
+
+@dataclass(frozen=True)
+class WindowTable:
+    """Aggregates by the columns *by* and aligned windows, updated with each row; *time* as of a window.
+
+    A window is forgotten when the watermark has passed its end: rows that come later are late.
+    """
+
+    kind: Aligned
+    keys: tuple[str, ...]
+    aggregation: Aggregation
+    time: str
+    inputs: pl.Schema
+    of_windows: bool = False
+
+    timed: ClassVar[bool] = True
+    orderly: ClassVar[bool] = False
+    lag: ClassVar[int] = 0
+    empty: ClassVar[State] = State(((),))
+
+    @property
+    def label(self) -> str:
+        """The kind of windows and their keys."""
+        by = f" by {', '.join(self.keys)}" if self.keys else ""
+        return f"table of {self.kind.label}{by}"
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The keys without the window: one partition has all windows of a key."""
+        return self.keys
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The keys and the window."""
+        return (*self.keys, WINDOW_START)
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The columns of the updates."""
+        shown = shown_type(self.inputs[self.time])
+        keys = {name: self.inputs[name] for name in self.keys}
+        return pl.Schema({**keys, WINDOW_START: shown, WINDOW_END: shown, **self.aggregation.result_types})
+
+    @property
+    def definition(self) -> str:
+        """See :class:`~streamcore.state.operator.Operator`."""
+        types = {name: str(dtype) for name, dtype in self.inputs.items()}
+        told = (self.kind, self.keys, dict(self.aggregation.texts), self.time, self.of_windows, types)
+        return repr(("window table", told))
+
+    @cached_property
+    def no_rows(self) -> pl.DataFrame:
+        """No rows, with the columns of a delta's."""
+        needed = {*self.keys, self.time, *self.aggregation.inputs}
+        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
+        return pl.DataFrame(schema={**columns, OFFSET: pl.Int64})
+
+    @cached_property
+    def nothing_out(self) -> pl.DataFrame:
+        """No updates, with the columns that :meth:`finish` takes."""
+        return self._updates([self._pieces(self.no_rows, 0)], 0)
+
+    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
+        """The needed columns; rows without a time are rejects."""
+        timeless, rejects = microseconds(frame[self.time]).is_null(), Rejects()
+        if timeless.any():
+            message = f"{self.time} holds no time, so the row belongs to no window"
+            rejects = Rejects.of(frame.filter(timeless), stage, "no_time", message)
+            frame = frame.filter(~timeless)
+        return Delta(frame.select(self.no_rows.columns), rejects)
+
+    def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
+        """Add *rows*; the updates are of the windows that they touch."""
+        (runs,), arrived, before = state.kept, state.arrived, state.watermark
+        watermark = max(before, watermark)
+        frame = pl.concat(rows) if rows else self.no_rows
+        pieces = self._pieces(frame, arrived)
+        given = pieces.height
+        if given and before > BEGINNING:
+            pieces = pieces.filter(pl.col(LAST) >= before)
+        updates = self.nothing_out
+        if pieces.height:
+            updates = self._updates([*found(runs, pieces[HASH].to_numpy()), pieces], arrived)
+        runs = self._kept(added(runs, pieces, lambda frame: merged_by(frame, self._merged)), watermark)
+        arrived += frame.height
+        after = State((runs,), watermark, arrived * self._windows, arrived)
+        return Applied(after, updates, given - pieces.height)
+
+    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
+        """The columns of the updates; PolarsError for a value that its type can't hold."""
+        dtype = self.inputs[self.time]
+        return emission.select(
+            *self.keys,
+            as_event_time(pl.col(START), dtype).alias(WINDOW_START),
+            as_event_time(pl.col(LAST) + 1, dtype).alias(WINDOW_END),
+            *self.aggregation.results(),
+            *HIDDEN,
+        )
+
+    def shown(self, state: State) -> pl.DataFrame:
+        """The windows that are open, with their aggregates so far."""
+        return self.finish(self._updates([*state.kept[0]] or [self._pieces(self.no_rows, 0)], 0)).drop(HIDDEN)
+
+    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
+        """The runs, in the order of this process's hashes."""
+        return tuple(
+            tuple(as_run(run.drop(HASH, strict=False), self._window) for run in runs) for runs in kept
+        )
+
+    # ------------------------------------------------------------ pieces
+
+    @property
+    def _window(self) -> list[str]:
+        return [*self.keys, START]
+
+    @property
+    def _windows(self) -> int:
+        """How many windows may hold a row."""
+        return -(-self.kind.size // self.kind.every)
+
+    def _pieces(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
+        """A run with a piece for each window of *frame*, whose rows are numbered from *first* on."""
+        times = microseconds(frame[self.time]).to_numpy() - int(self.of_windows)
+        numbers = pl.Series(_NUMBER, np.arange(first, first + frame.height), pl.Int64)
+        rows = frame.drop(OFFSET).with_columns(numbers)
+        made = self.kind.pieces(rows, times, self.keys, self._first, self._merge)
+        columns = [*self.keys, START, LAST, *self.aggregation.partials, _NUMBER]
+        return as_run(made.select(columns), self._window)
+
+    def _first(self, rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+        grouped = rows.group_by(keys, maintain_order=True)
+        return grouped.agg(*self.aggregation.partial(), pl.col(_NUMBER).max())
+
+    def _merge(self, pieces: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+        grouped = pieces.group_by(keys, maintain_order=True)
+        return grouped.agg(*self.aggregation.merge(), pl.col(_NUMBER).max())
+
+    def _merged(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return self._merge(pieces, [*self._window, LAST, HASH]).select(pieces.columns)
+
+    def _kept(self, runs: Runs, watermark: int) -> Runs:
+        """*runs* without windows that are over, once half of a run's are."""
+        if watermark == BEGINNING:
+            return runs
+        kept = []
+        for run in runs:
+            open_ = run[LAST] >= watermark
+            kept.append(run if 2 * open_.sum() > run.height else run.filter(open_))
+        return tuple(run for run in kept if run.height)
+
+    def _updates(self, pieces: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
+        """The windows of *pieces* (older first) that a row from number *first* on has touched."""
+        merged = self._merged(pl.concat(pieces)) if len(pieces) > 1 else pieces[0]
+        touched = merged.filter(pl.col(_NUMBER) >= first)
+        place = ((pl.col(START) - self.kind.offset) // self.kind.every) % self._windows
+        return (
+            touched.with_columns(
+                (pl.col(_NUMBER) * self._windows + place).alias(OFFSET),
+                pl.lit(0, pl.UInt32).alias(SUB),
+                pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
+            )
+            .drop(_NUMBER, HASH)
+            .sort(OFFSET)
+        )
