@@ -21,6 +21,7 @@ from typing import NoReturn
 from tests.faults import runs
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.nursery import Nursery
+from tests.faults.planted import MISTAKES
 from tests.faults.run import Invalid, Servers
 from tests.services import kafka, postgres
 from tests.services.install import cache_folder
@@ -51,7 +52,7 @@ def main() -> int:
             seed = 1000 + sum(record.kind == name for record in done)
             if options.seed is not None:
                 seed = options.seed
-            record = asyncio.run(_run(KINDS[name], seed, servers, nursery, commit, options.keep))
+            record = asyncio.run(_run(KINDS[name], seed, servers, nursery, commit, options))
             runs.append(journal, record)
             done.append(record)
             failed += bool(record.failures)
@@ -81,6 +82,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10, help="begin no new run after so many")
     parser.add_argument("--runs", type=int, default=0, help="stop when the journal holds so many")
     parser.add_argument("--seed", type=int, help="run with this seed, e.g. to see a failure again")
+    parser.add_argument("--planted", default="", choices=["", *MISTAKES], help="make this mistake on purpose")
     parser.add_argument("--kinds", default="", help="only kinds that hold one of these texts (a,b)")
     base = cache_folder().parent / "chaos"
     parser.add_argument("--journal", type=Path, default=base / "runs.jsonl", help=f"default in {base}")
@@ -92,11 +94,13 @@ def _options() -> argparse.Namespace:
 
 
 async def _run(
-    kind: Kind, seed: int, servers: Servers, nursery: Nursery, commit: str, keep: Path
+    kind: Kind, seed: int, servers: Servers, nursery: Nursery, commit: str, options: argparse.Namespace
 ) -> runs.Record:
-    began, kept = time.monotonic(), keep / f"{kind.name.replace(' ', '-')}-{seed}"
+    began, kept = time.monotonic(), options.keep / f"{kind.name.replace(' ', '-')}-{seed}"
     try:
-        outcome = await asyncio.wait_for(kind.run(seed, servers, nursery, keep=kept), _RUN_SECONDS)
+        outcome = await asyncio.wait_for(
+            kind.run(seed, servers, nursery, options.planted, kept), _RUN_SECONDS
+        )
     except Invalid as why:
         return runs.Record(kind.name, seed, commit, time.monotonic() - began, invalid=str(why))
     except asyncio.TimeoutError:

@@ -12,7 +12,8 @@ from streamcore.deadletter.reader import read as read_letters
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 from tests.faults.faults import crashes
-from tests.faults.journal import Journal, judge, read
+from tests.faults.feed import RowMaker
+from tests.faults.journal import Journal, Produced, judge, read
 from tests.faults.nursery import Nursery
 from tests.faults.processes import WorkerProcess
 from tests.faults.rows import Maker
@@ -34,11 +35,19 @@ _FINISH_SECONDS = 90.0
 class EmbeddedRun:
     """What a fault sees of the run: its ``dice`` and the ``supervisor``, whose slot 0 replays."""
 
+    topology = TOPOLOGY
+
     def __init__(self, nursery: Nursery, folder: Path, seed: int, *, planted: str) -> None:
         self.dice, self.outcome = random.Random(seed), Outcome()
         self._nursery, self._folder, self._planted = nursery, folder, planted
-        self.target = FilesTarget(folder / "out", "rows")
+        self.target = self._target()
         self.supervisor = Supervisor(self._spawn, bounded=True)
+
+    def _target(self) -> FilesTarget:
+        return FilesTarget(self._folder / "out", "rows")
+
+    def _maker(self) -> RowMaker:
+        return Maker(self.dice, "files")
 
     def _spawn(self, slot: int, crash: str) -> WorkerProcess:
         environment = {
@@ -48,7 +57,7 @@ class EmbeddedRun:
             "SC_FAULT_SINK": "files",
             "SC_FAULT_TARGET": self.target.address,
         }
-        words = ["replay", TOPOLOGY, "--from", f"rows={self._folder / 'in'}/*.ndjson"]
+        words = ["replay", self.topology, "--from", f"rows={self._folder / 'in'}/*.ndjson"]
         log = self._folder / f"worker-{slot}.log"
         return WorkerProcess(words, log=log, environment=environment, nursery=self._nursery)
 
@@ -85,29 +94,37 @@ class EmbeddedRun:
         return outcome
 
     def _produce(self) -> None:
-        made = Maker(self.dice, "files").make(ROWS)
+        made = self._maker().make(ROWS)
         (self._folder / "in").mkdir()
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.intend(one.row for one in made)
             for number in range(FILES):
                 lines = [one.value + b"\n" for one in made if int(one.row.key[1:]) % FILES == number]
-                (self._folder / "in" / f"{number}.ndjson").write_bytes(b"".join(lines))
+                self._file(number).write_bytes(b"".join(lines))
             journal.confirm(one.row.id for one in made)
+
+    def _file(self, number: int) -> Path:
+        return self._folder / "in" / f"{number}.ndjson"
 
     async def _judge(self) -> None:
         produced = read(self._folder / "journal.jsonl")
+        dead, seen = await self._dead(produced), await self.target.look()
+        verdict = judge(produced, seen.effects, dead, ordered=True)
+        self.outcome.rows = verdict.rows
+        if not verdict.holds:
+            self.outcome.failures.append(str(verdict))
+
+    async def _dead(self, produced: Produced) -> list[str]:
+        """The rows that are dead letters."""
         broker = Broker.open(f"embedded://{NAME}{(self._folder / 'state' / NAME).absolute()}")
         try:
             letters = [x async for x in read_letters(EmbeddedLog(broker), f"{NAME}.dead-letters")]
         finally:
             broker.close()
-        dead, seen = produced.ids_of(x.value for x in letters), await self.target.look()
-        verdict = judge(produced, seen.effects, dead, ordered=True)
-        self.outcome.rows = verdict.rows
-        if not verdict.holds:
-            self.outcome.failures.append(str(verdict))
+        dead = produced.ids_of(x.value for x in letters)
         if len(set(dead)) < len(dead):
             self.outcome.failures.append("a row has two dead letters of different ids")
+        return dead
 
     async def _again(self) -> None:
         """Once more: it says that it is finished, and changes nothing."""

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from tests.faults.journal import Journal, Produced, read
-from tests.faults.rows import PARTITIONS, Made, Maker
+from tests.faults.rows import PARTITIONS, Made
 
 _BURST_SECONDS = 0.04
+
+
+class RowMaker(Protocol):
+    """Where the rows come from."""
+
+    def make(self, count: int) -> list[Made]: ...
 
 
 class Feed:
     """Sends rows to *topic*, *rate* a second, while it is :meth:`on`."""
 
-    def __init__(self, bootstrap: str, topic: str, maker: Maker, journal: Path, rate: int = 800) -> None:
+    def __init__(self, bootstrap: str, topic: str, maker: RowMaker, journal: Path, rate: int = 800) -> None:
         self._bootstrap, self._topic, self._maker, self._path = bootstrap, topic, maker, journal
         self._burst = max(1, int(rate * _BURST_SECONDS))
         self._flow = asyncio.Event()
@@ -39,6 +47,14 @@ class Feed:
         """Stop the flow and wait until the last burst is acknowledged, or given up."""
         self._flow.clear()
         await self._quiet.wait()
+
+    async def last(self, made: Sequence[Made]) -> bool:
+        """While it is off: a row to each partition, from 0 on; whether all of them were acknowledged."""
+        with Journal(self._path) as journal:
+            journal.intend(one.row for one in made)
+            sent = await self._send(made, range(len(made)))
+            journal.confirm([one.row.id for one in sent])
+        return len(sent) == len(made)
 
     def produced(self) -> Produced:
         """What the journal says."""
@@ -70,9 +86,14 @@ class Feed:
                 journal.confirm([made.row.id for made in await self._send(burst)])
                 await asyncio.sleep(_BURST_SECONDS)
 
-    async def _send(self, burst: list[Made]) -> list[Made]:
+    async def _send(self, burst: Sequence[Made], partitions: Sequence[int | None] = ()) -> list[Made]:
+        """The rows of *burst* that were acknowledged; without *partitions* their keys say where they go."""
+        given = list(zip(burst, partitions or [None] * len(burst), strict=True))
         try:
-            waits = [await self._producer.send(self._topic, m.value, m.row.key.encode()) for m in burst]
+            waits = [
+                await self._producer.send(self._topic, made.value, made.row.key.encode(), number)
+                for made, number in given
+            ]
         except KafkaError:
             return []
         sent = []

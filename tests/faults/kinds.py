@@ -13,9 +13,17 @@ from tests.faults import embedded_run, faults
 from tests.faults.embedded_run import EmbeddedRun
 from tests.faults.nursery import Nursery
 from tests.faults.run import Outcome, Run, Servers
+from tests.faults.window_runs import WindowReplay, WindowRun
 
-Pipeline: TypeAlias = Literal["kafka-postgres", "kafka-files", "kafka-kafka", "embedded-files"]
-_SINKS: dict[Pipeline, str] = {"kafka-postgres": "postgres", "kafka-files": "files", "kafka-kafka": "topic"}
+Pipeline: TypeAlias = Literal[
+    "kafka-postgres", "kafka-files", "kafka-kafka", "embedded-files", "windows-postgres", "windows-files"
+]
+_SINKS: dict[Pipeline, str] = {
+    "kafka-postgres": "postgres",
+    "kafka-files": "files",
+    "kafka-kafka": "topic",
+    "windows-postgres": "postgres",
+}
 _POINTS = (
     "pipeline.taken_over",
     "pipeline.before_dead_letters",
@@ -28,6 +36,8 @@ _SINK_POINTS: dict[Pipeline, tuple[str, ...]] = {
     "kafka-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
     "kafka-kafka": ("topic.confirmed",),
     "embedded-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
+    "windows-postgres": ("state_log.confirmed", "postgres.before_commit", "postgres.after_commit"),
+    "windows-files": ("state_log.confirmed", "files.before_seal", "files.after_seal", "files.after_outputs"),
 }
 
 
@@ -62,11 +72,13 @@ class Kind:
     async def _run(
         self, seed: int, servers: Servers, nursery: Nursery, folder: Path, planted: str
     ) -> Outcome:
+        windowed = self.pipeline.startswith("windows")
         if self.replay is not None:
-            return await EmbeddedRun(nursery, folder, seed, planted=planted).go(self.replay)
+            replay = WindowReplay if windowed else EmbeddedRun
+            return await replay(nursery, folder, seed, planted=planted).go(self.replay)
         assert self.act is not None
-        sink = _SINKS[self.pipeline]
-        run = Run(sink, servers, nursery, folder, seed, static=self.static, planted=planted)
+        sink, live = _SINKS[self.pipeline], WindowRun if windowed else Run
+        run = live(sink, servers, nursery, folder, seed, static=self.static, planted=planted)
         return await run.go(self.act)
 
 
@@ -84,19 +96,32 @@ def _on_kafka(pipeline: Pipeline) -> list[Kind]:
     ]
 
 
-_EMBEDDED: Pipeline = "embedded-files"
+def _on_postgres(pipeline: Pipeline) -> list[Kind]:
+    return [
+        *_on_kafka(pipeline),
+        Kind(pipeline, "postgres restart", faults.postgres_restarted, kills="postgres"),
+        Kind(pipeline, "commit reply lost", faults.commit_reply_lost),
+    ]
+
+
+def _embedded(pipeline: Pipeline) -> list[Kind]:
+    return [
+        Kind(pipeline, "kill", replay=embedded_run.replay_killed),
+        *(
+            Kind(pipeline, f"kill at {point}", replay=embedded_run.replay_killed_at(point))
+            for point in (*_POINTS, *_SINK_POINTS[pipeline])
+        ),
+    ]
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in [
-        *_on_kafka("kafka-postgres"),
-        Kind("kafka-postgres", "postgres restart", faults.postgres_restarted, kills="postgres"),
-        Kind("kafka-postgres", "commit reply lost", faults.commit_reply_lost),
+        *_on_postgres("kafka-postgres"),
         *_on_kafka("kafka-files"),
         *_on_kafka("kafka-kafka"),
-        Kind(_EMBEDDED, "kill", replay=embedded_run.replay_killed),
-        *(
-            Kind(_EMBEDDED, f"kill at {point}", replay=embedded_run.replay_killed_at(point))
-            for point in (*_POINTS, *_SINK_POINTS[_EMBEDDED])
-        ),
+        *_embedded("embedded-files"),
+        *_on_postgres("windows-postgres"),
+        *_embedded("windows-files"),
     ]
 }

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from aiokafka.errors import KafkaError
 
-from tests.faults.feed import Feed, delete_topics, make_topics
-from tests.faults.journal import judge
+from tests.faults.feed import Feed, RowMaker, delete_topics, make_topics
+from tests.faults.journal import Produced, judge
 from tests.faults.nursery import Nursery
 from tests.faults.planted import VARIABLE
 from tests.faults.processes import WorkerProcess
@@ -40,7 +40,7 @@ TOPOLOGY = "tests/faults/fault_topology.py"
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 30.0
 _GIVE_UP_SECONDS = 75.0
-_AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
+AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
 
 
 class Invalid(Exception):
@@ -75,6 +75,8 @@ class Outcome:
 class Run:
     """What a fault sees of the run: its ``dice``, the ``feed``, the ``supervisor`` and the target."""
 
+    topology = TOPOLOGY
+
     def __init__(
         self,
         sink: str,
@@ -93,10 +95,8 @@ class Run:
         self.proxy: Proxy | None = None
         self._sink, self._nursery, self._folder = sink, nursery, folder
         self._static, self._planted = static, planted
-        self.target = self._target()
-        self.feed = Feed(
-            servers.kafka.bootstrap, self.topic, Maker(self.dice, sink), folder / "journal.jsonl"
-        )
+        self.target, self.maker = self._target(), self._maker()
+        self.feed = Feed(servers.kafka.bootstrap, self.topic, self.maker, folder / "journal.jsonl")
         self.supervisor = Supervisor(self._spawn)
         self._looks: list[Seen] = []
 
@@ -109,6 +109,9 @@ class Run:
             return FilesTarget(self._folder / "out", self.topic)
         return TopicTarget(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
 
+    def _maker(self) -> RowMaker:
+        return Maker(self.dice, self._sink)
+
     def _spawn(self, slot: int, crash: str) -> WorkerProcess:
         identity = ["--instance-id", f"{self.name}-{slot % 10}"] if self._static else []
         environment = {
@@ -118,7 +121,7 @@ class Run:
             "SC_FAULT_SINK": self._sink,
             "SC_FAULT_TARGET": self.target.address,
         }
-        words = ["worker", TOPOLOGY, "--broker", self.servers.kafka.url, *identity]
+        words = ["worker", self.topology, "--broker", self.servers.kafka.url, *identity]
         log = self._folder / f"worker-{slot}.log"
         return WorkerProcess(words, log=log, environment=environment, nursery=self._nursery)
 
@@ -130,23 +133,18 @@ class Run:
 
     async def flowing(self) -> None:
         """Wait until the target moves; Invalid when it does not."""
-        before = sum((await self._positions()).values())
+        before = await self._progress()
 
         async def moved() -> bool:
-            return sum((await self._positions()).values()) > before
+            return await self._progress() > before
 
         if not await until(moved, _START_SECONDS):
             raise Invalid(f"nothing moved before the fault: {self._last_words()}")
 
     async def recovered(self, since: float | None = None) -> None:
         """Healed, now or at *since*: wait until what is produced by now has its effect; notes the seconds."""
-        ends, began = dict(self.feed.ends), time.monotonic() if since is None else since
-
-        async def caught_up() -> bool:
-            now = await self._positions()
-            return all(now.get(partition, 0) >= end for partition, end in ends.items())
-
-        done = await until(caught_up, _GIVE_UP_SECONDS)
+        began = time.monotonic() if since is None else since
+        done = await until(self._caught_up(), _GIVE_UP_SECONDS)
         seconds = time.monotonic() - began
         self.outcome.recovery.append(seconds)
         if not done or seconds > RECOVERY_LIMIT:
@@ -158,8 +156,22 @@ class Run:
         self._looks.append(seen)
         return seen
 
+    async def _progress(self) -> int:
+        """A number that grows while the target moves."""
+        return sum((await self._positions()).values())
+
+    def _caught_up(self) -> Callable[[], Awaitable[bool]]:
+        """Asks whether everything that is produced by now has its effect."""
+        ends = dict(self.feed.ends)
+
+        async def caught_up() -> bool:
+            now = await self._positions()
+            return all(now.get(partition, 0) >= end for partition, end in ends.items())
+
+        return caught_up
+
     async def _positions(self) -> Positions:
-        with contextlib.suppress(*_AWAY):
+        with contextlib.suppress(*AWAY):
             return await asyncio.wait_for(self.target.positions(), 10)
         return {}
 
@@ -189,31 +201,43 @@ class Run:
                 supervisor = self.supervisor
                 raise Invalid(f"{why}; {supervisor.kills} kills; restarts: {supervisor.causes}") from why
             await self.feed.off()
+            await self._last_rows()
             await self.recovered()
             for slot in list(self.supervisor.workers):
                 await self.supervisor.leave(slot)
             await self._judge()
-        with contextlib.suppress(*_AWAY):
+        with contextlib.suppress(*AWAY):
             await delete_topics(bootstrap, self.name)
         return self.outcome
 
+    async def _last_rows(self) -> None:
+        """What the feed sends at the end: nothing."""
+
     async def _judge(self) -> None:
-        produced, letters = self.feed.produced(), {}
-        for record in await records(self.servers.kafka.bootstrap, f"{self.name}.dead-letters"):
-            letters[dict(record.headers)["sc-id"]] = record.value
-        dead = produced.ids_of(letters.values())
-        seen = await self.look()
+        produced = self.feed.produced()
+        dead, seen = await self._dead(produced), await self.look()
         verdict = judge(produced, seen.effects, dead, ordered=True)
         self.outcome.rows = verdict.rows
         if not verdict.holds:
             self.fail(str(verdict))
-        if len(set(dead)) < len(dead):
-            self.fail("a row has two dead letters of different ids")
-        wanted = dict(self.feed.ends)
-        if {p: seen.positions.get(p) for p in wanted} != wanted:
-            self.fail(f"the stored positions are {dict(seen.positions)}, the log ends at {wanted}")
+        self._judge_positions(seen.positions)
         self._judge_looks({row.id for row in produced.rows.values() if row.fate == "effect"})
         self.outcome.note(self.supervisor)
+
+    async def _dead(self, produced: Produced) -> list[str]:
+        """The rows that are dead letters; repeats of a letter are folded."""
+        letters = {}
+        for record in await records(self.servers.kafka.bootstrap, f"{self.name}.dead-letters"):
+            letters[dict(record.headers)["sc-id"]] = record.value
+        dead = produced.ids_of(letters.values())
+        if len(set(dead)) < len(dead):
+            self.fail("a row has two dead letters of different ids")
+        return dead
+
+    def _judge_positions(self, stored: Positions) -> None:
+        wanted = dict(self.feed.ends)
+        if {p: stored.get(p) for p in wanted} != wanted:
+            self.fail(f"the stored positions are {dict(stored)}, the log ends at {wanted}")
 
     def _judge_looks(self, effects: set[str]) -> None:
         """Each look: what lies before the stored position is there and, where it is exact, nothing else."""
