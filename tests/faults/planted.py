@@ -119,6 +119,7 @@ def _state_begins_at_the_commit() -> None:
 
     def late(self: KeptState, log: StateLog, emissions: PartitionId, first: int, committed: int) -> None:
         init(self, log, emissions, max(first, committed), committed)
+        self._snapshots = None  # nor is a snapshot waited for
 
     def new(self: StatefulTask, entry: Entry) -> pl.DataFrame | None:
         read = self._upstream[entry.upstream]
