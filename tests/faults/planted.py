@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +16,7 @@ from faust.types import TP
 
 from streamcore.batch import Batch, PartitionId
 from streamcore.deadletter.writer import DeadLetterWriter
-from streamcore.event_time import BEGINNING
 from streamcore.passage import Logged
-from streamcore.runtime import state_logs
 from streamcore.runtime.kept_state import KeptState
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.state_logs import StateLog, StateLogWriter
@@ -121,16 +119,7 @@ def _state_begins_at_the_commit() -> None:
         init(self, log, emissions, max(first, committed), committed)
         self._snapshots = None  # nor is a snapshot waited for
 
-    def new(self: StatefulTask, entry: Entry) -> pl.DataFrame | None:
-        read = self._upstream[entry.upstream]
-        if read.covered is not None or read.watermark > BEGINNING:
-            return right(self, entry)
-        read.covered = entry.start
-        return right(self, entry)
-
-    right = StatefulTask._new
     _replace(KeptState, "__init__", late)
-    _replace(StatefulTask, "_new", new)
 
 
 def _watermark_of_another_position() -> None:
@@ -140,34 +129,6 @@ def _watermark_of_another_position() -> None:
         return Logged(position, self.logged[source].watermark)
 
     _replace(StateLogWriter, "before", before)
-
-
-def _the_farthest_partition_of_the_log() -> None:
-    """A writer goes on behind the farthest of the log's partitions, though others have less."""
-    right = StatefulTask._new
-
-    async def open_(self: StateLogWriter, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
-        await begin(self, partitions)
-        bounds = await self._log.bounds(self._topic)
-        for source in partitions:
-            upstream = (source.topic, source.partition)
-            ends = [
-                await state_logs._ends(self._log, self._topic, number, bounds[number], {upstream})
-                for number in range(self._target.partitions)
-            ]
-            start = Logged(partitions[source])
-            self.logged[source] = max(end.get(upstream, start) for end in ends)
-            self._confirmed[source] = self.logged[source].position
-        return {source: self.logged[source].position for source in partitions}
-
-    def over_holes(self: StatefulTask, entry: Entry) -> pl.DataFrame | None:
-        read = self._upstream[entry.upstream]
-        read.covered = None if read.covered is None else max(read.covered, entry.start)
-        return right(self, entry)
-
-    begin = StateLogWriter.open
-    _replace(StateLogWriter, "open", open_)
-    _replace(StatefulTask, "_new", over_holes)
 
 
 def _replace(owner: object, name: str, new: object) -> None:
@@ -183,5 +144,4 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "repeats_in_the_log_counted": _repeats_in_the_log_counted,
     "state_begins_at_the_commit": _state_begins_at_the_commit,
     "watermark_of_another_position": _watermark_of_another_position,
-    "the_farthest_partition_of_the_log": _the_farthest_partition_of_the_log,
 }

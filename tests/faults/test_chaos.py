@@ -21,6 +21,9 @@ PLANTED = {
     "no_fence": "kafka-postgres:zombie at pipeline.before_sinks",
     "dead_letters_not_awaited": "kafka-postgres:kill at postgres.after_commit",
     "seals_not_checked": "kafka-files:zombie at pipeline.before_sinks",
+    "repeats_in_the_log_counted": "windows-postgres:zombie at pipeline.before_sinks",
+    "state_begins_at_the_commit": "windows-files:kill at commit.after",
+    "watermark_of_another_position": "windows-postgres:kill at postgres.before_commit",
 }
 
 
