@@ -49,7 +49,7 @@ class KeptState:
         """Start with an empty state."""
         self._task = StatefulTask(
             graph,
-            self.log.window,
+            self.log.node,
             self.emissions,
             self.log.upstream,
             definition=self.log.definition,

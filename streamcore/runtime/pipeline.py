@@ -78,14 +78,14 @@ class Pipeline:
         )
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
         self._kept: dict[PartitionId, KeptState] = {}
-        """The windows that are kept here, by the partition of their log."""
+        """The stateful nodes that are kept here, by the partition of their log."""
         self._snapshots = Snapshots(log, options.snapshot_bytes, options.clock)
         self._keeps_logs = any(isinstance(node.part, Late) for node in graph.nodes.values())
         """Who was late is found in the logs again: they are not cut."""
         self._sources: dict[TP, PartitionId] = {}
         self._streams = streams
         self._log_writers = {
-            own.window: StateLogWriter(own, log, options.clock, crash_point)
+            own.node: StateLogWriter(own, log, options.clock, crash_point)
             for own in options.state_logs.values()
         }
         self.runners = {id: self._runner(id) for id in [*graph.sinks, *self._log_writers]}
@@ -190,7 +190,7 @@ class Pipeline:
                 stands[source][sink] = position
         await check_ends(self._log, {s: at for s, at in stands.items() if s in starts})
         for source, kept in self._kept.items():
-            stands[source] = {kept.log.window: kept.first}
+            stands[source] = {kept.log.node: kept.first}
         for source, sinks in stands.items():
             self.ledger.open(source, sinks)
             self.processed[source] = min(sinks.values())
@@ -206,19 +206,19 @@ class Pipeline:
         for source, committed in starts.items():
             if (own := logs.get(source.topic)) is not None:
                 held = bounds[source.topic][source.partition]
-                log.info("window %s: %d records of its log %s", own.window, len(range(*held)), source)
+                log.info("state of %s: %d records of its log %s", own.node, len(range(*held)), source)
                 out = own.emissions(self.graph.name, source)
                 found[source] = KeptState(own, out, held.start, committed)
         return found
 
     def _reached(self, source: PartitionId) -> frozenset[str]:
-        """The sinks, and the windows' logs, that get something of *source*."""
+        """The sinks, and the logs of state, that get something of *source*."""
         if source.topic == self._options.redrive_topic:
             return frozenset(self.graph.sinks)
         if source in self._kept:
             return frozenset()
-        windows = {kept.emissions: kept.log.window for kept in self._kept.values()}
-        node = windows.get(source) or self.graph.sources[self._streams[source.topic]].id
+        stateful = {kept.emissions: kept.log.node for kept in self._kept.values()}
+        node = stateful.get(source) or self.graph.sources[self._streams[source.topic]].id
         return frozenset(self.graph.stage(node)) & self.runners.keys()
 
     async def _begin(self, source: PartitionId, position: int) -> None:
@@ -243,7 +243,7 @@ class Pipeline:
             )
 
     def _logged(self, source: PartitionId) -> dict[str, Logged]:
-        """What the windows' logs have of *source*."""
+        """What the logs of state have of *source*."""
         return {w: own.logged[source] for w, own in self._log_writers.items() if source in own.logged}
 
     @property
@@ -285,7 +285,7 @@ class Pipeline:
         self.counters.read(stream, chunk, outcome)
 
     async def _keep(self, kept: KeptState, chunk: Chunk) -> None:
-        """Add *chunk* of a window's log to its state; rows of closed windows go the way of a chunk's."""
+        """Add *chunk* of a log to its state; what comes of it goes the way of a chunk's rows."""
         for outcome, repeated in kept.on_chunk(chunk):
             if repeated:  # what has no positions of its own had these before the commit
                 for sink in self._reached(kept.emissions):
@@ -297,7 +297,7 @@ class Pipeline:
             self._hand_over(outcome)
             self.counters.passed(outcome)
         self.processed[chunk.source] = chunk.end
-        self.ledger.confirm(kept.log.window, {chunk.source: chunk.end})
+        self.ledger.confirm(kept.log.node, {chunk.source: chunk.end})
         if not self._keeps_logs:
             self._snapshots.look(chunk.source, kept, chunk.end)
             await self._snapshots.trim(self._settled)
@@ -321,7 +321,7 @@ class Pipeline:
 
     @property
     def states_ended(self) -> bool:
-        """Whether every window has closed for good: what feeds them is bounded and has ended."""
+        """Whether nothing more comes of any state: what feeds them is bounded and has ended."""
         owned = [kept.log.topic for kept in self._kept.values() if kept.ended]
         return all(owned.count(log.topic) == log.partitions for log in self._options.state_logs.values())
 

@@ -1,4 +1,4 @@
-"""The logs of a topology's windows: topics of its own, with the rows that each window is made of.
+"""The logs of a topology's windows, tables and joins: its own topics, with the rows that they are made of.
 
 A log is at once the way of the rows to the worker that keeps their keys (a repartition), and what the
 state is made of again after a restart (a changelog).
@@ -41,12 +41,12 @@ _LOOK_BACK = 256
 
 @dataclass(frozen=True, slots=True)
 class StateLog:
-    """The log of *window*: its *topic* with *partitions* by the columns *by*, and what feeds it.
+    """The log of *node*: its *topic* with *partitions* by the columns *by*, and what feeds it.
 
     *emission_id* names the stream of what comes out; without it the topic's id does.
     """
 
-    window: str
+    node: str
     topic: str
     partitions: int
     by: tuple[str, ...]
@@ -56,61 +56,61 @@ class StateLog:
 
     def emissions(self, topology: str, source: PartitionId) -> PartitionId:
         """The stream of what comes out of the log's partition *source*."""
-        id = self.emission_id or f"window/{source.topic_id}"
-        return PartitionId(emission_topic(topology, self.window), source.partition, id)
+        id = self.emission_id or f"node/{source.topic_id}"
+        return PartitionId(emission_topic(topology, self.node), source.partition, id)
 
 
-def emission_topic(topology: str, window: str) -> str:
-    """What the rows of *window* are positioned in; not a topic of the broker."""
-    return f"{topology}/{window}"
+def emission_topic(topology: str, node: str) -> str:
+    """What the rows of *node* are positioned in; not a topic of the broker."""
+    return f"{topology}/{node}"
 
 
 async def made_logs(
     graph: Graph, log: Log, streams: Mapping[str, str], read: Mapping[str, int], replay: str = ""
 ) -> dict[str, StateLog]:
-    """The log of each window of *graph* by its topic, made in *log* where it does not exist yet.
+    """The log of each node of *graph* by its topic, made in *log* where it does not exist yet.
 
     *streams* maps topics to names of streams, *read* to their numbers of partitions. *replay* names what a
-    replay reads: it has logs of its own. BadConfig when two windows would have one log.
+    replay reads: it has logs of its own. BadConfig when two nodes would have one log.
     """
     found: dict[str, StateLog] = {}
     counts = {emission_topic(graph.name, w): 0 for w in graph.stateful} | dict(read)
-    for window in graph.stateful:
-        topic, own = log_topic(graph, window, replay), _own_id(graph, window, replay)
+    for node in graph.stateful:
+        topic, own = log_topic(graph, node, replay), _own_id(graph, node, replay)
         if topic in found:
             raise BadConfig(
-                "the logs of two windows would have the same name",
+                "the logs of two windows, tables or joins would have the same name",
                 got=topic,
-                where=graph.nodes[window].where,
+                where=graph.nodes[node].where,
                 fix="give one of them another name=",
             )
-        feeding = [t for t in counts if window in fed_states(graph, streams, t)]
-        wanted = 1 if replay or not operator_of(graph, window).by else max(counts[t] for t in feeding)
+        feeding = [t for t in counts if node in fed_states(graph, streams, t)]
+        wanted = 1 if replay or not operator_of(graph, node).by else max(counts[t] for t in feeding)
         await log.create(topic, wanted, LOG_CONFIG)
         partitions = len(await log.bounds(topic))
-        counts[emission_topic(graph.name, window)] = partitions
+        counts[emission_topic(graph.name, node)] = partitions
         upstream = tuple((t, number) for t in sorted(feeding) for number in range(counts[t]))
         found[topic] = StateLog(
-            window,
+            node,
             topic,
             partitions,
-            operator_of(graph, window).by,
+            operator_of(graph, node).by,
             upstream,
-            definition_of(graph, window),
-            own and f"window/{own}",
+            definition_of(graph, node),
+            own and f"node/{own}",
         )
     return found
 
 
-def log_topic(graph: Graph, window: str, replay: str = "") -> str:
-    """The topic of a window's log; *replay* as for :func:`made_logs`."""
-    own = _own_id(graph, window, replay)
+def log_topic(graph: Graph, node: str, replay: str = "") -> str:
+    """The topic of a node's log; *replay* as for :func:`made_logs`."""
+    own = _own_id(graph, node, replay)
     suffix = f".replay-{own[:8]}" if own else ""
-    return f"{graph.name}.{re.sub('[^a-zA-Z0-9._-]', '-', window)}.log{suffix}"
+    return f"{graph.name}.{re.sub('[^a-zA-Z0-9._-]', '-', node)}.log{suffix}"
 
 
-def _own_id(graph: Graph, window: str, replay: str) -> str:
-    return _digest(f"{declared(graph, window)} {replay}") if replay else ""
+def _own_id(graph: Graph, node: str, replay: str) -> str:
+    return _digest(f"{declared(graph, node)} {replay}") if replay else ""
 
 
 def _digest(text: str) -> str:
@@ -118,7 +118,7 @@ def _digest(text: str) -> str:
 
 
 def fed_states(graph: Graph, streams: Mapping[str, str], topic: str) -> tuple[str, ...]:
-    """The windows that rows of *topic* (or of the emissions of a window) go to."""
+    """The stateful nodes that rows of *topic* (or of the emissions of a node) go to."""
     if topic in streams:
         node = graph.sources[streams[topic]].id
     else:
@@ -128,20 +128,20 @@ def fed_states(graph: Graph, streams: Mapping[str, str], topic: str) -> tuple[st
     return tuple(n for n in graph.stage(node) if n in graph.stateful)
 
 
-def definition_of(graph: Graph, window: str) -> str:
-    """Names what *window* computes of what: records of its log say by which declaration they were made."""
-    return _digest(declared(graph, window))
+def definition_of(graph: Graph, node: str) -> str:
+    """Names what *node* computes of what: records of its log say by which declaration they were made."""
+    return _digest(declared(graph, node))
 
 
-def declared(graph: Graph, window: str) -> str:
-    """What *window* computes of what, as text: equal in each process for the same declaration."""
-    before = [node for node in graph.nodes.values() if node.id != window and window in graph.below(node.id)]
-    steps = [(node.id, label(node), *(getattr(node.part, of, "") for of in _DECLARED)) for node in before]
-    return f"{operator_of(graph, window).definition} {steps}"
+def declared(graph: Graph, node: str) -> str:
+    """What *node* computes of what, as text: equal in each process for the same declaration."""
+    before = [other for other in graph.nodes.values() if other.id != node and node in graph.below(other.id)]
+    steps = [(step.id, label(step), *(getattr(step.part, of, "") for of in _DECLARED)) for step in before]
+    return f"{operator_of(graph, node).definition} {steps}"
 
 
 class StateLogWriter(AppendingWriter):
-    """Writes rows to the log of one window, as a sink that stores positions.
+    """Writes rows to the log of one node, as a sink that stores positions.
 
     No former owner of a partition is fenced: what it still writes is what the log has or gets anyway.
     """

@@ -1,4 +1,4 @@
-"""Records of a window's log: rows on their way from where they were judged to where they are kept.
+"""Records of a log of state: rows on their way from where they were judged to where they are kept.
 
 Each record says which positions of which upstream partition it covers, so a reader that keeps the
 covered end of each partition can leave out, row by row, what it has. The row at a position is the same
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
     ``watermark`` (microseconds) holds at ``end``, but in a part of a batch that is not its last one
     (``more``) it is not said yet. ``idle``: windows need not wait for this partition until
-    its next record. ``definition`` names what the window computes of what.
+    its next record. ``definition`` names what the node computes of what.
     """
 
     upstream: Upstream
@@ -76,7 +76,7 @@ def decode(value: bytes | None, *, heads_only: bool = False) -> Entry:
         return Entry((upstream[0], upstream[1]), start, end, watermark, idle, definition, rows, more)
     except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise Permanent(
-            "a record of a window's log can't be read", fix="nothing but this topology may write its logs"
+            "a record of a log of state can't be read", fix="nothing but this topology may write its logs"
         ) from error
 
 

@@ -89,7 +89,7 @@ class Reader:
 
     async def begin(self) -> Reader:
         self.position = (await self.writer.open({self.source: 0}))[self.source]
-        logged = {self.target.window: self.writer.logged[self.source]}
+        logged = {self.target.node: self.writer.logged[self.source]}
         self.task = PartitionTask(self.graph, "clicks", self.source, logged=logged)
         return self
 
@@ -102,8 +102,8 @@ class Reader:
         await self._write(self.task.on_watermark(nothing_at(self.source, self.position), END))
 
     async def _write(self, outcome: Outcome) -> None:
-        if self.target.window in outcome.writes:
-            await self.writer.write(outcome.writes[self.target.window])
+        if self.target.node in outcome.writes:
+            await self.writer.write(outcome.writes[self.target.node])
             await self.writer.flush(FlushReason.END)
 
 
@@ -143,7 +143,7 @@ def anew(task: StatefulTask, graph: Graph, target: StateLog, as_of: int) -> Stat
         assert is_snapshot(value)
         found.append(reader.add(value))
     (snapshot,) = (one for one in found if one is not None)
-    again = StatefulTask(graph, target.window, task.source, target.upstream, definition=target.definition)
+    again = StatefulTask(graph, target.node, task.source, target.upstream, definition=target.definition)
     again.restore(snapshot)
     return again
 
@@ -159,7 +159,7 @@ async def read_back(
     for number, bounds in sorted((await log.bounds(target.topic)).items()):
         entries = [decode(v) async for c in log.scan(target.topic, number, *bounds) for v in c.values()]
         out = PartitionId("t/clicks/window", number, "w")
-        task = StatefulTask(graph, target.window, out, target.upstream, definition=target.definition)
+        task = StatefulTask(graph, target.node, out, target.upstream, definition=target.definition)
         rows: list[tuple[object, ...]] = []
         sizes = itertools.chain(cuts, itertools.repeat(3))
         while entries:
