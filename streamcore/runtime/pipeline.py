@@ -300,7 +300,7 @@ class Pipeline:
         self.ledger.confirm(kept.log.node, {chunk.source: chunk.end})
         if not self._keeps_logs:
             self._snapshots.look(chunk.source, kept, chunk.end)
-            await self._snapshots.trim(self._settled)
+            await self._snapshots.trim(chunk.source, self._settled(chunk.source) or 0)
 
     def _settled(self, source: PartitionId) -> int | None:
         kept = self._kept.get(source)

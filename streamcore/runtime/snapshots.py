@@ -54,21 +54,24 @@ class Snapshots:
         writing = asyncio.create_task(self._write(source, snapshot), name=f"snapshot of {source}")
         self._written[source] = _Written(snapshot, writing)
 
-    async def trim(self, settled: Callable[[PartitionId], int | None]) -> None:
-        """Drop what lies before complete snapshots, where *settled* says that all sinks are behind them."""
-        for source, written in list(self._written.items()):
-            if not written.writing.done():
-                continue
-            as_of = written.snapshot.as_of
-            if not written.writing.result():
-                del self._written[source]
-            elif (settled(source) or 0) >= as_of:
-                del self._written[source]
-                crash_point("snapshots.before_trim")
-                try:
-                    await self._log.trim(source.topic, source.partition, as_of)
-                except StreamcoreError as error:
-                    log.warning("state %s: the log before %s is not dropped: %s", source, as_of, error)
+    async def trim(self, source: PartitionId, settled: int) -> None:
+        """Drop what lies before the snapshot of *source*, once all sinks have what entries before it gave.
+
+        *settled*: up to where they have it. Calls for one partition follow each other.
+        """
+        written = self._written.get(source)
+        if written is None or not written.writing.done():
+            return
+        as_of = written.snapshot.as_of
+        if written.writing.cancelled() or not written.writing.result():
+            del self._written[source]
+        elif settled >= as_of:
+            del self._written[source]
+            crash_point("snapshots.before_trim")
+            try:
+                await self._log.trim(source.topic, source.partition, as_of)
+            except StreamcoreError as error:
+                log.warning("state %s: the log before %s is not dropped: %s", source, as_of, error)
 
     async def stop(self) -> None:
         """Break off what is being written: readers leave a snapshot out that is not complete."""

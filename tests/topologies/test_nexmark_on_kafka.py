@@ -67,6 +67,7 @@ class Workers:
                 "STREAMCORE_KAFKA__SESSION_TIMEOUT_S": "6",
                 "STREAMCORE_HTTP__PORT": "0",
                 "STREAMCORE_CRASH_POINT": crash_point,
+                "STREAMCORE_STATE__SNAPSHOT_MB": "0",  # whenever it pays
                 "STREAMCORE_LIMITS__FETCH_MAX_BYTES": str(1 << 20),
             },
             stderr=stderr,
@@ -137,6 +138,7 @@ async def test_two_workers_one_of_them_killed_give_the_published_answer(
 @pytest.mark.parametrize("point", [
     "pipeline.taken_over", "state_log.confirmed", "state_log.confirmed:5", "pipeline.before_sinks:7",
     "commit.before", "commit.after:2", "files.before_seal", "files.after_seal",
+    "snapshots.part_written:2", "snapshots.before_trim",
 ])  # fmt: skip
 async def test_a_worker_that_dies_at_a_crash_point_leaves_nothing_behind(
     point: str, kafka: KafkaServer, tmp_path: Path
