@@ -39,7 +39,7 @@ class WindowRun(Run):
 
     async def _windows(self) -> set[tuple[str | None, int]]:
         try:
-            return await self.target.nodes()
+            return await self.target.windows()
         except AWAY:
             return set()
 
