@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from streamcore.declaring import at, caller
 from streamcore.durations import microseconds_of
-from streamcore.graph import Stateful
 from streamcore.state.operator import Operator
 from streamcore.tables.declaration import first_operator, group_operator, top_operator
 
@@ -38,7 +37,7 @@ class GroupedStream:
         with at(where):
             of = source.key if source.updates else None
             operator = group_operator(self._by, aggregates, self._stream.columns, of=of)
-        return self._kept(operator, name, "table", where)
+        return self._table(operator, name, "table", where)
 
     def top(self, n: int, *, order: str, rank: str | None = None, name: str | None = None) -> Stream:
         """The best *n* rows of each group, kept up to date, in an *order* such as "price desc, bidder".
@@ -50,7 +49,7 @@ class GroupedStream:
         with at(where):
             self._stream._check_only_added("top")
             operator = top_operator(self._by, order, self._stream.columns, n=n, rank=rank)
-        return self._kept(operator, name, "top", where)
+        return self._table(operator, name, "top", where)
 
     def first(self, *, within: str | dt.timedelta | None = None, name: str | None = None) -> Stream:
         """The first row of each group; those that come after it are left out.
@@ -67,14 +66,9 @@ class GroupedStream:
             )
         time = None if within is None else source.event_time  # without it, rows have no order in time
         after = replace(source, key=(), event_time=time, max_lateness=dt.timedelta(0))
-        id = name or stream._topology._free_id(f"{source.name}/first")
-        node = stream._topology._add(id, Stateful(operator), (stream.node,), operator.columns, where, after)
-        return type(stream)(stream._topology, node)
+        return stream._kept(operator, name, "first", where, after)
 
-    def _kept(self, operator: Operator, name: str | None, kind: str, where: str) -> Stream:
-        stream, topology = self._stream, self._stream._topology
-        source = stream.node.source
+    def _table(self, operator: Operator, name: str | None, kind: str, where: str) -> Stream:
+        source = self._stream.node.source
         after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
-        id = name or topology._free_id(f"{source.name}/{kind}")
-        node = topology._add(id, Stateful(operator), (stream.node,), operator.columns, where, after)
-        return type(stream)(topology, node)
+        return self._stream._kept(operator, name, kind, where, after)

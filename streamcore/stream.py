@@ -15,10 +15,11 @@ from streamcore.contracts import Sink, Step
 from streamcore.declaring import at, caller
 from streamcore.errors import BadConfig
 from streamcore.expressions import condition
-from streamcore.graph import Late, Node, Source, Union
+from streamcore.graph import Late, Node, Source, Stateful, Union
 from streamcore.grouped import GroupedStream
 from streamcore.joined import How, On, Within, join_operator, joined, pairs_of
 from streamcore.schema import Event, StreamSchema, type_named
+from streamcore.state.operator import Operator
 from streamcore.tables.changes import Changelog, FilterUpdates, check_sink
 from streamcore.tables.lookup import Lookup
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
@@ -263,6 +264,12 @@ class Stream:
         return Stream(
             self._topology, self._topology._add(id, step, (self.node,), columns, where, after or source)
         )
+
+    def _kept(self, operator: Operator, name: str | None, kind: str, where: str, after: Source) -> Stream:
+        """The stream of what *operator*, declared at *where*, makes of this one's rows."""
+        id = name or self._topology._free_id(f"{self.node.source.name}/{kind}")
+        node = self._topology._add(id, Stateful(operator), (self.node,), operator.columns, where, after)
+        return Stream(self._topology, node)
 
     def _check_only_added(self, what: str) -> None:
         """BadConfig where rows are updates of a table, which *what* can't follow."""

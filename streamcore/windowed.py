@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from streamcore.declaring import at, caller
-from streamcore.graph import Stateful
 from streamcore.windows.assigners import WindowKind
 from streamcore.windows.declaration import window_operator, window_table
 from streamcore.windows.operator import WINDOW_END
 
 if TYPE_CHECKING:
     from streamcore.stream import Stream
+
+
+class _Time(TypedDict):
+    """Where the event time of a stream is."""
+
+    stream: str
+    time: str | None
+    of_windows: bool
 
 
 class WindowedStream:
@@ -36,27 +43,14 @@ class WindowedStream:
         midnight belongs to the day that ends there. A stream's partitions have no common order, so
         there is no ``first``, ``last`` or ``list``.
         """
-        stream, where = self._stream, caller()
-        source = stream.node.source
+        where, source = caller(), self._stream.node.source
         with at(where):
-            operator = window_operator(
-                self._kind,
-                self._by,
-                aggregates,
-                stream.columns,
-                stream=source.name,
-                time=source.event_time,
-                of_windows=source.of_windows,
-            )
-            part = Stateful(operator)
-        topology = stream._topology
-        columns = part.operator.columns
+            operator = window_operator(self._kind, self._by, aggregates, self._stream.columns, **self._time)
         nothing_late = dt.timedelta(0)
         after = replace(
             source, key=self._by, event_time=WINDOW_END, max_lateness=nothing_late, of_windows=True
         )
-        id = name or topology._free_id(f"{source.name}/window")
-        return type(stream)(topology, topology._add(id, part, (stream.node,), columns, where, after))
+        return self._stream._kept(operator, name, "window", where, after)
 
     def table(self, *, name: str | None = None, **aggregates: str) -> Stream:
         """The same aggregates as a table: a window has a row from its first row on, which is kept up to date.
@@ -64,20 +58,13 @@ class WindowedStream:
         The key of the table is that of :meth:`by` and ``window_start``. The last update of a window is what
         :meth:`aggregate` would have given. Tumbling and hopping windows only.
         """
-        stream, where = self._stream, caller()
-        source = stream.node.source
+        where, source = caller(), self._stream.node.source
         with at(where):
-            operator = window_table(
-                self._kind,
-                self._by,
-                aggregates,
-                stream.columns,
-                stream=source.name,
-                time=source.event_time,
-                of_windows=source.of_windows,
-            )
-        topology = stream._topology
+            operator = window_table(self._kind, self._by, aggregates, self._stream.columns, **self._time)
         after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
-        id = name or topology._free_id(f"{source.name}/window")
-        node = topology._add(id, Stateful(operator), (stream.node,), operator.columns, where, after)
-        return type(stream)(topology, node)
+        return self._stream._kept(operator, name, "window", where, after)
+
+    @property
+    def _time(self) -> _Time:
+        source = self._stream.node.source
+        return {"stream": source.name, "time": source.event_time, "of_windows": source.of_windows}

@@ -44,6 +44,14 @@ def as_run(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
     return frame.with_columns(pl.Series(HASH, hashes))[order]
 
 
+def rebuilt(kept: Sequence[Sequence[pl.DataFrame]], *keys: Sequence[str]) -> tuple[Runs, ...]:
+    """Runs of what another process wrote, by this one's hashes of *keys*: those of each kind of piece."""
+    return tuple(
+        tuple(as_run(frame.drop(HASH, strict=False), by) for frame in runs if frame.height)
+        for runs, by in zip(kept, keys, strict=True)
+    )
+
+
 def added(runs: Runs, piece: pl.DataFrame, merge: Merge) -> Runs:
     """*runs* and *piece*, younger than them; *merge* gets frames of which the older stands first."""
     kept = [*runs, piece] if piece.height else list(runs)

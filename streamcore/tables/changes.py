@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import polars as pl
-from polars.exceptions import PolarsError
 
 from streamcore.batch import OFFSET, OP, OP_DELETE, OP_INSERT, OP_UPDATE_BEFORE
 from streamcore.contracts import Sink, StepResult
 from streamcore.errors import BadConfig
-from streamcore.expressions import condition
-from streamcore.transforms.bisect import apply_or_reject
-from streamcore.transforms.columns import check_new_name
+from streamcore.transforms.columns import Filter, applied, check_new_name
 
 UPSERT, DELETE = "upsert", "delete"
 """What :class:`Changelog` writes."""
 
 
 @dataclass(frozen=True)
-class FilterUpdates:
-    """Delete the rows of a table for which *text* is not true."""
-
-    text: str
-    columns: pl.Schema
-    _expression: pl.Expr = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_expression", condition(self.text, self.columns))
-
-    @property
-    def name(self) -> str:
-        return f"filter {self.text}"
-
-    def output(self, columns: pl.Schema) -> pl.Schema:
-        return columns
+class FilterUpdates(Filter):
+    """Delete the rows of a table for which the condition is not true."""
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
         """A row that is not kept stays as a deletion: the row with its key may have been kept before."""
         kept = self._expression.fill_null(False)
         operation = pl.when(kept).then(pl.col(OP)).otherwise(pl.lit(OP_DELETE, pl.UInt8))
-        marked, rejects = apply_or_reject(
-            frame, lambda f: f.with_columns(operation), stage, "expression", _explain, (PolarsError,)
-        )
-        return StepResult(marked, rejects)
-
-
-def _explain(error: Exception) -> str:
-    return f"the expression failed on this row: {type(error).__name__}"
+        return applied(frame, lambda f: f.with_columns(operation), stage)
 
 
 @dataclass(frozen=True)

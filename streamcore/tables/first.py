@@ -24,7 +24,7 @@ import polars as pl
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Int64s, Rejects
 from streamcore.event_time import BEGINNING, microseconds
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.grouping import PLACE, crowded, groups_of
 from streamcore.tables.passing import passing
 
@@ -124,9 +124,7 @@ class FirstOperator:
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs as they were, by this process's hashes."""
-        (frames,) = kept
-        pieces = (frame.select(self._no_pieces.columns) for frame in frames if frame.height)
-        return (tuple(as_run(frame, self.by) for frame in pieces),)
+        return rebuilt(kept, self.by)
 
     # ------------------------------------------------------------ rows
 

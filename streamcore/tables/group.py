@@ -18,7 +18,7 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, merged_by
+from streamcore.state.runs import HASH, added, as_run, found, merged_by, rebuilt
 
 NUMBER = "_n"
 """Hidden column of a piece: the number of the last row in it."""
@@ -98,7 +98,7 @@ class GroupOperator:
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
-        return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)
+        return rebuilt(kept, self.by)
 
     # ------------------------------------------------------------ pieces
 

@@ -18,7 +18,7 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
 from streamcore.event_time import BEGINNING, END
 from streamcore.expressions import condition
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, matches, merged_by
+from streamcore.state.runs import HASH, added, as_run, matches, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.join_side import RIGHT, SIDE, TIME, JoinShape
 
@@ -42,8 +42,8 @@ class JoinOperator:
     key: ClassVar[tuple[str, ...]] = ()
     outer: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
-    empty: ClassVar[State] = State(((), ()))
-    """Left pieces and right pieces."""
+    empty: ClassVar[State] = State(((), (), ()))
+    """Left pieces, right pieces, and of left rows that have matched their numbers, where that matters."""
 
     def __post_init__(self) -> None:
         parsed = None if self.where is None else condition(self.where, self.shape.columns)
@@ -105,9 +105,9 @@ class JoinOperator:
         """Add *rows*; the emission are the pairs that they make with those before them."""
         watermark = max(state.watermark, watermark)
         left, right, came = self._came(state, rows)
-        lefts, rights = state.kept
+        lefts, rights, _ = state.kept
         emission = numbered(self._matched(state, left, right), state.emitted)
-        kept = (self._kept(lefts, left, False, watermark), self._kept(rights, right, True, watermark))
+        kept = (self._kept(lefts, left, False, watermark), self._kept(rights, right, True, watermark), ())
         after = State(kept, watermark, state.emitted + emission.height, state.arrived + came)
         return Applied(after, emission.drop(_BOTH), came - left.height - right.height)
 
@@ -126,7 +126,7 @@ class JoinOperator:
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
-        return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)
+        return rebuilt(kept, self.by, self.by, [NUMBER])
 
     # ------------------------------------------------------------ pieces
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from streamcore.event_time import BEGINNING, END
 from streamcore.state.operator import Applied, Runs, State
-from streamcore.state.runs import HASH, added, as_run, merged_by
+from streamcore.state.runs import added, as_run, merged_by
 from streamcore.tables.group import NUMBER
 from streamcore.tables.join import JoinOperator, numbered, plus
 from streamcore.tables.join_side import TIME
@@ -29,8 +29,6 @@ class LeftJoinOperator(JoinOperator):
 
     outer: ClassVar[bool] = True
     orderly: ClassVar[bool] = True
-    empty: ClassVar[State] = State(((), (), ()))
-    """Left pieces, right pieces, and of the left rows that have matched their numbers and times."""
 
     @property
     def label(self) -> str:
@@ -64,11 +62,6 @@ class LeftJoinOperator(JoinOperator):
         kept = (lefts, self._kept(rights, right, True, watermark), matched)
         after = State(kept, watermark, state.emitted + emission.height, state.arrived + came)
         return Applied(after, emission, came - left.height - right.height)
-
-    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs, in the order of this process's hashes."""
-        matched = tuple(as_run(run.drop(HASH, strict=False), [NUMBER]) for run in kept[2])
-        return (*super().restored(kept[:2]), matched)
 
     # ------------------------------------------------------------ rows by themselves
 

@@ -21,7 +21,7 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER, OP_UPDATE_BEFORE, SUB, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 
 _GONE = "_gone"
@@ -120,10 +120,7 @@ class RegroupOperator:
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
-        return tuple(
-            tuple(as_run(run.drop(HASH, strict=False), keys) for run in runs)
-            for runs, keys in zip(kept, (self.group, self.of), strict=True)
-        )
+        return rebuilt(kept, self.group, self.of)
 
     # ------------------------------------------------------------ pieces
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE, SUB, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.join import numbered
 from streamcore.tables.join_side import SIDE, JoinShape
@@ -109,7 +109,7 @@ class TableJoin:
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
-        return tuple(tuple(as_run(run.drop(HASH, strict=False), self.by) for run in runs) for runs in kept)
+        return rebuilt(kept, self.by)
 
     # ------------------------------------------------------------ pieces
 

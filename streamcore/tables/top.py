@@ -25,7 +25,7 @@ import polars as pl
 
 from streamcore.batch import HIDDEN, HIDDEN_TYPES, OFFSET, OP, OP_UPDATE_AFTER, SUB, Int64s, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.grouping import PLACE, crowded, groups_of
 from streamcore.tables.ordering import Order
 
@@ -123,9 +123,7 @@ class TopOperator:
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs as they were, by this process's hashes."""
-        (frames,) = kept
-        pieces = (frame.select(*self.inputs, ARRIVAL) for frame in frames if frame.height)
-        return (tuple(as_run(frame, self.by) for frame in pieces),)
+        return rebuilt(kept, self.by)
 
     # ------------------------------------------------------------ pieces
 

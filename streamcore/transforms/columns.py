@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -13,6 +13,14 @@ from streamcore.contracts import StepResult
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns, condition, result_type, sql
 from streamcore.transforms.bisect import apply_or_reject
+
+Frames = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def applied(frame: pl.DataFrame, expression: Frames, stage: str) -> StepResult:
+    """*expression* of *frame*; rows on which it fails are rejects of *stage*."""
+    kept, rejects = apply_or_reject(frame, expression, stage, "expression", _explain, (PolarsError,))
+    return StepResult(kept, rejects)
 
 
 def _explain(error: Exception) -> str:
@@ -38,10 +46,7 @@ class Filter:
         return columns
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
-        kept, rejects = apply_or_reject(
-            frame, lambda f: f.filter(self._expression), stage, "expression", _explain, (PolarsError,)
-        )
-        return StepResult(kept, rejects)
+        return applied(frame, lambda f: f.filter(self._expression), stage)
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,7 @@ class AddColumn:
         return pl.Schema({**columns, self.column: result_type(self._expression, columns, self.text)})
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
-        added, rejects = apply_or_reject(
-            frame, lambda f: f.with_columns(self._expression), stage, "expression", _explain, (PolarsError,)
-        )
-        return StepResult(added, rejects)
+        return applied(frame, lambda f: f.with_columns(self._expression), stage)
 
 
 @dataclass(frozen=True)

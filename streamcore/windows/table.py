@@ -18,7 +18,7 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, merged_by
+from streamcore.state.runs import HASH, added, as_run, found, merged_by, rebuilt
 from streamcore.windows.assigners import LAST, START, Aligned
 from streamcore.windows.operator import WINDOW_END, WINDOW_START
 
@@ -130,9 +130,7 @@ class WindowTable:
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""
-        return tuple(
-            tuple(as_run(run.drop(HASH, strict=False), self._window) for run in runs) for runs in kept
-        )
+        return rebuilt(kept, self._window)
 
     # ------------------------------------------------------------ pieces
 
