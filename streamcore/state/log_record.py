@@ -74,7 +74,7 @@ def decode(value: bytes | None, *, heads_only: bool = False) -> Entry:
         upstream, start, end, watermark, idle, definition, more = orjson.loads(head)
         rows = pl.read_ipc_stream(io.BytesIO(body)) if body and not heads_only else None
         return Entry((upstream[0], upstream[1]), start, end, watermark, idle, definition, rows, more)
-    except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
+    except (ValueError, TypeError, LookupError, OSError, pl.exceptions.PolarsError) as error:
         raise Permanent(
             "a record of a log of state can't be read", fix="nothing but this topology may write its logs"
         ) from error

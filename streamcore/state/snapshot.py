@@ -135,7 +135,7 @@ def _snapshot(as_of: int, records: Sequence[bytes]) -> Snapshot:
             place = orjson.loads(head)[-1]
             part = pl.read_ipc_stream(io.BytesIO(body))
             kept[place["kind"]].setdefault(place["run"], []).append(part)
-    except (ValueError, KeyError, pl.exceptions.PolarsError) as error:
+    except (ValueError, LookupError, OSError, pl.exceptions.PolarsError) as error:
         raise _unreadable() from error
     frames = tuple(tuple(pl.concat(runs[run]) for run in sorted(runs)) for runs in kept)
     state = State(frames, meta["watermark"], meta["emitted"], meta["arrived"])

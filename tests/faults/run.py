@@ -39,6 +39,7 @@ SESSION_SECONDS = 6
 TOPOLOGY = "tests/faults/fault_topology.py"
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 30.0
+_UNEXPLAINED = "which streamcore should have explained"
 _GIVE_UP_SECONDS = 75.0
 AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
 
@@ -70,6 +71,7 @@ class Outcome:
         """What the workers did, and what they may not do."""
         self.failures += supervisor.failures + told_secrets(supervisor.outputs())
         self.restarts, self.causes, self.kills = supervisor.restarts, supervisor.causes, supervisor.kills
+        self.failures += [f"a worker ended with {cause}" for cause in self.causes if _UNEXPLAINED in cause]
 
 
 class Run:
