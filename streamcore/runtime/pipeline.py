@@ -19,6 +19,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from faust.types import TP
 
@@ -90,6 +91,7 @@ class Pipeline:
         }
         self.runners = {id: self._runner(id) for id in [*graph.sinks, *self._log_writers]}
         self._running: list[asyncio.Task[None]] = []
+        self._taking_over: asyncio.Task[Any] | None = None
 
     # ------------------------------------------------------------ life
 
@@ -138,11 +140,18 @@ class Pipeline:
 
     async def assigned(self, starts: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         """Take partitions over from whoever had them: sinks first, then the tasks."""
+        while (broken_off := self._taking_over) is not None:
+            # Cancelled by the rebalance; what it waits for may swallow that, e.g. a consumer that stops.
+            broken_off.cancel()
+            await asyncio.wait([broken_off], timeout=0.1)
+        self._taking_over = asyncio.current_task()
         try:
             return await self._take_over(starts)
         except Exception as error:
             self.fail(error)
             raise
+        finally:
+            self._taking_over = None
 
     def commit_position(self, tp: TP) -> int | None:
         source = self._sources.get(tp)
