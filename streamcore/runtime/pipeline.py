@@ -19,7 +19,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from faust.types import TP
 
@@ -31,6 +30,7 @@ from streamcore.graph import Graph, Late
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
 from streamcore.runtime.counting import Counters
+from streamcore.runtime.ending import end
 from streamcore.runtime.kept_state import KeptState
 from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
@@ -91,7 +91,7 @@ class Pipeline:
         }
         self.runners = {id: self._runner(id) for id in [*graph.sinks, *self._log_writers]}
         self._running: list[asyncio.Task[None]] = []
-        self._taking_over: asyncio.Task[Any] | None = None
+        self._taking_over: asyncio.Task[object] | None = None
 
     # ------------------------------------------------------------ life
 
@@ -115,11 +115,7 @@ class Pipeline:
     async def stop(self) -> None:
         """End the sink agents and close the sinks; flushes nothing."""
         await self._snapshots.stop()
-        left = set(self._running)
-        while left:
-            for task in left:
-                task.cancel()  # again: before Python 3.12 wait_for may swallow it
-            _, left = await asyncio.wait(left, timeout=0.1)
+        await end(self._running)
         for runner in self.runners.values():
             try:
                 await runner.close()
@@ -140,10 +136,8 @@ class Pipeline:
 
     async def assigned(self, starts: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         """Take partitions over from whoever had them: sinks first, then the tasks."""
-        while (broken_off := self._taking_over) is not None:
-            # Cancelled by the rebalance; what it waits for may swallow that, e.g. a consumer that stops.
-            broken_off.cancel()
-            await asyncio.wait([broken_off], timeout=0.1)
+        if self._taking_over is not None:  # a rebalance broke it off, and it may not have heard
+            await end([self._taking_over])
         self._taking_over = asyncio.current_task()
         try:
             return await self._take_over(starts)
