@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streamcore.declaring import at, caller
 from streamcore.durations import microseconds_of
 from streamcore.state.operator import Operator
-from streamcore.tables.declaration import first_operator, group_operator, top_operator
+from streamcore.tables.declaration import first_operator, group_operator, latest_operator, top_operator
 
 if TYPE_CHECKING:
     from streamcore.stream import Stream
@@ -38,6 +38,19 @@ class GroupedStream:
             of = source.key if source.updates else None
             operator = group_operator(self._by, aggregates, self._stream.columns, of=of)
         return self._table(operator, name, "table", where)
+
+    def latest(self, *, deleted: str | None = None, name: str | None = None) -> Stream:
+        """The latest row of each group: a row takes the place of the one before it.
+
+        A row for which the SQL condition *deleted* is true deletes the group's row, e.g. ``op = 'd'``. Of a
+        table (by its key) it is the table itself, whose rows are kept, so that they can be looked at.
+        """
+        where, source = caller(), self._stream.node.source
+        with at(where):
+            of = source.key if source.updates else None
+            operator = latest_operator(self._by, self._stream.columns, of=of)
+        marked = self if deleted is None else GroupedStream(self._stream._deleted(deleted), self._by)
+        return marked._table(operator, name, "latest", where)
 
     def top(self, n: int, *, order: str, rank: str | None = None, name: str | None = None) -> Stream:
         """The best *n* rows of each group, kept up to date, in an *order* such as "price desc, bidder".

@@ -20,7 +20,7 @@ from streamcore.grouped import GroupedStream
 from streamcore.joined import How, On, Within, join_operator, joined, pairs_of
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.state.operator import Operator
-from streamcore.tables.changes import Changelog, FilterUpdates, check_sink
+from streamcore.tables.changes import Changelog, Deleted, FilterUpdates, check_sink
 from streamcore.tables.lookup import Lookup
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
@@ -252,7 +252,7 @@ class Stream:
     ) -> Stream:
         where, source = caller(), self.node.source
         with at(where):
-            if kind not in _FOLLOWS_UPDATES:
+            if kind not in (*_FOLLOWS_UPDATES, "deleted"):
                 self._check_only_added(kind)
             step = make()
             columns = step.output(self.columns)
@@ -264,6 +264,11 @@ class Stream:
         return Stream(
             self._topology, self._topology._add(id, step, (self.node,), columns, where, after or source)
         )
+
+    def _deleted(self, condition: str) -> Stream:
+        """The rows, of which those for which *condition* is true delete what has their key."""
+        after = self.node.source
+        return self._step("deleted", lambda: Deleted(condition, self.columns), None, after=after)
 
     def _kept(self, operator: Operator, name: str | None, kind: str, where: str, after: Source) -> Stream:
         """The stream of what *operator*, declared at *where*, makes of this one's rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import polars as pl
@@ -19,9 +20,11 @@ from streamcore.durations import duration
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
 from streamcore.formats import format_named
+from streamcore.formats.keyed import Keyed, KeyFormat
 from streamcore.graph import Agent, AgentFunction, Graph, Late, Node, Part, Source, Stateful, label
 from streamcore.schema import Event, StreamSchema
 from streamcore.stream import Stream
+from streamcore.tables.declaration import check_keys
 
 
 class Topology:
@@ -100,6 +103,53 @@ class Topology:
             node = Node(name, source, (), parsed.columns, where, source)
         self._nodes[name] = node
         return Stream(self, node)
+
+    def table(
+        self,
+        name: str,
+        schema: type[Event] | Mapping[str, str],
+        *,
+        key: str | tuple[str, ...],
+        deleted: str | None = None,
+        key_format: KeyFormat = "text",
+        event_time: str | None = None,
+        max_lateness: str | dt.timedelta = dt.timedelta(0),
+        format: str | Format = "json",
+        topic: str | None = None,
+        start: Literal["earliest", "latest"] = "earliest",
+    ) -> Stream:
+        """Declare a changelog as the table that it tells of, e.g. a compacted topic or a CDC stream.
+
+        A record takes the place of the one before it with the same *key*, the columns by which the topic is
+        partitioned. A record without a value (a tombstone) deletes the row that its own key names, and so
+        does one for which the SQL condition *deleted* is true, e.g. ``op = 'd'``.
+
+        *key_format* is how records' keys hold the columns *key*: "text" as a Topic sink writes them, "json"
+        as an object, or a plain value. The other arguments are those of :meth:`stream`. The rows are kept by
+        what follows: a join, an aggregate, or ``by(key).latest()``.
+        """
+        with at(caller()):
+            keys = (key,) if isinstance(key, str) else tuple(key)
+            values = format_named(format) if isinstance(format, str) else format
+            keyed = Keyed(values, keys, key_format)
+            if not keys:
+                raise BadConfig(f"table {name!r} has no key", fix='name its columns: key="id"')
+        records = self.stream(
+            name,
+            schema,
+            key=keys,
+            event_time=event_time,
+            max_lateness=max_lateness,
+            format=keyed,
+            topic=topic,
+            start=start,
+        )
+        with at(records.node.where):
+            check_keys(keys, records.columns)
+        source = replace(records.node.source, updates=True)
+        node = self._nodes[name] = replace(records.node, part=source, source=source)
+        table = Stream(self, node)
+        return table if deleted is None else table._deleted(deleted)
 
     def agent(self, stream: Stream) -> Callable[[AgentFunction], AgentFunction]:
         """Decorator: run an async function over the stream's batches as a plain Faust agent.

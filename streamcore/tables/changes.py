@@ -27,6 +27,21 @@ class FilterUpdates(Filter):
 
 
 @dataclass(frozen=True)
+class Deleted(Filter):
+    """Rows for which the condition is true delete the row of the table with their key."""
+
+    @property
+    def name(self) -> str:
+        """See :class:`Filter`."""
+        return f"deleted where {self.text}"
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        """Every row stays."""
+        gone = pl.when(self._expression).then(pl.lit(OP_DELETE, pl.UInt8)).otherwise(pl.col(OP))
+        return applied(frame, lambda f: f.with_columns(gone.alias(OP)), stage)
+
+
+@dataclass(frozen=True)
 class Changelog:
     """The updates of a table as rows that are only added: what happened is column *op*.
 

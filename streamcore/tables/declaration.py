@@ -10,9 +10,10 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
-from streamcore.tables import first, regroup, top
+from streamcore.tables import first, latest, regroup, top
 from streamcore.tables.first import FirstOperator
 from streamcore.tables.group import GroupOperator
+from streamcore.tables.latest import LatestOperator
 from streamcore.tables.ordering import ordering
 from streamcore.tables.regroup import RegroupOperator
 from streamcore.tables.top import TopOperator
@@ -66,6 +67,19 @@ def top_operator(
     if rank is not None and (not rank or rank in (*HIDDEN, *top.RESERVED)):
         raise BadConfig("this can't be a column's name", got=rank, fix="give the rank another: rank=")
     return TopOperator(tuple(by), ordering(order, columns), n, rank, columns)
+
+
+def latest_operator(by: tuple[str, ...], columns: pl.Schema, *, of: tuple[str, ...] | None) -> LatestOperator:
+    """The operator of the latest row of each key *by*, of rows with *columns*.
+
+    *of* is the key of the table that the rows are updates of; None: they are rows of a stream. BadConfig for
+    no, unknown or double keys, those that can't be compared, and for another key than the table's.
+    """
+    check_keys(by, columns)
+    _check_free(columns, latest.RESERVED)
+    if of is not None and set(of) != set(by):
+        raise BadConfig("a table has its latest rows by its key", got=", ".join(by), allowed=[", ".join(of)])
+    return LatestOperator(by, columns)
 
 
 def first_operator(

@@ -25,7 +25,7 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Int64s, Rejects
 from streamcore.event_time import BEGINNING, microseconds
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
-from streamcore.tables.grouping import PLACE, crowded, groups_of
+from streamcore.tables.grouping import PLACE, groups_of, youngest
 from streamcore.tables.passing import passing
 
 PASSED = "_passed"
@@ -119,7 +119,7 @@ class FirstOperator:
     def shown(self, state: State) -> pl.DataFrame:
         """The keys of which a row has passed."""
         (runs,) = state.kept
-        pieces = self._fewer(merged_by(pl.concat(runs), lambda frame: frame)) if runs else self._no_pieces
+        pieces = merged_by(pl.concat(runs), self._fewer) if runs else self._no_pieces
         return pieces.select(self.by)
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
@@ -168,14 +168,7 @@ class FirstOperator:
         return added(runs, piece, lambda frame: merged_by(frame, self._fewer))
 
     def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
-        """The youngest of each key of *pieces*, which are sorted by hash, older ones first."""
-        many = crowded(pieces[HASH].to_numpy(), 1)
-        if not many.any():
-            return pieces
-        rivals = pieces.select(self.by).with_row_index(PLACE).filter(pl.Series(many))
-        stays = ~many
-        stays[rivals.unique(self.by, keep="last")[PLACE].to_numpy()] = True
-        return pieces.filter(pl.Series(stays))
+        return youngest(pieces, self.by)
 
     def _remembered(self, runs: Runs, watermark: int) -> Runs:
         """*runs* without the times that make no difference behind *watermark*.

@@ -9,10 +9,13 @@ import numpy.typing as npt
 import polars as pl
 
 from streamcore.batch import Int64s
-from streamcore.state.runs import Hashes
+from streamcore.state.operator import Runs
+from streamcore.state.runs import HASH, Hashes
 
 PLACE = "_place"
 """A name that columns of keys can't have."""
+GONE = "_gone"
+"""Hidden column of a piece that hides older ones: its key has no row any more."""
 
 
 def groups_of(frame: pl.DataFrame, by: Sequence[str]) -> Int64s:
@@ -36,3 +39,22 @@ def crowded(hashes: Hashes, places: int) -> npt.NDArray[np.bool_]:
     lengths = np.diff(ends, prepend=0)
     many: npt.NDArray[np.bool_] = np.repeat(lengths > places, lengths)
     return many
+
+
+def youngest(pieces: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """The last of each key *by* of *pieces*, which are sorted by hash, older ones first."""
+    many = crowded(pieces[HASH].to_numpy(), 1)
+    if not many.any():
+        return pieces
+    rivals = pieces.select(by).with_row_index(PLACE).filter(pl.Series(many))
+    stays = ~many
+    stays[rivals.unique(by, keep="last")[PLACE].to_numpy()] = True
+    return pieces.filter(pl.Series(stays))
+
+
+def without_gone(runs: Runs) -> Runs:
+    """*runs* without the keys that have left, where nothing older is hidden by them: in the oldest run."""
+    if not runs or not runs[0][GONE].any():
+        return runs
+    oldest = runs[0].filter(~pl.col(GONE))
+    return (oldest, *runs[1:]) if oldest.height else runs[1:]

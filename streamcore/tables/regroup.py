@@ -23,10 +23,9 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER, OP_
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
+from streamcore.tables.grouping import GONE, without_gone
 
-_GONE = "_gone"
-"""Hidden column of a piece: its key has left the group."""
-RESERVED = (HASH, NUMBER, _GONE)
+RESERVED = (HASH, NUMBER, GONE)
 """Names that columns can't have."""
 
 
@@ -135,7 +134,7 @@ class RegroupOperator:
 
     def _placed(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
         """What *frame*, whose rows are numbered from *first* on, puts into groups; deleted rows leave."""
-        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(_GONE)
+        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE)
         number = pl.Series(NUMBER, 2 * np.arange(first, first + frame.height) + 1, pl.Int64)
         return frame.with_columns(gone, number).drop(OP, OFFSET)
 
@@ -147,16 +146,16 @@ class RegroupOperator:
         )
         whole = changes if before is None else pl.concat([before, changes])
         was = pl.struct(*self.group).shift(1).over(self.of)
-        stood = ~pl.col(_GONE).shift(1).over(self.of)
+        stood = ~pl.col(GONE).shift(1).over(self.of)
         moved = whole.with_columns(was.alias("_was"), stood.alias("_stood"))
         moved = moved.filter((pl.col(NUMBER) >= changes[NUMBER][0]) & pl.col("_stood"))
         left = moved.with_columns(
-            pl.lit(True).alias(_GONE),
+            pl.lit(True).alias(GONE),
             pl.col(NUMBER) - 1,
             *(pl.col("_was").struct.field(name).alias(name) for name in self.group),
         )
         # A deletion says which key goes, and its other columns may be of any group: it only leaves.
-        stays = changes.filter(~pl.col(_GONE))
+        stays = changes.filter(~pl.col(GONE))
         return pl.concat([stays, left.select(changes.columns)]).sort(NUMBER)
 
     def _last(self, pieces: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
@@ -167,18 +166,16 @@ class RegroupOperator:
         return changes.group_by(self.group, maintain_order=True).agg(pl.col(NUMBER).max())
 
     def _added_groups(self, groups: Runs, latest: pl.DataFrame) -> Runs:
-        return _without_gone(
-            added(groups, latest, lambda f: merged_by(f, lambda m: self._last(m, self._row)))
-        )
+        return without_gone(added(groups, latest, lambda f: merged_by(f, lambda m: self._last(m, self._row))))
 
     def _added_places(self, places: Runs, changes: pl.DataFrame) -> Runs:
         latest = as_run(self._last(changes, self.of), self.of)
-        return _without_gone(added(places, latest, lambda f: merged_by(f, lambda m: self._last(m, self.of))))
+        return without_gone(added(places, latest, lambda f: merged_by(f, lambda m: self._last(m, self.of))))
 
     def _updates(self, pieces: Sequence[pl.DataFrame], touched: pl.DataFrame) -> pl.DataFrame:
         """What the groups *touched* are now, made of *pieces* of them, older first."""
         rows = self._last(pl.concat(pieces) if len(pieces) > 1 else pieces[0], self._row)
-        rows = rows.filter(~pl.col(_GONE)).sort(NUMBER)
+        rows = rows.filter(~pl.col(GONE)).sort(NUMBER)
         grouped = rows.group_by(self.group, maintain_order=True).agg(
             *self.aggregation.partial(), pl.len().alias("_rows")
         )
@@ -195,10 +192,3 @@ class RegroupOperator:
             .drop("_rows")
             .rename({NUMBER: OFFSET})
         )
-
-
-def _without_gone(runs: Runs) -> Runs:
-    """A single run has nothing older that its tombstones could hide."""
-    if len(runs) == 1 and runs[0][_GONE].any():
-        runs = (runs[0].filter(~pl.col(_GONE)),)
-    return tuple(run for run in runs if run.height)

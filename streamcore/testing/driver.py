@@ -55,6 +55,13 @@ class Marker:
     name: str
 
 
+@dataclass(frozen=True)
+class Tombstone:
+    """A record that has a key and no value: in a table's changelog it deletes the row of that key."""
+
+    key: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A row that became a dead letter: where, why, and its original bytes (None: tombstone)."""
@@ -113,7 +120,7 @@ class TopologyDriver:
         if isinstance(rows, pl.DataFrame):
             self._chunk(_frame_chunk(source, self._ends.get(source, 0), rows))
             return
-        batch: list[bytes | None] = []
+        batch: list[bytes | Tombstone | None] = []
         for row in rows:
             if isinstance(row, Marker):
                 self._records(source, batch)
@@ -190,12 +197,14 @@ class TopologyDriver:
         elif marker == self.CRASH:
             self.crash()
 
-    def _records(self, source: PartitionId, values: Sequence[bytes | None]) -> None:
-        if values:
+    def _records(self, source: PartitionId, records: Sequence[bytes | Tombstone | None]) -> None:
+        if records:
+            keys = [record.key if isinstance(record, Tombstone) else None for record in records]
+            values = [None if isinstance(record, Tombstone) else record for record in records]
             start = self._ends.get(source, 0)
             stamps = np.full(len(values), int(self.now * 1000), np.int64)
             offsets = np.arange(start, start + len(values))
-            self._chunk(RecordChunk(source, offsets, values, timestamps=stamps))
+            self._chunk(RecordChunk(source, offsets, values, keys=keys, timestamps=stamps))
 
     def _chunk(self, chunk: Chunk) -> None:
         self._ends[chunk.source] = chunk.end

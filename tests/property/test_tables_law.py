@@ -16,7 +16,7 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER
 from streamcore.event_time import END
 from streamcore.state.operator import Operator
 from streamcore.state.runs import HASH
-from streamcore.tables.declaration import group_operator, top_operator
+from streamcore.tables.declaration import group_operator, latest_operator, top_operator
 
 COLUMNS = pl.Schema({"id": pl.Int64, "group": pl.String, "v": pl.Int64})
 AGGREGATES = {"n": "count(*)", "total": "cast(sum(v) as bigint)", "most": "max(v)", "newest": "last(v)"}
@@ -40,6 +40,7 @@ OPERATORS: dict[str, Operator] = {
     "a table's rows, which may move": group_operator(("group",), AGGREGATES, COLUMNS, of=("id",)),
     "the best row": top_operator(("group",), "v desc", COLUMNS, n=1),
     "the best rows": top_operator(("group",), "v, id DESC", COLUMNS, n=3),
+    "the latest row": latest_operator(("group",), COLUMNS, of=None),
     "a table's rows, which stay": group_operator(("group",), AGGREGATES, COLUMNS, of=("id", "group")),
 }
 
@@ -101,6 +102,9 @@ def model(name: str, rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[Any, ..
     """The table as of all *rows*, by the newest row of each key; plain rows are all kept."""
     if "best" in name:
         return best(name, rows)
+    if name == "the latest row":
+        newest = {row[1]: row for row in rows}
+        return {(group,): (row[0], row[2]) for group, row in newest.items() if not row[3]}
     latest: dict[Any, tuple[str | None, int | None]] = {}
     for number, (id, group, value, deleted) in enumerate(rows):
         key = {"rows": number, "a table's rows, which may move": id}.get(name, (id, group))

@@ -1,4 +1,4 @@
-"""Tables on real servers: PostgreSQL has them as they are, a topic has their changes."""
+"""Tables on real servers: PostgreSQL has them as they are, a topic their changes, and is a table again."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ class Clicks(Scene):
         users.by("page").aggregate(users="count(*)", clicks="sum(clicks)").to(self._sink("pages", "page"))
         changes = sc.sinks.Topic(f"{self.topic}-out", create=True, partitions=2)
         clicks.by("user").top(1, order="at desc").to(changes)
+        users.filter("clicks % 3 <> 0").to(sc.sinks.Topic(f"{self.topic}-users", create=True, partitions=2))
+        return topology
+
+    def reading(self) -> sc.Topology:
+        """The table of users again, from the topic that is its changelog."""
+        topology = sc.Topology(f"{self.name}-reading")
+        schema = {"user": "int64", "clicks": "int64", "page": "string", "newest": "int64"}
+        users = topology.table("users", schema, key="user", topic=f"{self.topic}-users")
+        users.by("user").latest().to(self._sink("again", "user"))
         return topology
 
     def _sink(self, table: str, key: str) -> sc.sinks.Postgres:
@@ -116,8 +125,17 @@ async def test_tables_are_what_all_rows_make_of_them_with_restarts_and_another_w
     await clicks.send_clicks(2_037, 100)
     async with Working(clicks, clicks.topology()):
         await _until(clicks, 2_137)
+    async with Working(clicks, clicks.reading()):
+        await _until_same(clicks, "again", users_of(2_137))
     newest = dict(await _folded(clicks))
     assert newest == {u: max(n for n in range(2_137) if click(n)["user"] == u) for u in range(USERS)}
+
+
+async def _until_same(clicks: Clicks, table: str, expected: list[tuple[int, int, str, int]]) -> None:
+    deadline = time.monotonic() + 60
+    while (rows := await clicks.rows(table)) != expected:
+        assert time.monotonic() < deadline, rows
+        await asyncio.sleep(0.2)
 
 
 async def _folded(clicks: Clicks) -> list[tuple[int, int]]:
