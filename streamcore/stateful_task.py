@@ -18,6 +18,7 @@ from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
 from streamcore.state.log_record import Entry, Upstream
+from streamcore.state.operator import UPSTREAM
 from streamcore.state.snapshot import Read, Snapshot
 from streamcore.transforms.bisect import apply_or_reject
 
@@ -57,6 +58,7 @@ class StatefulTask:
         self._operator, self._definition = operator_of(graph, node), definition
         self._state = self._operator.empty
         self._upstream = {name: _Read() for name in upstream}
+        self._numbers = _numbers(upstream) if UPSTREAM in self._operator.no_rows.columns else None
         self.stage = Stage(graph, node, known, logged or {}, timer)
 
     @property
@@ -139,6 +141,8 @@ class StatefulTask:
         rows = entry.after(position)
         read.covered, read.idle = entry.end, entry.idle
         read.watermark = max(read.watermark, entry.watermark)
+        if rows is not None and self._numbers is not None:
+            rows = rows.with_columns(pl.lit(self._numbers[entry.upstream], pl.Int64).alias(UPSTREAM))
         return rows
 
     def _check_definition(self, definition: str, where: str) -> None:
@@ -176,6 +180,12 @@ class StatefulTask:
         """The watermark of what comes out."""
         watermark = self._state.watermark
         return watermark if watermark == END else max(watermark - self._operator.lag, BEGINNING)
+
+
+def _numbers(upstream: Collection[Upstream]) -> dict[Upstream, int]:
+    """See :data:`~streamcore.state.operator.UPSTREAM`: more partitions do not change those that are there."""
+    topics = sorted({topic for topic, _ in upstream})
+    return {(topic, number): number * len(topics) + topics.index(topic) for topic, number in upstream}
 
 
 def _unfinished(error: Exception) -> str:

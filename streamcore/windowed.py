@@ -40,8 +40,8 @@ class WindowedStream:
         ``window_start``, ``window_end``, and the aggregates. A window closes when the event time has
         passed its end by ``max_lateness``, or with the stream. Rows that come later than that are
         counted, and left out. To a window behind this one its last instant counts: the hour before
-        midnight belongs to the day that ends there. A stream's partitions have no common order, so
-        there is no ``first``, ``last`` or ``list``.
+        midnight belongs to the day that ends there. ``first``, ``last`` and ``list`` go by the event time;
+        of equal times the row of the lower partition comes first, and within one that of the lower offset.
         """
         where, source = caller(), self._stream.node.source
         with at(where):

@@ -18,7 +18,8 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from streamcore.aggregates.kinds import Aggregate
-from streamcore.aggregates.table import ADVICE, AGGREGATES, COUNT_ROWS, Maker
+from streamcore.aggregates.ordered import RANK, VALUE, OrderedAggregate, in_order
+from streamcore.aggregates.table import ADVICE, AGGREGATES, COUNT_ROWS, Maker, arguments_of
 from streamcore.aggregates.text import Call, Outer, take_apart
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig, did_you_mean
@@ -38,6 +39,10 @@ class Aggregation:
     once, for any cut and any tree of merges. Sums and means of floats, and variances, keep it up to
     the rounding of Float64, for adding floats in another order rounds otherwise.
 
+    With ``order``, the name of an Int128 column beside ``columns`` that says the rows' order, the law holds
+    for any order of rows and pieces: first, last, list and the like then keep the order too
+    (:mod:`~streamcore.aggregates.ordered`).
+
     Values are SQL's, in detail DuckDB's. Types: counts are Int64; sums of integers and booleans are
     Int128, which no number of rows of 64 bits can overflow, and floats' are Float64; sums of decimals
     (Decimal(38, scale)) and of Int128 are null beyond 38 digits; avg, stddev… and var… are Float64. A
@@ -51,10 +56,17 @@ class Aggregation:
     _partial: Sequence[pl.Expr] = field(repr=False, compare=False)
     _merge: Sequence[pl.Expr] = field(repr=False, compare=False)
     _final: Sequence[pl.Expr] = field(repr=False, compare=False)
+    ordered: bool = False
+    """Whether the column of the rows' order is needed."""
 
     @classmethod
     def of(
-        cls, texts: Mapping[str, str], columns: pl.Schema, aggregates: Mapping[str, Maker] = AGGREGATES
+        cls,
+        texts: Mapping[str, str],
+        columns: pl.Schema,
+        aggregates: Mapping[str, Maker] = AGGREGATES,
+        *,
+        order: str | None = None,
     ) -> Aggregation:
         """Compile *texts* over rows with *columns*; *aggregates* are those that may be called.
 
@@ -64,10 +76,12 @@ class Aggregation:
         """
         if not texts:
             raise BadConfig("aggregate needs one or more aggregates", fix='write name="count(*)"')
-        state = _State(columns, aggregates)
+        state = _State(columns, aggregates, order)
         finals = [state.add(name, text) for name, text in texts.items()]
         results = pl.DataFrame(schema=state.types).select(finals).schema
-        return cls(dict(texts), state.types, results, state.partial, state.merge, finals)
+        partial = state.partial
+        ordered = any(order in expr.meta.root_names() for expr in partial)
+        return cls(dict(texts), state.types, results, partial, state.merge, finals, ordered)
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -109,8 +123,8 @@ class _Kept:
 class _State:
     """The kept columns while they are collected, text by text."""
 
-    def __init__(self, columns: pl.Schema, aggregates: Mapping[str, Maker]) -> None:
-        self._columns, self._aggregates = columns, aggregates
+    def __init__(self, columns: pl.Schema, aggregates: Mapping[str, Maker], order: str | None) -> None:
+        self._columns, self._aggregates, self._order = columns, aggregates, order
         self._functions = list(dict.fromkeys(name.partition("(")[0] for name in aggregates))
         self._kept: list[_Kept] = []
         self._free = (name for i in count() if (name := f"_a{i}") not in columns)
@@ -189,16 +203,27 @@ class _State:
             if where is None:
                 return self._made(call, COUNT_ROWS, pl.Boolean()), pl.lit(True)
             return self._made(call, "count", pl.Boolean()), pl.when(where).then(True)
-        # A column's bare name needs no quotes, though it be a word of polars' SQL such as "user".
-        known = call.argument in self._columns
-        values = pl.col(call.argument) if known else sql(call.argument, self._columns)
+        name = f"{call.function}(distinct)" if call.distinct else call.function
+        taken, given = arguments_of(self._aggregates.get(name)), 1 if call.second is None else 2
+        if taken != given:
+            raise BadConfig(f"{call.function} takes another number of columns", got=given, allowed=[taken])
+        values = self._argument(call.argument)
         if not values.meta.root_names():
             raise BadConfig("an aggregate of a constant", got=call.argument, fix="name a column")
-        name = f"{call.function}(distinct)" if call.distinct else call.function
+        if call.second is not None:
+            values = pl.struct(values.alias("value"), self._argument(call.second).alias("by"))
         aggregate = self._made(call, name, result_type(values, self._columns, call.argument))
+        if self._order is not None:
+            aggregate = in_order(aggregate)
+        if isinstance(aggregate, OrderedAggregate):
+            values = pl.struct(values.alias(VALUE), pl.col(self._order or "").alias(RANK))
         if where is None:
             return aggregate, values
         return aggregate, pl.when(where).then(values) if aggregate.skips_nulls else values.filter(where)
+
+    def _argument(self, text: str) -> pl.Expr:
+        # A column's bare name needs no quotes, though it be a word of polars' SQL such as "user".
+        return pl.col(text) if text in self._columns else sql(text, self._columns)
 
     def _made(self, call: Call, name: str, dtype: pl.DataType) -> Aggregate:
         if call.argument is None and (call.function != "count" or call.distinct):
@@ -227,7 +252,10 @@ class _State:
             counts = f"{len(kept.merge)} columns for {len(kept.partial)}"
             raise BadConfig("merge gives another number of columns than partial", got=counts)
         try:
-            partial = _one_group(self._columns, kept.names, kept.partial)
+            columns = pl.Schema(self._columns)
+            if self._order is not None:
+                columns[self._order] = pl.Int128()
+            partial = _one_group(columns, kept.names, kept.partial)
             merged = _one_group(partial, kept.names, kept.merge)
         except PolarsError as error:
             raise BadConfig(f"the aggregate can't be computed: {str(error).splitlines()[0]}") from error

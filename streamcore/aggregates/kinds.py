@@ -67,7 +67,7 @@ class Count(Rows):
 
 @dataclass(frozen=True)
 class Fold:
-    """Aggregates whose kept column is their value so far: min, max, any_value, bool_and, bool_or, sum."""
+    """Aggregates whose kept column is their value so far: min, max, bool_and, bool_or, sum."""
 
     fold: Callable[[pl.Expr], pl.Expr]
     dtype: pl.DataType
@@ -157,7 +157,7 @@ class Variance:
 
 @dataclass(frozen=True)
 class End:
-    """first and last of the stream's order; a null counts, as in DuckDB. any_value is the first not null.
+    """first and last of the stream's order; a null counts, as in DuckDB.
 
     Kept are the value and whether there was a row, for a null value is not the same as no row.
     """
@@ -180,6 +180,22 @@ class End:
 
 
 @dataclass(frozen=True)
+class AnyValue:
+    """any_value: the first of the stream's order that is not null."""
+
+    skips_nulls = True
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        return (values.drop_nulls().first(),)
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return self.partial(kept[0])
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return kept[0]
+
+
+@dataclass(frozen=True)
 class Collect:
     """list, array_agg: all values, nulls too, in stream order; null without a row. Grows with the group."""
 
@@ -189,10 +205,10 @@ class Collect:
         return (values.implode(),)
 
     def merge(self, *kept: pl.Expr) -> Exprs:
-        return (_flat(kept[0]).implode(),)
+        return (flat(kept[0]).implode(),)
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
-        return _null_if_empty(kept[0])
+        return null_if_empty(kept[0])
 
 
 @dataclass(frozen=True)
@@ -205,7 +221,7 @@ class CountDistinct:
         return (values.drop_nulls().unique(maintain_order=True).implode(),)
 
     def merge(self, *kept: pl.Expr) -> Exprs:
-        return (_flat(kept[0]).unique(maintain_order=True).implode(),)
+        return (flat(kept[0]).unique(maintain_order=True).implode(),)
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
         return kept[0].list.len().cast(pl.Int64)
@@ -224,10 +240,45 @@ class Top:
         return (values.drop_nulls().sort(descending=self.largest).head(self.count).implode(),)
 
     def merge(self, *kept: pl.Expr) -> Exprs:
-        return self.partial(_flat(kept[0]))
+        return self.partial(flat(kept[0]))
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
-        return _null_if_empty(kept[0])
+        return null_if_empty(kept[0])
+
+
+@dataclass(frozen=True)
+class ArgBest:
+    """arg_max(x, y) and arg_min(x, y): the x of the row with the largest or least y.
+
+    *listed*: the list of the *count* best. The argument is a struct of ``value`` and ``by``. A row in which
+    one of them is null counts as none. Of rows with the same y the first of the stream's order is better.
+    Kept are lists of both, best first.
+    """
+
+    count: int
+    largest: bool
+    listed: bool = False
+    skips_nulls = True
+
+    @staticmethod
+    def pair(values: pl.Expr) -> Exprs:
+        """Both parts of the argument."""
+        return values.struct.field("value"), values.struct.field("by")
+
+    def partial(self, values: pl.Expr) -> Exprs:
+        value, by = self.pair(values)
+        there = value.is_not_null() & by.is_not_null()
+        return self._best(value.filter(there), by.filter(there))
+
+    def merge(self, *kept: pl.Expr) -> Exprs:
+        return self._best(*map(flat, kept))
+
+    def final(self, *kept: pl.Expr) -> pl.Expr:
+        return null_if_empty(kept[0]) if self.listed else kept[0].list.first()
+
+    def _best(self, value: pl.Expr, by: pl.Expr) -> Exprs:
+        columns = (c.sort_by(by, descending=self.largest, maintain_order=True) for c in (value, by))
+        return tuple(column.head(self.count).implode() for column in columns)
 
 
 def sum_or_null(values: pl.Expr) -> pl.Expr:
@@ -235,14 +286,11 @@ def sum_or_null(values: pl.Expr) -> pl.Expr:
     return pl.when(values.count() > 0).then(values.sum())
 
 
-def first_value(values: pl.Expr) -> pl.Expr:
-    """The first of the stream's order that is not null."""
-    return values.drop_nulls().first()
-
-
-def _flat(lists: pl.Expr) -> pl.Expr:
+def flat(lists: pl.Expr) -> pl.Expr:
+    """The elements of *lists*, one after the other."""
     return lists.explode(empty_as_null=False, keep_nulls=False)
 
 
-def _null_if_empty(lists: pl.Expr) -> pl.Expr:
+def null_if_empty(lists: pl.Expr) -> pl.Expr:
+    """*lists*, null where one has no element."""
     return pl.when(lists.list.len() > 0).then(lists)

@@ -23,12 +23,15 @@ One's own is an :class:`~streamcore.aggregates.kinds.Aggregate` and an entry in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import polars as pl
 
 from streamcore.aggregates.kinds import (
     Aggregate,
+    AnyValue,
+    ArgBest,
     Collect,
     Count,
     CountDistinct,
@@ -39,13 +42,27 @@ from streamcore.aggregates.kinds import (
     Top,
     Variance,
     WideSum,
-    first_value,
     sum_or_null,
 )
 from streamcore.errors import BadConfig
 
 Maker: TypeAlias = Callable[[pl.DataType, "tuple[int | float, ...]"], Aggregate]
 """Makes the aggregate for an argument of a type and the constants written after it; BadConfig if it can't."""
+
+
+@dataclass(frozen=True)
+class Two:
+    """A maker of aggregates of two columns, whose argument is a struct of ``value`` and ``by``."""
+
+    make: Maker
+
+    def __call__(self, dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
+        return self.make(dtype, constants)
+
+
+def arguments_of(maker: Maker | None) -> int:
+    """How many columns the aggregates of *maker* take."""
+    return 2 if isinstance(maker, Two) else 1
 
 
 def _plain(name: str, make: Callable[[pl.DataType], Aggregate]) -> Maker:
@@ -96,19 +113,40 @@ def _extreme(name: str, largest: bool) -> Maker:
     """min or max of a type with an order; with a constant n the list of the n best."""
 
     def maker(dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
-        if dtype.is_nested() or isinstance(dtype, (pl.Object, pl.Null, pl.Categorical)):
-            raise BadConfig(f"{name} takes values with an order", got=str(dtype), fix="cast the argument")
+        _check_order(name, dtype)
         if not constants:
             if not largest:
                 return Fold(pl.Expr.min, dtype)
             # NaN is the largest number; polars' plain max passes over it.
             return Fold(pl.Expr.nan_max if dtype.is_float() else pl.Expr.max, dtype)
-        (count, *more) = constants
-        if more or not isinstance(count, int) or count < 1:
-            raise BadConfig(f"{name}(x, n) takes one whole number n from 1 on", got=constants[-1])
-        return Top(count, largest)
+        return Top(_best_count(f"{name}(x, n)", constants), largest)
 
     return maker
+
+
+def _arg_best(name: str, largest: bool) -> Maker:
+    """arg_max or arg_min of two arguments; with a constant n the list of the n best."""
+
+    def maker(dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
+        assert isinstance(dtype, pl.Struct)
+        _check_order(name, pl.Schema({field.name: field.dtype for field in dtype.fields})["by"])
+        if not constants:
+            return ArgBest(1, largest)
+        return ArgBest(_best_count(f"{name}(x, y, n)", constants), largest, listed=True)
+
+    return Two(maker)
+
+
+def _check_order(name: str, dtype: pl.DataType) -> None:
+    if dtype.is_nested() or isinstance(dtype, (pl.Object, pl.Null, pl.Categorical)):
+        raise BadConfig(f"{name} takes values with an order", got=str(dtype), fix="cast the argument")
+
+
+def _best_count(call: str, constants: tuple[int | float, ...]) -> int:
+    (count, *more) = constants
+    if more or not isinstance(count, int) or count < 1:
+        raise BadConfig(f"{call} takes one whole number n from 1 on", got=constants[-1])
+    return count
 
 
 def _variance(name: str, ddof: int, root: bool) -> Maker:
@@ -132,11 +170,15 @@ AGGREGATES: Mapping[str, Maker] = {
     "var_pop": _variance("var_pop", ddof=0, root=False),
     "first": _plain("first", lambda dtype: End(last=False)),
     "last": _plain("last", lambda dtype: End(last=True)),
-    "any_value": _plain("any_value", lambda dtype: Fold(first_value, dtype)),
+    "any_value": _plain("any_value", lambda dtype: AnyValue()),
     "bool_and": _boolean("bool_and", pl.Expr.min),
     "bool_or": _boolean("bool_or", pl.Expr.max),
     "list": _plain("list", lambda dtype: Collect()),
     "array_agg": _plain("array_agg", lambda dtype: Collect()),
+    "arg_max": _arg_best("arg_max", largest=True),
+    "arg_min": _arg_best("arg_min", largest=False),
+    "max_by": _arg_best("max_by", largest=True),
+    "min_by": _arg_best("min_by", largest=False),
 }
 """The built-in aggregates by their names in SQL text; to add one is to add an entry."""
 ADVICE: Mapping[str, str] = {
@@ -148,10 +190,3 @@ ADVICE: Mapping[str, str] = {
     "mean": "write avg(x)",
 }
 """What to write instead of aggregates that other systems have."""
-
-UNORDERED: Mapping[str, Maker] = {
-    name: maker
-    for name, maker in AGGREGATES.items()
-    if name not in ("first", "last", "any_value", "list", "array_agg")
-}
-"""Those whose value does not depend on the order of the rows: what several partitions have together."""

@@ -1,4 +1,4 @@
-"""Aggregate calls in SQL text: ``name([distinct] argument[, constant …]) [filter (where condition)]``.
+"""Aggregate calls: ``name([distinct] argument[, second][, constant …]) [filter (where condition)]``.
 
 sqlglot's tokenizer (DuckDB's dialect, the one whose aggregates we speak: FILTER, ``max(x, n)``,
 ``list``) finds the calls; quotes, comments and brackets are its business. The pieces are then cut out
@@ -27,7 +27,10 @@ _NAMES = Parser.FUNC_TOKENS - {TokenType.STRING, TokenType.IDENTIFIER}
 
 @dataclass(frozen=True)
 class Call:
-    """One aggregate call: ``text`` as written, ``argument`` None for ``*``, ``where`` of its FILTER."""
+    """One aggregate call: ``text`` as written, ``argument`` None for ``*``, ``where`` of its FILTER.
+
+    ``second`` is an argument after the first that is no number.
+    """
 
     text: str
     function: str
@@ -35,6 +38,7 @@ class Call:
     distinct: bool = False
     constants: tuple[int | float, ...] = ()
     where: str | None = None
+    second: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,10 @@ def _call(text: str, tokens: Sequence[Token], at: int, known: Collection[str]) -
     argument, *rest = _arguments(text, tokens, at + 2 if distinct else at + 1, close)
     if not argument:
         raise BadConfig(f"an aggregate without an argument in {whole!r}", fix="name a column")
-    constants = tuple(_number(constant, whole) for constant in rest)
+    second = rest.pop(0) if rest and _number(rest[0]) is None else None
+    constants = tuple(_constant(constant, whole) for constant in rest)
     star = None if argument == "*" else argument
-    return Call(whole, tokens[at].text.lower(), star, distinct, constants, where), after
+    return Call(whole, tokens[at].text.lower(), star, distinct, constants, where, second), after
 
 
 def _closing(text: str, tokens: Sequence[Token], opening: int) -> int:
@@ -142,10 +147,17 @@ def _word(tokens: Sequence[Token], at: int) -> str | None:
     return tokens[at].text.lower() if at < len(tokens) else None
 
 
-def _number(text: str, call: str) -> int | float:
+def _constant(text: str, call: str) -> int | float:
+    number = _number(text)
+    if number is None:
+        raise BadConfig(f"the last arguments must be numbers in {call!r}", got=text)
+    return number
+
+
+def _number(text: str) -> int | float | None:
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    raise BadConfig(f"the arguments after the first must be numbers in {call!r}", got=text)
+    return None

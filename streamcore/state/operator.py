@@ -25,6 +25,11 @@ import polars as pl
 from streamcore.batch import Rejects
 from streamcore.event_time import BEGINNING
 
+UPSTREAM = "_upstream"
+"""Column of rows that operators may ask for: a number of the partition that they came from, Int64, from 0.
+
+It is the same in any process, and grows by the number of the partition, then by the topic's name.
+"""
 Runs = tuple[pl.DataFrame, ...]
 """Pieces of state in frames, older ones first. Frames of like size are merged, so that there are few."""
 
@@ -48,7 +53,8 @@ class State:
 
 
 class Delta(NamedTuple):
-    """What a batch adds: ``rows`` with the columns of ``no_rows``; ``rejects`` can't be kept."""
+    """What a batch adds: ``rows`` with the columns of ``no_rows`` but :data:`UPSTREAM`; ``rejects`` can't
+    be kept."""
 
     rows: pl.DataFrame
     rejects: Rejects
@@ -110,7 +116,8 @@ class Operator(Protocol):
 
     @property
     def no_rows(self) -> pl.DataFrame:
-        """No rows, with the columns that go to the log: ``_offset`` and those that are needed."""
+        """No rows, with the columns that :meth:`apply` takes: ``_offset``, those that are needed, and
+        :data:`UPSTREAM` if the operator asks for it, which does not go to the log."""
         ...
 
     @property

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
-from streamcore.aggregates.table import UNORDERED
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
-from streamcore.windows.assigners import Aligned, WindowKind
+from streamcore.state.operator import UPSTREAM
+from streamcore.windows.assigners import LAST, START, Aligned, WindowKind
 from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
+from streamcore.windows.order import ORDER
 from streamcore.windows.table import WindowTable
+
+RESERVED = (ORDER, UPSTREAM, START, LAST)
+"""Names of columns that the state of windows has."""
 
 
 def window_operator(
@@ -36,7 +40,7 @@ def window_operator(
     return WindowOperator(
         kind=kind,
         by=by,
-        aggregation=Aggregation.of(aggregates, columns, UNORDERED),
+        aggregation=Aggregation.of(aggregates, columns, order=ORDER),
         time=time,
         inputs=columns,
         of_windows=of_windows,
@@ -62,7 +66,7 @@ def window_table(
             allowed=["tumbling", "hopping"],
             fix="aggregate() gives each session when it is over",
         )
-    return WindowTable(kind, by, Aggregation.of(aggregates, columns), time, columns, of_windows)
+    return WindowTable(kind, by, Aggregation.of(aggregates, columns, order=ORDER), time, columns, of_windows)
 
 
 def _checked(
@@ -74,6 +78,9 @@ def _checked(
             f"stream {stream!r} has no event time", fix='declare it: stream(…, event_time="column")'
         )
     check_columns([time, *by], columns, "in window")
+    for column in RESERVED:
+        if column in columns:
+            raise BadConfig("windows need this column's name", got=column, fix="rename the column")
     for column in by:
         if columns[column].is_nested() or columns[column] == pl.Object:
             raise BadConfig(f"column {column!r} can't be a key of windows", got=str(columns[column]))

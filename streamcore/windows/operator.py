@@ -23,8 +23,9 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
-from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
 from streamcore.windows.assigners import LAST, START, WindowKind
+from streamcore.windows.order import asked_for, ordered
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
 """Columns of every emission."""
@@ -74,6 +75,7 @@ class WindowOperator:
             dict(self.aggregation.texts),
             self.time,
             self.of_windows,
+            *(["ordered"] if self.aggregation.ordered else []),
         )
         return repr((*told, {name: str(dtype) for name, dtype in self.inputs.items()}))
 
@@ -88,7 +90,7 @@ class WindowOperator:
             message = f"{self.time} holds no time, so the row belongs to no window"
             rejects = Rejects.of(timeless, stage, "no_time", message)
             frame = frame.filter(times.is_not_null())
-        return Delta(frame.select(self.no_rows.columns), rejects)
+        return Delta(frame.select(self._logged), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """The state with *rows* of deltas and behind *watermark* (``time.END`` closes everything).
@@ -110,7 +112,11 @@ class WindowOperator:
         """No rows, with the columns of a delta's."""
         needed = {*self.by, self.time, *self.aggregation.inputs}
         columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
-        return pl.DataFrame(schema={**columns, OFFSET: pl.Int64})
+        return pl.DataFrame(schema={**columns, **asked_for(self.aggregation)})
+
+    @cached_property
+    def _logged(self) -> list[str]:
+        return [name for name in self.no_rows.columns if name != UPSTREAM]
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
@@ -139,8 +145,9 @@ class WindowOperator:
 
     def _pieces(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
         frame = pl.concat(rows) if rows else self.no_rows
-        times = self._times(frame).to_numpy()
-        return self.kind.pieces(frame.drop(OFFSET), times, self.by, self._first, self._merge)
+        times = self._times(frame)
+        placed = ordered(frame, times)
+        return self.kind.pieces(placed, times.to_numpy(), self.by, self._first, self._merge)
 
     def _first(self, rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         return rows.group_by(keys, maintain_order=True).agg(self.aggregation.partial())

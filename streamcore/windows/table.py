@@ -17,10 +17,11 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
-from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, found, merged_by, rebuilt
 from streamcore.windows.assigners import LAST, START, Aligned
 from streamcore.windows.operator import WINDOW_END, WINDOW_START
+from streamcore.windows.order import asked_for, ordered
 
 _NUMBER = "_n"
 """Hidden column of a piece: the number of its last row."""
@@ -73,14 +74,18 @@ class WindowTable:
         """See :class:`~streamcore.state.operator.Operator`."""
         types = {name: str(dtype) for name, dtype in self.inputs.items()}
         told = (self.kind, self.keys, dict(self.aggregation.texts), self.time, self.of_windows, types)
-        return repr(("window table", told))
+        return repr(("window table", told, *(["ordered"] if self.aggregation.ordered else [])))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.keys, self.time, *self.aggregation.inputs}
         columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
-        return pl.DataFrame(schema={**columns, OFFSET: pl.Int64})
+        return pl.DataFrame(schema={**columns, **asked_for(self.aggregation)})
+
+    @cached_property
+    def _logged(self) -> list[str]:
+        return [name for name in self.no_rows.columns if name != UPSTREAM]
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
@@ -94,7 +99,7 @@ class WindowTable:
             message = f"{self.time} holds no time, so the row belongs to no window"
             rejects = Rejects.of(frame.filter(timeless), stage, "no_time", message)
             frame = frame.filter(~timeless)
-        return Delta(frame.select(self.no_rows.columns), rejects)
+        return Delta(frame.select(self._logged), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Add *rows*; the updates are of the windows that they touch."""
@@ -145,10 +150,10 @@ class WindowTable:
 
     def _pieces(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
         """A run with a piece for each window of *frame*, whose rows are numbered from *first* on."""
-        times = microseconds(frame[self.time]).to_numpy() - int(self.of_windows)
+        times = microseconds(frame[self.time]) - int(self.of_windows)
         numbers = pl.Series(_NUMBER, np.arange(first, first + frame.height), pl.Int64)
-        rows = frame.drop(OFFSET).with_columns(numbers)
-        made = self.kind.pieces(rows, times, self.keys, self._first, self._merge)
+        rows = ordered(frame, times).with_columns(numbers)
+        made = self.kind.pieces(rows, times.to_numpy(), self.keys, self._first, self._merge)
         columns = [*self.keys, START, LAST, *self.aggregation.partials, _NUMBER]
         return as_run(made.select(columns), self._window)
 

@@ -36,6 +36,7 @@ CALLS = [
     "first(t)", "last(x)", "last(d)", "any_value(t)", "any_value(m)", "bool_and(b)", "bool_or(s > 0)",
     "count(distinct t)", "count(distinct x)", "count(distinct i)", "count(distinct d)", "list(t)",
     "array_agg(i)", "list(x)", "max(i, 2)", "min(t, 2)", "max(x, 3)", "min(x, 2)", "min(d, 1)", "max(m, 2)",
+    "max_by(t, t)", "arg_min(d, d, 2)", "arg_max(i, i, 3)",
     "sum(case when s > 0 then 2 else -1 end)", "max(length(t))", "list(s / 2)",
 ]  # fmt: skip
 FILTERS = ["", " filter (where s > 0)", " filter (where b)", " filter (where t is null or t like 'b%')"]

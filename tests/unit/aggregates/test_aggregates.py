@@ -76,6 +76,10 @@ def run(aggregation: Aggregation, *pieces: pl.DataFrame) -> dict[str, dict[str, 
         ("max(price, 2)", [30, 20], None),
         ("min(at, 9)", DAY, None),
         ("max(coalesce(price, 7), 2)", [30, 20], [7]),
+        ("arg_max(user, price)", "x", None),
+        ("arg_min(price, at) filter (where price > 5)", 20, None),
+        ("max_by(price, coalesce(ok, true), 2)", [5, 20], None),
+        ("min_by(price, price, 9)", [5, 20, 30], None),
         ("var_pop(price)", pytest.approx(950 / 9, rel=1e-12), None),
         ("stddev(price) filter (where price = 5)", None, None),
         ("stddev_pop(price) filter (where price = 5)", 0.0, None),
@@ -215,7 +219,8 @@ def test_a_sum_cast_down_fails_rather_than_wraps() -> None:
 
 BUILT_IN = (
     "count, sum, avg, min, max, stddev, stddev_samp, stddev_pop, variance, var_samp, var_pop, first, last, "
-    "any_value, bool_and, bool_or, list, array_agg"
+    "any_value, bool_and, bool_or, list, array_agg, "
+    "arg_max, arg_min, max_by, min_by"
 )
 EXIST = "key, price, user, ok, at, tags, cost"
 
@@ -256,7 +261,9 @@ EXIST = "key, price, user, ok, at, tags, cost"
         ("sum()", "an aggregate without an argument in 'sum()'; name a column"),
         ("avg(price, 2)", "avg takes one argument, in 'avg(price, 2)', got 2"),
         ("max(price, 0)", "max(x, n) takes one whole number n from 1 on, in 'max(price, 0)', got 0"),
-        ("max(price, at)", "the arguments after the first must be numbers in 'max(price, at)', got 'at'"),
+        ("max(price, at)", "max takes another number of columns, in 'max(price, at)', got 2, allowed: 1"),
+        ("arg_max(price)", "arg_max takes another number of columns, in 'arg_max(price)', got 1, allowed: 2"),
+        ("max(price, 2, at)", "the last arguments must be numbers in 'max(price, 2, at)', got 'at'"),
         ("sum(price) over (partition by user)", "'sum(price) over (partition by user)' has a window function "
          "(OVER); the step's own window groups the rows"),
         ("sum(price) filter (price > 1)",

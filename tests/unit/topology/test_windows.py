@@ -206,7 +206,7 @@ def stream(**options: object) -> sc.Stream:
     (lambda: stream(event_time="at").window(SECOND).by("user").aggregate(user="count(*)"), "same name"),
     (lambda: stream(event_time="at").window(SECOND).by("user", "user").aggregate(n="count(*)"), "same name"),
     (lambda: stream(event_time="at").window(SECOND).aggregate(), "one or more aggregates"),
-    (lambda: stream(event_time="at").window(SECOND).aggregate(f="first(n)"), "first"),
+    (lambda: stream(event_time="at").rename({"n": "_order"}).window(SECOND).aggregate(a="count(*)"), "name"),
     (lambda: stream().late(), "no row of this stream is late"),
     (lambda: sc.tumbling("0s"), "above zero"),
     (lambda: sc.hopping("1s", every="2s"), "rows would be lost"),
