@@ -278,7 +278,8 @@ class ArgBest:
 
     def _best(self, value: pl.Expr, by: pl.Expr) -> Exprs:
         columns = (c.sort_by(by, descending=self.largest, maintain_order=True) for c in (value, by))
-        return tuple(column.head(self.count).implode() for column in columns)
+        # head() before implode() panics in polars 2.1 when a group lies in several chunks.
+        return tuple(column.implode().list.head(self.count) for column in columns)
 
 
 def sum_or_null(values: pl.Expr) -> pl.Expr:

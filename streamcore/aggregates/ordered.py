@@ -92,11 +92,12 @@ class OrderedArgBest(OrderedAggregate):
         return self.plain.final(*kept)
 
     def _best(self, value: pl.Expr, by: pl.Expr, order: pl.Expr) -> Exprs:
-        # One sort by both fails in polars 2.1 within groups of exploded lists (a panic).
+        # Two stable sorts, for one by two columns panics in polars 2.1 where a group lies in several chunks.
         value, by, order = (c.sort_by(order, maintain_order=True) for c in (value, by, order))
         largest = self.plain.largest
         columns = (c.sort_by(by, descending=largest, maintain_order=True) for c in (value, by, order))
-        return tuple(column.head(self.plain.count).implode() for column in columns)
+        # head() before implode() panics in polars 2.1 when a group lies in several chunks.
+        return tuple(column.implode().list.head(self.plain.count) for column in columns)
 
 
 def in_order(aggregate: Aggregate) -> Aggregate:
