@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from streamcore.durations import duration, microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.graph import Node, Source, Stateful, Union
+from streamcore.tables.as_of_join import EVER, AsOfJoin
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
 from streamcore.tables.left_join import LeftJoinOperator
@@ -22,36 +23,75 @@ On = str | Sequence[str] | Mapping[str, str]
 """Columns that are called the same on both sides, or ``{left: right}``."""
 Span = str | dt.timedelta
 Within = Span | tuple[Span, Span]
+AsOf = Span | Literal[True]
+"""How old the other row may be at most; True: however old."""
 How = Literal["inner", "left"]
 
 
-def join_operator(
-    left: Node, right: Node, on: On, within: Within | None, where: str | None, how: How
-) -> JoinOperator | TableJoin:
-    """The operator of a join of the streams behind two nodes. BadConfig for what can't be joined."""
-    pairs = pairs_of(on)
+@dataclass(frozen=True)
+class Terms:
+    """What a join is asked for; see :meth:`streamcore.stream.Stream.join`."""
+
+    on: On
+    within: Within | None = None
+    as_of: AsOf | None = None
+    where: str | None = None
+    how: How = "inner"
+
+    def refuse(self, *names: str, beside: str, fix: str) -> None:
+        """BadConfig if one of *names* is given *beside* what it does not go with."""
+        for name in names:
+            if (got := getattr(self, name)) is not None:
+                raise BadConfig(f"{name} does not go with {beside}", got=got, fix=fix)
+
+
+def join_operator(left: Node, right: Node, terms: Terms) -> JoinOperator | TableJoin:
+    """The operator of a join of what comes behind two nodes. BadConfig for what can't be joined."""
+    pairs = pairs_of(terms.on)
     if left.source.updates:
         raise BadConfig("a table can't be on the left of a join", fix="join a stream with the table")
-    if not right.source.updates:
-        if how == "left" and within is None:
-            raise BadConfig(
-                "a left join of two streams needs within: else a row may find its match at any time",
-                fix='within="1h"',
-            )
-        times = None if within is None else (_time(left, "left"), _time(right, "right"))
-        shape = JoinShape(left.columns, right.columns, pairs, times)
-        if how == "left" and within is not None:
-            return LeftJoinOperator(shape, _bounds(within), where)
-        return JoinOperator(shape, None if within is None else _bounds(within), where)
-    if within is not None or where is not None:
-        raise BadConfig("within and where go with two streams", fix="filter() behind the join")
+    if right.source.updates:
+        return _with_table(left, right, pairs, terms)
+    if terms.as_of is not None:
+        return _as_of(left, right, pairs, terms)
+    if terms.how == "left" and terms.within is None:
+        raise BadConfig(
+            "a left join of two streams needs within: else a row may find its match at any time",
+            fix='within="1h"',
+        )
+    times = None if terms.within is None else (_time(left, "left"), _time(right, "right"))
+    shape = JoinShape(left.columns, right.columns, pairs, times)
+    if terms.how == "left" and terms.within is not None:
+        return LeftJoinOperator(shape, _bounds(terms.within), terms.where)
+    return JoinOperator(shape, None if terms.within is None else _bounds(terms.within), terms.where)
+
+
+def _as_of(left: Node, right: Node, pairs: Mapping[str, str], terms: Terms) -> AsOfJoin:
+    terms.refuse("within", beside="as_of", fix='as_of="1h" is how old the other row may be')
+    terms.refuse("where", beside="as_of", fix="filter() one side before the join, or what comes out of it")
+    shape = JoinShape(left.columns, right.columns, pairs, (_time(left, "left"), _time(right, "right")))
+    oldest = EVER if terms.as_of is True else _span(terms.as_of or "0s")
+    if oldest < 0:
+        raise BadConfig("as_of can't lie behind the row's time", got=terms.as_of, fix='as_of="1h"')
+    return AsOfJoin(shape, (-oldest, 0), None, terms.how == "left")
+
+
+def _with_table(left: Node, right: Node, pairs: Mapping[str, str], terms: Terms) -> TableJoin:
+    terms.refuse(
+        "within", "where", beside="a table: it goes with two streams", fix="filter() behind the join"
+    )
+    terms.refuse(
+        "as_of",
+        beside="a table, whose rows have no time",
+        fix="join the stream that the table is made of: its newest row at the time of the other one is taken",
+    )
     if set(pairs.values()) != set(right.source.key):
         raise BadConfig(
             "a table is joined by its key",
             got=", ".join(pairs.values()),
             allowed=[", ".join(right.source.key)],
         )
-    return TableJoin(JoinShape(left.columns, right.columns, pairs, None), how == "left")
+    return TableJoin(JoinShape(left.columns, right.columns, pairs, None), terms.how == "left")
 
 
 def joined(
@@ -63,10 +103,10 @@ def joined(
 ) -> Node:
     """Add a join, declared at *where*, to *topology*: both sides in one shape, and the operator."""
     left, right = sides
-    shape, keeps = operator.shape, operator.outer
+    shape, keeps = operator.shape, operator.keeps
     id = name or topology._free_id(f"{left.source.name}/join")
-    a = topology._add(f"{id}/left", JoinSide(shape, False, keeps), [left], shape.combined, where)
-    b = topology._add(f"{id}/right", JoinSide(shape, True), [right], shape.combined, where)
+    a = topology._add(f"{id}/left", JoinSide(shape, False, keeps[0]), [left], shape.combined, where)
+    b = topology._add(f"{id}/right", JoinSide(shape, True, keeps[1]), [right], shape.combined, where)
     both = topology._add(f"{id}/both", Union(), [a, b], shape.combined, where)
     after = _after(left.source, timed=operator.timed)
     return topology._add(id, Stateful(operator), [both], shape.columns, where, after)

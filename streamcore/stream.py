@@ -17,7 +17,7 @@ from streamcore.errors import BadConfig
 from streamcore.expressions import condition
 from streamcore.graph import Late, Node, Source, Stateful, Union
 from streamcore.grouped import GroupedStream
-from streamcore.joined import How, On, Within, join_operator, joined, pairs_of
+from streamcore.joined import AsOf, How, On, Terms, Within, join_operator, joined, pairs_of
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.state.operator import Operator
 from streamcore.tables.changes import Changelog, Deleted, FilterUpdates, check_sink
@@ -181,6 +181,7 @@ class Stream:
         *,
         on: On,
         within: Within | None = None,
+        as_of: AsOf | None = None,
         where: str | None = None,
         how: How = "inner",
         name: str | None = None,
@@ -191,6 +192,9 @@ class Stream:
         the other row less that of this one is in between: "1h" is ``("-1h", "1h")``. Without it all rows
         are kept for good. *where* is a condition over the columns of both.
 
+        With *as_of* a row gets the newest row of *other* that is not newer than itself, and not older than
+        so long ("1h"; True: however old). It comes out when the watermark has passed its time.
+
         With a table (``by(…).aggregate(…)``), by its key, each row of this stream gets the table's row as it
         is when the row comes. With ``how="left"`` rows that find none come out too, with nulls; of two
         streams, for which that needs *within*, when nothing can match them any more.
@@ -199,7 +203,7 @@ class Stream:
         with at(declared):
             if other._topology is not self._topology:
                 raise BadConfig("join takes a stream of the same topology")
-            operator = join_operator(self.node, other.node, on, within, where, how)
+            operator = join_operator(self.node, other.node, Terms(on, within, as_of, where, how))
             node = joined(self._topology, (self.node, other.node), operator, name, declared)
         return Stream(self._topology, node)
 

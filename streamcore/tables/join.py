@@ -40,7 +40,8 @@ class JoinOperator:
     _where: pl.Expr | None = field(init=False, repr=False, compare=False)
 
     key: ClassVar[tuple[str, ...]] = ()
-    outer: ClassVar[bool] = False
+    keeps: ClassVar[tuple[bool, bool]] = (False, False)
+    """Whether left and right rows stay that have no key, and so match nothing."""
     orderly: ClassVar[bool] = False
     empty: ClassVar[State] = State(((), (), ()))
     """Left pieces, right pieces, and of left rows that have matched their numbers, where that matters."""

@@ -27,7 +27,7 @@ class LeftJoinOperator(JoinOperator):
     sixteenth of what *within* spans.
     """
 
-    outer: ClassVar[bool] = True
+    keeps: ClassVar[tuple[bool, bool]] = (True, False)
     orderly: ClassVar[bool] = True
 
     @property

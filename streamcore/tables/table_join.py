@@ -41,6 +41,11 @@ class TableJoin:
     empty: ClassVar[State] = State(((),))
 
     @property
+    def keeps(self) -> tuple[bool, bool]:
+        """Whether left and right rows stay that have no key."""
+        return self.outer, False
+
+    @property
     def label(self) -> str:
         """The keys, for people."""
         on = " and ".join(f"{left} = {right}" for left, right in self.shape.on.items())

@@ -23,17 +23,21 @@ def topology_of(within: tuple[str, str], how: str) -> sc.Topology:
     topology = sc.Topology("t")
     left = topology.stream("left", {"id": "int64", "at": "int64"}, event_time="at", max_lateness="3ms")
     right = topology.stream("right", {"of": "int64", "seen": "int64"}, event_time="seen", max_lateness="3ms")
-    pairs = left.join(right, on={"id": "of"}, within=within, how=how)  # type: ignore[arg-type]
+    if how == "as of":
+        pairs = left.join(right, on={"id": "of"}, as_of="9ms", how="left")
+    else:
+        pairs = left.join(right, on={"id": "of"}, within=within, how=how)  # type: ignore[arg-type]
     pairs.to(Collect("pairs"))
     pairs.window(sc.tumbling("10ms")).by("id").aggregate(n="count(*)").to(Collect("windows"))
     return topology
 
 
-@pytest.mark.parametrize("how", ["inner", "left"])
-@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize(
+    ("how", "span"), [*((how, span) for how in ("inner", "left") for span in SPANS), ("as of", "before")]
+)
 @settings(deadline=None, max_examples=40)
 @given(rows=ROWS, data=st.data())
-def test_each_pair_is_in_its_window(span, how, rows, data):
+def test_each_pair_is_in_its_window(how, span, rows, data):
     driver = TopologyDriver(topology_of(SPANS[span], how), partitions=2)
     sides: dict[tuple[bool, int], list[tuple[int, int]]] = {}
     for right, partition, key, at in rows:

@@ -18,6 +18,7 @@ from streamcore.event_time import BEGINNING, END
 from streamcore.passage import union
 from streamcore.state.operator import Operator, State
 from streamcore.state.runs import HASH
+from streamcore.tables.as_of_join import AsOfJoin
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
 from streamcore.tables.left_join import LeftJoinOperator
@@ -71,7 +72,7 @@ def frame_of(op: JoinOperator | TableJoin, rows: Sequence[Row]) -> pl.DataFrame:
             pl.lit(0, pl.UInt32).alias("_sub"),
             pl.Series(OP, ops, pl.UInt8),
         )
-        step = JoinSide(op.shape, side, op.outer)
+        step = JoinSide(op.shape, side, op.keeps[side])
         parts.append(step.apply(frame.select(*columns, *HIDDEN_TYPES), "side").frame)
     return op.prepare(union(parts), "join").rows
 
@@ -102,7 +103,7 @@ def run(
         assert late == 0
         found += op.finish(emission).select(OFFSET, pl.exclude(HIDDEN)).rows()
     state, emission, _ = op.apply(state, [], END)
-    assert op.orderly or not emission.height
+    assert op.orderly or isinstance(op, AsOfJoin) or not emission.height
     found += op.finish(emission).select(OFFSET, pl.exclude(HIDDEN)).rows()
     return found, state
 

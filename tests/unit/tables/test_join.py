@@ -39,6 +39,11 @@ def streams() -> tuple[sc.Topology, sc.Stream, sc.Stream]:
         ({"on": {"id": "of"}, "within": "soon"}, "no duration"),
         ({"on": {"id": "of"}, "where": "seen > att"}, "att"),
         ({"on": {"id": "of"}, "how": "left"}, "needs within"),
+        ({"on": {"id": "of"}, "as_of": "1h", "within": "1h"}, "within does not go with as_of"),
+        ({"on": {"id": "of"}, "as_of": "1h", "where": "seen > at"}, "where does not go with as_of"),
+        ({"on": {"id": "of"}, "as_of": "-1s"}, "can't lie behind"),
+        ({"on": {"id": "of"}, "as_of": "soon"}, "no duration"),
+        ({"on": {"id": "off"}, "as_of": True}, "did you mean 'of'"),
     ],
 )
 def test_joins_that_are_none_are_refused_with_the_line(given, says):
@@ -72,6 +77,43 @@ def test_a_join_within_a_time_needs_times_on_both_sides():
     renamed = right.rename({"seen": "then"})
     assert renamed.node.source.event_time == "then"
     left.join(renamed, on={"id": "of"}, within="1s")
+
+
+def test_an_as_of_join_needs_times_on_both_sides_and_no_table():
+    topology, left, right = streams()
+    timeless = topology.stream("timeless", {"of": "int64"})
+    with pytest.raises(BadConfig, match="the right of a join within a time has no event time"):
+        left.join(timeless, on={"id": "of"}, as_of=True)
+    table = right.by("of").aggregate(n="count(*)")
+    with pytest.raises(
+        BadConfig, match=r"as_of does not go with a table.*the stream that the table is made of"
+    ):
+        left.join(table, on={"id": "of"}, as_of="1h")
+
+
+@pytest.mark.parametrize("how", ["inner", "left"])
+def test_each_row_gets_the_newest_one_at_its_time_whichever_comes_first(how):
+    topology, left, right = streams()
+    seen = left.join(right, on={"id": "of"}, as_of="10s", how=how)
+    seen.to(Collect("out"))
+    seen.window(sc.tumbling("10s")).aggregate(n="count(*)", words="count(word)").to(Collect("windows"))
+    driver = TopologyDriver(topology)
+    driver.push("left", [{"id": 1, "at": at, "name": "a", "f": 0.0} for at in (1_000, 5_000, 16_000)])
+    driver.push("left", [{"id": None, "at": 16_500, "name": "a", "f": 0.0}])
+    assert driver.rows("out") == []
+    right_rows = [{"of": 1, "seen": seen, "word": str(seen)} for seen in (2_000, 4_000, 6_000, 17_000)]
+    driver.push("right", [*right_rows[:2], driver.CONFIRM, driver.CRASH, *right_rows[2:]])
+    driver.push("left", [{"id": 2, "at": 30_000, "name": "a", "f": 0.0}])
+    driver.push("right", [driver.CUT, {"of": 9, "seen": 40_000, "word": "-"}])
+    driver.end()
+    found = [(row["id"], row["at"], row["word"]) for row in driver.rows("out")]
+    alone = [(1, 1_000, None), (None, 16_500, None), (2, 30_000, None)]
+    pairs = [(1, 5_000, "4000"), (1, 16_000, "6000")]
+    assert found == sorted([*pairs, *(alone if how == "left" else [])], key=lambda row: row[1])
+    windows = {row["window_start"]: (row["n"], row["words"]) for row in driver.rows("windows")}
+    assert windows == (
+        {0: (2, 1), 10_000: (2, 1), 30_000: (1, 0)} if how == "left" else {0: (1, 1), 10_000: (1, 1)}
+    )
 
 
 def test_a_table_is_joined_by_its_key_and_never_on_the_left():

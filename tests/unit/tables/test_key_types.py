@@ -11,7 +11,9 @@ import pytest
 
 from streamcore.batch import OFFSET
 from streamcore.event_time import END
+from streamcore.tables.as_of_join import EVER, AsOfJoin
 from streamcore.tables.declaration import first_operator, top_operator
+from streamcore.tables.join_side import JoinShape, JoinSide
 
 TWO_OF: dict[str, tuple[pl.DataType, list[Any]]] = {
     "boolean": (pl.Boolean(), [False, True]),
@@ -57,6 +59,32 @@ def test_first_takes_the_type_as_key(name):
         state, emission, _ = op.apply(state or op.empty, [rows], 0)
         seen += op.finish(emission).select(OFFSET, "k").rows()
     assert seen == [(0, less), (1, None), (2, more)]
+
+
+@pytest.mark.parametrize("name", TWO_OF)
+def test_an_as_of_join_takes_the_type_as_key_and_as_value(name):
+    dtype, (less, more) = TWO_OF[name]
+    shape = JoinShape(
+        pl.Schema({"k": dtype, "at": pl.Int64}),
+        pl.Schema({"of": dtype, "seen": pl.Int64, "v": dtype}),
+        {"k": "of"},
+        ("at", "seen"),
+    )
+    op, rows = AsOfJoin(shape, (-EVER, 0), None, True), []
+    for offset, (right, key, time, value) in enumerate(
+        [(True, less, 1, more), (False, less, 2, None), (False, more, 2, None), (False, None, 3, None)]
+    ):
+        columns = shape.right if right else shape.left
+        frame = pl.DataFrame([[key, time, value][: len(columns)]], schema=columns, orient="row")
+        hidden = {OFFSET: pl.lit(offset), "_sub": pl.lit(0), "_op": pl.lit(0)}
+        side = JoinSide(shape, right, op.keeps[right]).apply(frame.with_columns(**hidden), "side").frame
+        rows.append(op.prepare(side, "join").rows)
+    _, emission, _ = op.apply(op.empty, rows, END)
+    assert op.finish(emission).select("k", "of", "v").rows() == [
+        (less, less, more),
+        (more, None, None),
+        (None, None, None),
+    ]
 
 
 @pytest.mark.parametrize(
