@@ -5,6 +5,7 @@ Nothing runs here. What is wrong is a BadConfig with the line of the user's modu
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -171,9 +172,13 @@ class Stream:
             self._check_only_added("a window")
         return WindowedStream(self, kind, ())
 
-    def by(self, *columns: str) -> GroupedStream:
-        """The rows in groups by the values of *columns*, without windows, e.g. to :meth:`aggregate` them."""
-        return GroupedStream(self, columns)
+    def by(self, *columns: str, ttl: str | dt.timedelta | None = None) -> GroupedStream:
+        """The rows in groups by the values of *columns*, without windows, e.g. to :meth:`aggregate` them.
+
+        With *ttl*, e.g. "7d", a group leaves its table when event time has passed its newest row by that,
+        and begins anew with the next row. Late rows are left out then, as in windows.
+        """
+        return GroupedStream(self, columns, ttl)
 
     def join(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -10,7 +10,9 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
+from streamcore.tables import expiring as lives
 from streamcore.tables import first, latest, regroup, top
+from streamcore.tables.expiring import ExpiringOperator, TableOperator
 from streamcore.tables.first import FirstOperator
 from streamcore.tables.group import GroupOperator
 from streamcore.tables.latest import LatestOperator
@@ -23,24 +25,30 @@ MOST = 1_000_000
 _LONGEST = 1 << 62
 
 
-def group_operator(
-    by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, *, of: tuple[str, ...] | None
-) -> GroupOperator | RegroupOperator:
-    """The operator of a table by *by* over rows with *columns*, which update those with the same *of*.
+def group_operator(by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema) -> GroupOperator:
+    """The operator of a table by *by* over rows with *columns*, which only come.
 
-    None: they only come. BadConfig for no keys, unknown ones or such that can't be compared, names that
-    are there twice, and what :meth:`Aggregation.of` refuses.
+    BadConfig for no keys, unknown ones or such that can't be compared, names that are there twice, and what
+    :meth:`Aggregation.of` refuses.
     """
+    return GroupOperator(by, _aggregation(by, aggregates, columns), columns)
+
+
+def regroup_operator(
+    by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, *, of: tuple[str, ...]
+) -> RegroupOperator:
+    """As :func:`group_operator`, over rows that take the places of those with the same *of*."""
+    return RegroupOperator(by, of, _aggregation(by, aggregates, columns), columns)
+
+
+def _aggregation(by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema) -> Aggregation:
     check_keys(by, columns)
     names = [*by, *aggregates]
     for name in names:
         if names.count(name) > 1:
             raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
     _check_free(columns, regroup.RESERVED)
-    aggregation = Aggregation.of(aggregates, columns)
-    if of is None:
-        return GroupOperator(by, aggregation, columns)
-    return RegroupOperator(by, of, aggregation, columns)
+    return Aggregation.of(aggregates, columns)
 
 
 def top_operator(
@@ -69,17 +77,35 @@ def top_operator(
     return TopOperator(tuple(by), ordering(order, columns), n, rank, columns)
 
 
-def latest_operator(by: tuple[str, ...], columns: pl.Schema, *, of: tuple[str, ...] | None) -> LatestOperator:
+def latest_operator(by: tuple[str, ...], columns: pl.Schema) -> LatestOperator:
     """The operator of the latest row of each key *by*, of rows with *columns*.
 
-    *of* is the key of the table that the rows are updates of; None: they are rows of a stream. BadConfig for
-    no, unknown or double keys, those that can't be compared, and for another key than the table's.
+    BadConfig for no, unknown or double keys, and those that can't be compared.
     """
     check_keys(by, columns)
     _check_free(columns, latest.RESERVED)
-    if of is not None and set(of) != set(by):
-        raise BadConfig("a table has its latest rows by its key", got=", ".join(by), allowed=[", ".join(of)])
     return LatestOperator(by, columns)
+
+
+def expiring(
+    make: Callable[[tuple[str, ...], pl.Schema], TableOperator],
+    by: tuple[str, ...],
+    columns: pl.Schema,
+    *,
+    stream: str,
+    time: str | None,
+    ttl: int,
+) -> ExpiringOperator:
+    """The table that *make* makes of keys and columns, with lives of *ttl* microseconds of the event time.
+
+    *time* is the column of the event time of *stream*. BadConfig for a time that is none, and as *make*.
+    """
+    make(by, columns)  # what is wrong is said without the column of lives
+    _check_free(columns, lives.RESERVED)
+    _check_span("ttl", ttl, stream, time, columns)
+    assert time is not None
+    table = make((*by, lives.LIFE), pl.Schema({**columns, lives.LIFE: pl.Int64()}))
+    return ExpiringOperator(table, by, time, ttl, columns)
 
 
 def first_operator(
@@ -96,16 +122,7 @@ def first_operator(
     _check_free(by, first.RESERVED)
     if within is None:
         return FirstOperator(tuple(by), columns)
-    if time is None:
-        raise BadConfig(
-            f"stream {stream!r} has no event time, and within= is about it",
-            fix='declare it: stream(…, event_time="column")',
-        )
-    check_columns([time], columns, "as event time")
-    if within <= 0:
-        raise BadConfig("within= must be longer than no time", got=f"{within} microseconds")
-    if within >= _LONGEST:  # added to a time it would wrap around
-        raise BadConfig("within= must be shorter than 146,000 years", got=f"{within} microseconds")
+    _check_span("within", within, stream, time, columns)
     return FirstOperator(tuple(by), columns, time, within)
 
 
@@ -122,6 +139,20 @@ def check_keys(by: tuple[str, ...], columns: pl.Schema) -> None:
             raise BadConfig("a column is there twice", got=column, fix="name it once")
         if columns[column].is_nested() or columns[column] == pl.Object:
             raise BadConfig(f"column {column!r} can't be a key", got=str(columns[column]))
+
+
+def _check_span(name: str, span: int, stream: str, time: str | None, columns: pl.Schema) -> None:
+    """BadConfig unless *span* microseconds of the event time, whose column is *time*, can be asked for."""
+    if time is None:
+        raise BadConfig(
+            f"stream {stream!r} has no event time, and {name}= is about it",
+            fix='declare it: stream(…, event_time="column"); a table over another has none',
+        )
+    check_columns([time], columns, "as event time")
+    if span <= 0:
+        raise BadConfig(f"{name}= must be longer than no time", got=f"{span} microseconds")
+    if span >= _LONGEST:  # added to a time it would wrap around
+        raise BadConfig(f"{name}= must be shorter than 146,000 years", got=f"{span} microseconds")
 
 
 def _check_free(columns: Iterable[str], reserved: Sequence[str]) -> None:

@@ -93,8 +93,11 @@ class GroupOperator:
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
-        pieces = [*state.kept[0]] or [self._pieces(self.no_rows, 0)]
-        return self.finish(self._updates(pieces, 0)).drop(HIDDEN)
+        return self.finish(self.rows_of(state)).drop(HIDDEN)
+
+    def rows_of(self, state: State) -> pl.DataFrame:
+        """All rows of the table as updates, as :meth:`finish` takes them."""
+        return self._updates([*state.kept[0]] or [self._pieces(self.no_rows, 0)], 0)
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""

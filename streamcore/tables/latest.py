@@ -87,11 +87,15 @@ class LatestOperator:
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
+        return self.rows_of(state).drop(HIDDEN)
+
+    def rows_of(self, state: State) -> pl.DataFrame:
+        """All rows of the table as updates, as :meth:`finish` takes them."""
         (runs,) = state.kept
         if not runs:
-            return self.nothing_out.drop(HIDDEN)
+            return self.nothing_out
         pieces = merged_by(pl.concat(runs), lambda frame: youngest(frame, self.by))
-        return pieces.filter(~pl.col(GONE)).select(*self.columns)
+        return self._updates(pieces.filter(~pl.col(GONE)), 0)
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, in the order of this process's hashes."""

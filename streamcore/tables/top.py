@@ -114,12 +114,16 @@ class TopOperator:
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
+        return self.rows_of(state).drop(HIDDEN)
+
+    def rows_of(self, state: State) -> pl.DataFrame:
+        """All rows of the table as updates, as :meth:`finish` takes them."""
         (runs,) = state.kept
         if not runs:
-            return self.nothing_out.drop(HIDDEN)
+            return self.nothing_out
         pieces = pl.concat(runs)
         places, ranks = self._best(pieces)
-        return self._changed(pieces[places], ranks, 0).drop(HIDDEN)
+        return self._changed(pieces[places], ranks, 0)
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs as they were, by this process's hashes."""

@@ -16,7 +16,12 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER
 from streamcore.event_time import END
 from streamcore.state.operator import Operator
 from streamcore.state.runs import HASH
-from streamcore.tables.declaration import group_operator, latest_operator, top_operator
+from streamcore.tables.declaration import (
+    group_operator,
+    latest_operator,
+    regroup_operator,
+    top_operator,
+)
 
 COLUMNS = pl.Schema({"id": pl.Int64, "group": pl.String, "v": pl.Int64})
 AGGREGATES = {"n": "count(*)", "total": "cast(sum(v) as bigint)", "most": "max(v)", "newest": "last(v)"}
@@ -36,12 +41,12 @@ Update = tuple[int, tuple[Any, ...], tuple[Any, ...] | None]
 """Number, key, and the row's other columns; None where it is deleted."""
 
 OPERATORS: dict[str, Operator] = {
-    "rows": group_operator(("group",), AGGREGATES, COLUMNS, of=None),
-    "a table's rows, which may move": group_operator(("group",), AGGREGATES, COLUMNS, of=("id",)),
+    "rows": group_operator(("group",), AGGREGATES, COLUMNS),
+    "a table's rows, which may move": regroup_operator(("group",), AGGREGATES, COLUMNS, of=("id",)),
     "the best row": top_operator(("group",), "v desc", COLUMNS, n=1),
     "the best rows": top_operator(("group",), "v, id DESC", COLUMNS, n=3),
-    "the latest row": latest_operator(("group",), COLUMNS, of=None),
-    "a table's rows, which stay": group_operator(("group",), AGGREGATES, COLUMNS, of=("id", "group")),
+    "the latest row": latest_operator(("group",), COLUMNS),
+    "a table's rows, which stay": regroup_operator(("group",), AGGREGATES, COLUMNS, of=("id", "group")),
 }
 
 
