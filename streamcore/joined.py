@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+import polars as pl
 
 from streamcore.durations import duration, microseconds_of
 from streamcore.errors import BadConfig
@@ -13,8 +15,11 @@ from streamcore.graph import Node, Source, Stateful, Union
 from streamcore.tables.as_of_join import EVER, AsOfJoin
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
-from streamcore.tables.left_join import LeftJoinOperator
+from streamcore.tables.outer_join import OuterJoin
 from streamcore.tables.table_join import TableJoin
+from streamcore.windows.assigners import Aligned, WindowKind
+from streamcore.windows.operator import WINDOW_START
+from streamcore.windows.stamped import Stamped
 
 if TYPE_CHECKING:
     from streamcore.topology import Topology
@@ -25,7 +30,7 @@ Span = str | dt.timedelta
 Within = Span | tuple[Span, Span]
 AsOf = Span | Literal[True]
 """How old the other row may be at most; True: however old."""
-How = Literal["inner", "left"]
+How = Literal["inner", "left", "right", "full"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Terms:
     on: On
     within: Within | None = None
     as_of: AsOf | None = None
+    window: WindowKind | None = None
     where: str | None = None
     how: How = "inner"
 
@@ -44,42 +50,123 @@ class Terms:
             if (got := getattr(self, name)) is not None:
                 raise BadConfig(f"{name} does not go with {beside}", got=got, fix=fix)
 
+    def only(self, *hows: How, of: str, fix: str) -> None:
+        """BadConfig for a ``how`` that a join *of* such does not have."""
+        if self.how not in hows:
+            raise BadConfig(f"there is no {self.how} join of {of}", got=self.how, allowed=[*hows], fix=fix)
 
-def join_operator(left: Node, right: Node, terms: Terms) -> JoinOperator | TableJoin:
-    """The operator of a join of what comes behind two nodes. BadConfig for what can't be joined."""
+
+@dataclass(frozen=True)
+class Side:
+    """What comes behind a node into a join, through a step before it where there is one."""
+
+    node: Node
+    step: Stamped | None = None
+
+    @property
+    def source(self) -> Source:
+        """What its rows are like."""
+        return self.node.source
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The user columns of its rows."""
+        return self.node.columns if self.step is None else self.step.output(self.node.columns)
+
+
+@dataclass(frozen=True)
+class Join:
+    """A join that was checked: its sides, the operator, and what its rows are like."""
+
+    left: Side
+    right: Side
+    operator: JoinOperator | TableJoin
+    after: Source
+
+
+def join_of(left: Node, right: Node, terms: Terms) -> Join:
+    """The join of what comes behind two nodes. BadConfig for what can't be joined."""
     pairs = pairs_of(terms.on)
+    if terms.how not in get_args(How):
+        raise BadConfig("there is no such join", got=terms.how, allowed=get_args(How))
     if left.source.updates:
         raise BadConfig("a table can't be on the left of a join", fix="join a stream with the table")
     if right.source.updates:
-        return _with_table(left, right, pairs, terms)
+        return _with_table(Side(left), Side(right), pairs, terms)
+    if terms.how == "right" and terms.as_of is None:
+        left, right, terms = right, left, _turned(terms)
+        pairs = {b: a for a, b in pairs.items()}
+    if terms.window is not None:
+        return _in_windows(left, right, pairs, terms)
     if terms.as_of is not None:
-        return _as_of(left, right, pairs, terms)
-    if terms.how == "left" and terms.within is None:
+        return _as_of(Side(left), Side(right), pairs, terms)
+    return _of_streams(Side(left), Side(right), pairs, terms)
+
+
+def _of_streams(left: Side, right: Side, pairs: Mapping[str, str], terms: Terms) -> Join:
+    if terms.within is None:
+        if terms.how != "inner":
+            raise BadConfig(
+                f"a {terms.how} join of two streams needs within: else a row may find its match at any time",
+                fix='within="1h"',
+            )
+        plain = JoinOperator(JoinShape(left.columns, right.columns, pairs, None), None, terms.where)
+        return Join(left, right, plain, _after(left.source, timed=False))
+    shape = JoinShape(left.columns, right.columns, pairs, (_time(left, "left"), _time(right, "right")))
+    within, full = _bounds(terms.within), terms.how == "full"
+    if terms.how == "inner":
+        return Join(left, right, JoinOperator(shape, within, terms.where), _after(left.source, timed=True))
+    outer = OuterJoin(shape, within, terms.where, full)
+    return Join(left, right, outer, _after(left.source, timed=not full))  # a row may have no left time
+
+
+def _turned(terms: Terms) -> Terms:
+    """The left join that is the right one with its sides changed."""
+    low, high = (
+        (dt.timedelta(),) * 2
+        if terms.within is None
+        else (dt.timedelta(microseconds=span) for span in _bounds(terms.within))
+    )
+    return replace(terms, how="left", within=None if terms.within is None else (-high, -low))
+
+
+def _in_windows(left: Node, right: Node, pairs: Mapping[str, str], terms: Terms) -> Join:
+    """A join by the start of the window as well: rows of one window are less than its size apart."""
+    terms.refuse("within", "as_of", beside="window", fix="leave one of them out")
+    kind = terms.window
+    if not isinstance(kind, Aligned):
         raise BadConfig(
-            "a left join of two streams needs within: else a row may find its match at any time",
-            fix='within="1h"',
+            "two streams can't be joined in sessions, which grow together",
+            got=getattr(kind, "label", kind),
+            allowed=["sc.tumbling(…)", "sc.hopping(…)"],
+            fix='within="1h" joins what is not far apart',
         )
-    times = None if terms.within is None else (_time(left, "left"), _time(right, "right"))
-    shape = JoinShape(left.columns, right.columns, pairs, times)
-    if terms.how == "left" and terms.within is not None:
-        return LeftJoinOperator(shape, _bounds(terms.within), terms.where)
-    return JoinOperator(shape, None if terms.within is None else _bounds(terms.within), terms.where)
+    times = _time(Side(left), "left"), _time(Side(right), "right")
+    dtype = left.columns[times[0]]
+    sides = (
+        Side(left, Stamped(kind, times[0], dtype, True)),
+        Side(right, Stamped(kind, times[1], dtype, False)),
+    )
+    apart = dt.timedelta(microseconds=kind.size - 1)
+    return _of_streams(*sides, {**pairs, WINDOW_START: WINDOW_START}, replace(terms, within=(-apart, apart)))
 
 
-def _as_of(left: Node, right: Node, pairs: Mapping[str, str], terms: Terms) -> AsOfJoin:
+def _as_of(left: Side, right: Side, pairs: Mapping[str, str], terms: Terms) -> Join:
+    terms.only("inner", "left", of="rows as of a time", fix="turn it round, and take a left one")
     terms.refuse("within", beside="as_of", fix='as_of="1h" is how old the other row may be')
     terms.refuse("where", beside="as_of", fix="filter() one side before the join, or what comes out of it")
     shape = JoinShape(left.columns, right.columns, pairs, (_time(left, "left"), _time(right, "right")))
     oldest = EVER if terms.as_of is True else _span(terms.as_of or "0s")
     if oldest < 0:
         raise BadConfig("as_of can't lie behind the row's time", got=terms.as_of, fix='as_of="1h"')
-    return AsOfJoin(shape, (-oldest, 0), None, terms.how == "left")
+    operator = AsOfJoin(shape, (-oldest, 0), None, terms.how == "left")
+    return Join(left, right, operator, _after(left.source, timed=True))
 
 
-def _with_table(left: Node, right: Node, pairs: Mapping[str, str], terms: Terms) -> TableJoin:
-    terms.refuse(
-        "within", "where", beside="a table: it goes with two streams", fix="filter() behind the join"
-    )
+def _with_table(left: Side, right: Side, pairs: Mapping[str, str], terms: Terms) -> Join:
+    terms.only("inner", "left", of="a stream with a table", fix="only a row that comes meets the table")
+    fix = "filter() behind the join"
+    terms.refuse("within", "window", "where", beside="a table: it goes with two streams", fix=fix)
     terms.refuse(
         "as_of",
         beside="a table, whose rows have no time",
@@ -91,25 +178,23 @@ def _with_table(left: Node, right: Node, pairs: Mapping[str, str], terms: Terms)
             got=", ".join(pairs.values()),
             allowed=[", ".join(right.source.key)],
         )
-    return TableJoin(JoinShape(left.columns, right.columns, pairs, None), terms.how == "left")
+    operator = TableJoin(JoinShape(left.columns, right.columns, pairs, None), terms.how == "left")
+    return Join(left, right, operator, _after(left.source, timed=False))
 
 
-def joined(
-    topology: Topology,
-    sides: tuple[Node, Node],
-    operator: JoinOperator | TableJoin,
-    name: str | None,
-    where: str,
-) -> Node:
-    """Add a join, declared at *where*, to *topology*: both sides in one shape, and the operator."""
-    left, right = sides
-    shape, keeps = operator.shape, operator.keeps
-    id = name or topology._free_id(f"{left.source.name}/join")
-    a = topology._add(f"{id}/left", JoinSide(shape, False, keeps[0]), [left], shape.combined, where)
-    b = topology._add(f"{id}/right", JoinSide(shape, True, keeps[1]), [right], shape.combined, where)
-    both = topology._add(f"{id}/both", Union(), [a, b], shape.combined, where)
-    after = _after(left.source, timed=operator.timed)
-    return topology._add(id, Stateful(operator), [both], shape.columns, where, after)
+def joined(topology: Topology, join: Join, name: str | None, where: str) -> Node:
+    """Add *join*, declared at *where*, to *topology*: both sides in one shape, and the operator."""
+    operator, shape = join.operator, join.operator.shape
+    id = name or topology._free_id(f"{join.left.source.name}/join")
+    sides = []
+    for right, side in enumerate((join.left, join.right)):
+        label, node = f"{id}/{('left', 'right')[right]}", side.node
+        if side.step is not None:
+            node = topology._add(f"{label}-windows", side.step, [node], side.columns, where)
+        step = JoinSide(shape, bool(right), operator.keeps[right])
+        sides.append(topology._add(label, step, [node], shape.combined, where))
+    both = topology._add(f"{id}/both", Union(), sides, shape.combined, where)
+    return topology._add(id, Stateful(operator), [both], operator.columns, where, join.after)
 
 
 def _after(left: Source, *, timed: bool) -> Source:
@@ -130,13 +215,13 @@ def pairs_of(on: On) -> dict[str, str]:
     return pairs
 
 
-def _time(node: Node, side: str) -> str:
-    time = node.source.event_time
-    if time is None or time not in node.columns:
+def _time(of: Side, side: str) -> str:
+    time = of.source.event_time
+    if time is None or time not in of.columns:
         raise BadConfig(
             f"the {side} of a join within a time has no event time",
             got=time,
-            allowed=node.columns.names(),
+            allowed=of.columns.names(),
             fix='declare it: stream(…, event_time="column"), and keep the column',
         )
     return time

@@ -18,7 +18,7 @@ from streamcore.errors import BadConfig
 from streamcore.expressions import condition
 from streamcore.graph import Late, Node, Source, Stateful, Union
 from streamcore.grouped import GroupedStream
-from streamcore.joined import AsOf, How, On, Terms, Within, join_operator, joined, pairs_of
+from streamcore.joined import AsOf, How, On, Terms, Within, join_of, joined, pairs_of
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.state.operator import Operator
 from streamcore.tables.changes import Changelog, Deleted, FilterUpdates, check_sink
@@ -187,6 +187,7 @@ class Stream:
         on: On,
         within: Within | None = None,
         as_of: AsOf | None = None,
+        window: WindowKind | None = None,
         where: str | None = None,
         how: How = "inner",
         name: str | None = None,
@@ -200,16 +201,20 @@ class Stream:
         With *as_of* a row gets the newest row of *other* that is not newer than itself, and not older than
         so long ("1h"; True: however old). It comes out when the watermark has passed its time.
 
+        With *window*, ``sc.tumbling("1h")`` or ``sc.hopping(…)``, the rows that are in the same window, once
+        for each that holds both, with ``window_start`` and ``window_end``.
+
         With a table (``by(…).aggregate(…)``), by its key, each row of this stream gets the table's row as it
         is when the row comes. With ``how="left"`` rows that find none come out too, with nulls; of two
-        streams, for which that needs *within*, when nothing can match them any more.
+        streams, for which that needs *within*, when nothing can match them any more. Of two streams it may
+        be "right", which is the left join with the sides changed, or "full".
         """
         declared = caller()
         with at(declared):
             if other._topology is not self._topology:
                 raise BadConfig("join takes a stream of the same topology")
-            operator = join_operator(self.node, other.node, Terms(on, within, as_of, where, how))
-            node = joined(self._topology, (self.node, other.node), operator, name, declared)
+            join = join_of(self.node, other.node, Terms(on, within, as_of, window, where, how))
+            node = joined(self._topology, join, name, declared)
         return Stream(self._topology, node)
 
     def lookup(
@@ -220,6 +225,8 @@ class Stream:
         The reference has one row a key, and is part of the topology: rows that are read again after a
         crash must find the same one. With ``how="inner"`` rows that have none leave.
         """
+        if how not in ("inner", "left"):
+            raise BadConfig("there is no such lookup", where=caller(), got=how, allowed=["left", "inner"])
         outer = how == "left"
         return self._step("lookup", lambda: Lookup(reference, pairs_of(on), outer, self.columns), name)
 

@@ -39,9 +39,13 @@ class AsOfJoin(JoinOperator):
 
     outer: bool = False
 
-    keeps: ClassVar[tuple[bool, bool]] = (True, False)  # an inner one drops them with all that find nothing
     empty: ClassVar[State] = State(((), ()))
     """Left rows that wait, in runs by time; right rows."""
+
+    @property
+    def keeps(self) -> tuple[bool, bool]:
+        """See :class:`~streamcore.tables.join.JoinOperator`."""
+        return self.outer, False
 
     @property
     def label(self) -> str:

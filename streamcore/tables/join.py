@@ -40,8 +40,6 @@ class JoinOperator:
     _where: pl.Expr | None = field(init=False, repr=False, compare=False)
 
     key: ClassVar[tuple[str, ...]] = ()
-    keeps: ClassVar[tuple[bool, bool]] = (False, False)
-    """Whether left and right rows stay that have no key, and so match nothing."""
     orderly: ClassVar[bool] = False
     empty: ClassVar[State] = State(((), (), ()))
     """Left pieces, right pieces, and of left rows that have matched their numbers, where that matters."""
@@ -49,6 +47,11 @@ class JoinOperator:
     def __post_init__(self) -> None:
         parsed = None if self.where is None else condition(self.where, self.shape.columns)
         object.__setattr__(self, "_where", parsed)
+
+    @property
+    def keeps(self) -> tuple[bool, bool]:
+        """Whether left and right rows stay that have no key, and so match nothing."""
+        return False, False
 
     @property
     def label(self) -> str:
@@ -183,6 +186,10 @@ class JoinOperator:
         Whether a row that came before this call is alive is asked of the *watermark* before it: what a merge
         happened to drop must not show.
         """
+        if all(self.keeps):  # they match nothing, and there may be many
+            keys = list(self.by)
+            smaller = left.height <= right.height
+            left, right = (left.drop_nulls(keys), right) if smaller else (left, right.drop_nulls(keys))
         if not left.height or not right.height:
             places = (np.empty(0, np.int64), np.empty(0, np.int64))
         elif left.height <= right.height:
@@ -196,7 +203,11 @@ class JoinOperator:
         matching = matching.filter(self._in_time(watermark))
         if self._where is not None:
             matching = matching.filter(self._where)
-        return matching.select(*self.columns, NUMBER, RIGHT + NUMBER)
+        return matching.select(*self._output(), NUMBER, RIGHT + NUMBER)
+
+    def _output(self) -> list[pl.Expr]:
+        """The columns of what comes out, of a pair."""
+        return [pl.col(name) for name in self.columns]
 
     def _in_time(self, watermark: int) -> pl.Expr:
         if self.within is None:

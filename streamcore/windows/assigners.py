@@ -113,6 +113,12 @@ class Aligned:
         """See :class:`WindowKind`."""
         return pl.col(LAST) + 1
 
+    def windows(self, times: Int64s) -> tuple[Int64s, Int64s]:
+        """For each row all starts of the windows that hold it, earlier ones first: (row, start) pairs."""
+        places, starts = self._windows(times, times - np.mod(times - self.offset, self.every))
+        order = np.lexsort((starts, places))
+        return places[order], starts[order]
+
     def _windows(self, times: Int64s, latest: Int64s) -> tuple[Int64s, Int64s]:
         """For each row all starts of the windows that hold it: (row, start) pairs, rows in order."""
         counts = (self.size - (times - latest) + self.every - 1) // self.every

@@ -21,7 +21,7 @@ from streamcore.state.runs import HASH
 from streamcore.tables.as_of_join import AsOfJoin
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
-from streamcore.tables.left_join import LeftJoinOperator
+from streamcore.tables.outer_join import OuterJoin
 from streamcore.tables.table_join import TableJoin
 
 LEFT = pl.Schema({"id": pl.Int64, "name": pl.String, "at": pl.Int64})
@@ -149,20 +149,38 @@ def test_each_pair_comes_once_with_the_same_number_in_any_cut(name, rows, cuts, 
     assert op.within is None or len(state) == 0
 
 
+@pytest.mark.parametrize("full", [False, True])
 @settings(deadline=None, max_examples=100)
 @given(rows=ROWS, again=st.integers(0, 31), other=st.integers(0, 31), lateness=st.integers(0, 5))
-def test_each_left_row_of_a_left_join_comes_out(rows, again, other, lateness):
-    op = LeftJoinOperator(shape(True), SPANS["up to 8 ms later"], "v > id")
+def test_each_row_of_an_outer_join_comes_out(full, rows, again, other, lateness):
+    op = OuterJoin(shape(True), SPANS["up to 8 ms later"], "v > id", full)
     marks, each = watermarks(rows, lateness), range(len(rows))
     found, state = run(op, rows, marks, each, again)
     assert len(state) == 0
     assert found == run(op, rows, marks, each, other)[0]
     pairs = model(op, rows)
+    assert Counter(row[1:] for row in found if None not in (row[3], row[6])) == Counter(
+        row[1:] for row in pairs
+    )
+    # Columns: number, id, name, at, of, seen, v. Rows that are equal match the same ones, or none.
     lefts = Counter(row[1:4] for row in rows if not row[0])
-    alone = lefts - Counter({row[1:4]: lefts[row[1:4]] for row in pairs})
-    assert Counter(row[1:] for row in found if row[-1] is not None) == Counter(row[1:] for row in pairs)
-    assert Counter(row[1:4] for row in found if row[-1] is None) == alone
+    rights = Counter((row[2], row[1], *row[3:5]) for row in rows if row[0] and full)
+    for row in pairs:
+        lefts.pop(row[1:4], None)
+        rights.pop((row[2], *row[4:]), None)
+    assert Counter(row[1:4] for row in found if row[6] is None) == lefts
+    alone = [row for row in found if row[3] is None]
+    assert Counter((row[2], *row[4:]) for row in alone) == rights
     assert [row[0] for row in found] == list(range(len(found)))
+
+
+def test_rows_without_a_key_cost_no_more_than_others_in_a_full_join() -> None:
+    op = OuterJoin(shape(True), SPANS["within 5 ms"], None, full=True)
+    rows = [Row((bool(i % 2), None, "a", 1, 1)) for i in range(60_000)]
+    state, emission, _ = op.apply(op.empty, [frame_of(op, rows)], 0)  # 900 million pairs have the same hash
+    assert (emission.height, len(state)) == (0, 60_000)
+    _, emission, _ = op.apply(state, [], END)
+    assert emission.height == 60_000
 
 
 @pytest.mark.parametrize("name", TABLES)

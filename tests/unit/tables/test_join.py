@@ -39,6 +39,12 @@ def streams() -> tuple[sc.Topology, sc.Stream, sc.Stream]:
         ({"on": {"id": "of"}, "within": "soon"}, "no duration"),
         ({"on": {"id": "of"}, "where": "seen > att"}, "att"),
         ({"on": {"id": "of"}, "how": "left"}, "needs within"),
+        ({"on": {"id": "of"}, "how": "full"}, "a full join of two streams needs within"),
+        ({"on": {"id": "of"}, "how": "outer", "within": "1s"}, "no such join, got 'outer'"),
+        ({"on": {"id": "of"}, "how": "full", "as_of": "1s"}, "no full join of rows as of a time"),
+        ({"on": {"id": "of"}, "window": sc.session("1s")}, "joined in sessions"),
+        ({"on": {"id": "of"}, "window": sc.tumbling("1s"), "within": "1s"}, "within does not go with window"),
+        ({"on": {"id": "of"}, "window": sc.tumbling("0.5ms")}, "whole milliseconds"),
         ({"on": {"id": "of"}, "as_of": "1h", "within": "1h"}, "within does not go with as_of"),
         ({"on": {"id": "of"}, "as_of": "1h", "where": "seen > at"}, "where does not go with as_of"),
         ({"on": {"id": "of"}, "as_of": "-1s"}, "can't lie behind"),
@@ -89,6 +95,93 @@ def test_an_as_of_join_needs_times_on_both_sides_and_no_table():
         BadConfig, match=r"as_of does not go with a table.*the stream that the table is made of"
     ):
         left.join(table, on={"id": "of"}, as_of="1h")
+
+
+def test_a_table_has_no_full_join_with_a_stream():
+    _, left, right = streams()
+    table = right.by("of").aggregate(n="count(*)")
+    with pytest.raises(BadConfig, match="no full join of a stream with a table"):
+        left.join(table, on={"id": "of"}, how="full")
+    with pytest.raises(BadConfig, match="window does not go with a table"):
+        left.join(table, on={"id": "of"}, window=sc.tumbling("1s"))
+
+
+def test_the_rows_of_a_full_join_have_a_key_and_no_order_in_time():
+    topology, left, right = streams()
+    short = topology.stream("short", {"id": "int32", "seen": "int64"}, event_time="seen")
+    whole = left.join(short, on="id", within="1s", how="full")
+    assert dict(whole.columns)["id"] == pl.Int64
+    other = short.join(left.rename({"id": "of"}), on={"id": "of"}, within="1s", how="full")
+    assert other.columns["id"] == pl.Int32
+    other.to(Collect("other"))
+    right.to(Collect("rest"))
+    with pytest.raises(BadConfig, match="has no event time"):
+        whole.window(sc.tumbling("1s")).aggregate(n="count(*)")
+    whole.to(Collect("out"))
+    driver = TopologyDriver(topology)
+    driver.push(
+        "left",
+        [{"id": 1 << 40, "at": 1_000, "name": "a", "f": 0.5}, {"id": 1, "at": 1_000, "name": "b", "f": 1.5}],
+    )
+    driver.push("short", [{"id": 1, "seen": 500}, {"id": 2, "seen": 700}, {"id": None, "seen": 800}])
+    driver.end()
+    found = [(row["id"], row["at"], row["seen"]) for row in driver.rows("out")]
+    assert found[0] == (1, 1_000, 500)
+    assert sorted(found[1:], key=repr) == sorted(
+        [(1 << 40, 1_000, None), (2, None, 700), (None, None, 800)], key=repr
+    )
+
+
+def test_a_right_join_is_the_left_one_with_its_sides_changed():
+    topology, left, right = streams()
+    late = left.join(right, on={"id": "of"}, within=("0s", "5s"), where="f > 1", how="right")
+    assert late.node.source.event_time == "seen"
+    late.to(Collect("out"))
+    driver = TopologyDriver(topology)
+    driver.push(
+        "left", [{"id": 1, "at": 1_000, "name": "a", "f": 1.5}, {"id": 2, "at": 1_000, "name": "b", "f": 0.5}]
+    )
+    driver.push("right", [{"of": 1, "seen": 6_000, "word": "in"}, {"of": 1, "seen": 6_001, "word": "out"}])
+    driver.push("right", [{"of": 2, "seen": 6_002, "word": "where"}])
+    driver.end()
+    assert [(row["name"], row["word"]) for row in driver.rows("out")] == [
+        ("a", "in"),
+        (None, "out"),
+        (None, "where"),
+    ]
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "right", "full"])
+@pytest.mark.parametrize("kind", [sc.tumbling("10s"), sc.hopping("10s", every="4s", offset="1s")])
+def test_rows_of_the_same_window_meet_once_for_each_window(kind, how):
+    topology, left, right = streams()
+    left.join(right, on={"id": "of"}, window=kind, how=how).to(Collect("out"))
+    driver = TopologyDriver(topology)
+    lefts, rights = (
+        [(1, 500), (1, 9_500), (2, 9_900), (2, 20_000)],
+        [(1, 10_500), (1, 9_000), (2, 12_000), (3, 9_000)],
+    )
+    driver.push("left", [{"id": id, "at": at, "name": "a", "f": 0.0} for id, at in lefts[:3]])
+    rows = [{"of": of, "seen": seen, "word": "w"} for of, seen in rights]
+    driver.push("right", [{"of": 1, "seen": None, "word": "w"}, rows[1], rows[3], driver.CONFIRM, rows[0]])
+    driver.push("right", [driver.CRASH, rows[2]])
+    driver.push("left", [{"id": id, "at": at, "name": "a", "f": 0.0} for id, at in lefts[3:]])
+    driver.end()
+    every, first = kind.every // 1_000, kind.offset // 1_000
+    expected = []
+    for start in range(first - 5 * every, 30_000, every):
+        mine = [row for row in lefts if start <= row[1] < start + 10_000]
+        theirs = [row for row in rights if start <= row[1] < start + 10_000]
+        expected += [(start, *a, *b) for a in mine for b in theirs if a[0] == b[0]]
+        if how in ("left", "full"):
+            expected += [(start, *a, None, None) for a in mine if a[0] not in {b[0] for b in theirs}]
+        if how in ("right", "full"):
+            expected += [(start, None, None, *b) for b in theirs if b[0] not in {a[0] for a in mine}]
+    found = [
+        tuple(row[name] for name in ("window_start", "id", "at", "of", "seen")) for row in driver.rows("out")
+    ]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+    assert [refused.code for refused in driver.dead_letters] == ["no_time"]
 
 
 @pytest.mark.parametrize("how", ["inner", "left"])
