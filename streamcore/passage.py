@@ -17,7 +17,7 @@ from streamcore.batch import OFFSET, SUB, Batch, Chunk, PartitionId, Range, Reje
 from streamcore.contracts import Decoder, Sink
 from streamcore.event_time import BEGINNING
 from streamcore.graph import Agent, Graph, Late, Node, Stateful
-from streamcore.state.operator import Operator
+from streamcore.state.operator import LATE_MARK, Operator
 from streamcore.transforms.functions import renumbered
 
 DECODE = "decode"
@@ -200,8 +200,12 @@ class Stage:
         return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
 
     def _in_time(self, run: Passage, node: str, frame: pl.DataFrame) -> pl.DataFrame:
-        run.counts[node, LATE] += 0
-        if len(run.late):
+        if LATE_MARK in operator_of(self.graph, node).no_rows.columns:
+            late = pl.col(OFFSET).is_in(run.late.implode())
+            frame = frame.with_columns(late.alias(LATE_MARK))
+        else:
+            run.counts[node, LATE] += 0
+        if len(run.late) and LATE_MARK not in frame.columns:
             run.counts[node, LATE] += at(frame, run.late).height
             frame = at(frame, run.late, but=True)
         if len(run.future):

@@ -18,7 +18,7 @@ from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
 from streamcore.state.log_record import Entry, Upstream
-from streamcore.state.operator import UPSTREAM
+from streamcore.state.operator import LATE_MARK, UPSTREAM
 from streamcore.state.snapshot import Read, Snapshot
 from streamcore.transforms.bisect import apply_or_reject
 
@@ -162,6 +162,8 @@ class StatefulTask:
     def _outcome(self, emissions: Sequence[pl.DataFrame], first: int, late: int) -> Outcome:
         run, end, watermark = self.stage.passage(), self._state.emitted, self._told()
         rows = pl.concat(emissions) if emissions else self._operator.nothing_out
+        if LATE_MARK in rows.columns:  # judged where they were read, and no second time
+            run.late, rows = rows.filter(LATE_MARK)[OFFSET], rows.drop(LATE_MARK)
         chunk = FrameChunk(self.source, rows[OFFSET].to_numpy(), rows.drop(HIDDEN), first=first, end=end)
         if first == end:
             told = self.stage.advanced(chunk, watermark)

@@ -25,6 +25,7 @@ from streamcore.tables.changes import Changelog, Deleted, FilterUpdates, check_s
 from streamcore.tables.lookup import Lookup
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
+from streamcore.uniqueness import unique_rows
 from streamcore.validation import Rule, Validate
 from streamcore.windowed import WindowedStream
 from streamcore.windows.assigners import WindowKind
@@ -109,7 +110,12 @@ class Stream:
         flag_column: str | None = None,
         name: str | None = None,
     ) -> Stream:
-        """Check *rules* (see ``sc.rules``); *on_fail* is for rules that don't say it themselves."""
+        """Check *rules* (see ``sc.rules``); *on_fail* is for rules that don't say it themselves.
+
+        ``sc.rules.unique`` looks at the rows that no other rule has taken out.
+        """
+        if any(rule.rule_type == "unique" for rule in rules):
+            return unique_rows(self, rules, on_fail, flag_column, name)
         return self._step("validate", lambda: Validate.of(rules, self.columns, on_fail, flag_column), name)
 
     def branch(self, **conditions: str) -> dict[str, Stream]:

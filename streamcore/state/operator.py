@@ -30,6 +30,11 @@ UPSTREAM = "_upstream"
 
 It is the same in any process, and grows by the number of the partition, then by the topic's name.
 """
+LATE_MARK = "_late"
+"""A column of ``no_rows`` by which an operator asks for late rows too, and is told which ones they are.
+
+In its emissions it says so of rows that go on: windows behind it leave them out."""
+
 Runs = tuple[pl.DataFrame, ...]
 """Pieces of state in frames, older ones first. Frames of like size are merged, so that there are few."""
 
@@ -96,7 +101,7 @@ class Operator(Protocol):
 
     @property
     def timed(self) -> bool:
-        """Whether event time matters: late rows are then left out, and rows need a time."""
+        """Whether event time matters: late rows are then left out (but for :data:`LATE_MARK`)."""
         ...
 
     @property

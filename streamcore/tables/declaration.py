@@ -11,7 +11,7 @@ from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
 from streamcore.tables import expiring as lives
-from streamcore.tables import first, latest, regroup, top
+from streamcore.tables import first, latest, regroup, top, unique
 from streamcore.tables.expiring import ExpiringOperator, TableOperator
 from streamcore.tables.first import FirstOperator
 from streamcore.tables.group import GroupOperator
@@ -19,6 +19,7 @@ from streamcore.tables.latest import LatestOperator
 from streamcore.tables.ordering import ordering
 from streamcore.tables.regroup import RegroupOperator
 from streamcore.tables.top import TopOperator
+from streamcore.tables.unique import UniqueOperator
 
 MOST = 1_000_000
 """Most rows of a group that are kept: its ranks are part of numbers of 64 bits."""
@@ -139,6 +140,22 @@ def check_keys(by: tuple[str, ...], columns: pl.Schema) -> None:
             raise BadConfig("a column is there twice", got=column, fix="name it once")
         if columns[column].is_nested() or columns[column] == pl.Object:
             raise BadConfig(f"column {column!r} can't be a key", got=str(columns[column]))
+
+
+def unique_operator(
+    by: tuple[str, ...],
+    columns: pl.Schema,
+    *,
+    stream: str,
+    time: str | None,
+    within: int | None,
+) -> UniqueOperator:
+    """The operator that marks rows whose key *by* was there before; the rest as :func:`first_operator`."""
+    check_keys(by, columns)
+    _check_free(columns, unique.RESERVED)
+    if within is not None:
+        _check_span("within", within, stream, time, columns)
+    return UniqueOperator(by, columns, time if time in columns else None, within)
 
 
 def _check_span(name: str, span: int, stream: str, time: str | None, columns: pl.Schema) -> None:

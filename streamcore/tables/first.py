@@ -97,7 +97,7 @@ class FirstOperator:
             passed = self._passing(runs, came, times)
             passes = came[passed]
             runs = self._with(runs, self._pieces(passes, times[passed]))
-            emission = _numbered(passes, state.emitted)
+            emission = numbered(passes, state.emitted)
         if after > state.watermark:
             runs = self._remembered(runs, after)
         return Applied(State((runs,), after, state.emitted + emission.height), emission, given - came.height)
@@ -110,7 +110,7 @@ class FirstOperator:
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
         """No rows that pass."""
-        return _numbered(self.no_rows.drop(OFFSET), 0)
+        return numbered(self.no_rows.drop(OFFSET), 0)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
         """*emission*, which has its columns already."""
@@ -147,7 +147,7 @@ class FirstOperator:
         # A key is known by the place of its first piece or row.
         keys = groups_of(pl.concat([known.select(self.by), came.select(self.by)]), self.by)
         low, high = np.full((2, len(keys)), BEGINNING)
-        last = known[PASSED].to_numpy() if self.timed else np.zeros(known.height, np.int64)
+        last = known[PASSED].to_numpy() if self.within is not None else np.zeros(known.height, np.int64)
         # Older pieces stand first, and of several values for one place numpy keeps the last.
         low[keys[: known.height]], high[keys[: known.height]] = last - within, last + within
         return passing(keys[known.height :], times, low, high, within)
@@ -156,12 +156,12 @@ class FirstOperator:
 
     @cached_property
     def _no_pieces(self) -> pl.DataFrame:
-        passed = {PASSED: pl.Int64()} if self.timed else {}
+        passed = {PASSED: pl.Int64()} if self.within is not None else {}
         return pl.DataFrame(schema={**{name: self.inputs[name] for name in self.by}, **passed})
 
     def _pieces(self, passes: pl.DataFrame, times: Int64s) -> pl.DataFrame:
         keys = passes.select(self.by)
-        return keys.with_columns(pl.Series(PASSED, times)) if self.timed else keys
+        return keys.with_columns(pl.Series(PASSED, times)) if self.within is not None else keys
 
     def _with(self, runs: Runs, pieces: pl.DataFrame) -> Runs:
         piece = self._fewer(as_run(pieces, self.by))
@@ -185,7 +185,8 @@ class FirstOperator:
         return tuple(run for run in kept if run.height)
 
 
-def _numbered(rows: pl.DataFrame, number: int) -> pl.DataFrame:
+def numbered(rows: pl.DataFrame, number: int) -> pl.DataFrame:
+    """*rows* as an emission of rows that are only added, numbered from *number* on."""
     return rows.with_columns(
         pl.Series(OFFSET, np.arange(number, number + rows.height), pl.Int64),
         pl.lit(0, pl.UInt32).alias(SUB),

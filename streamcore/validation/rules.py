@@ -1,4 +1,5 @@
-"""Rules about single rows: ``range("age", min=0, max=120)``, ``not_null("id")``, ``expression("a < b")``.
+"""Rules about single rows: ``range("age", min=0, max=120)``, ``not_null("id")``, ``expression("a < b")``;
+and one about all of them, ``unique("id")``.
 
 A rule **fails** for a row when it is false for it. As in an SQL CHECK, a null is not false: a null
 passes every rule but :func:`not_null`, and an expression that is null passes.
@@ -20,6 +21,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import polars as pl
 from typing_extensions import Unpack
 
+from streamcore.durations import duration
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.expressions import check_columns, condition
 from streamcore.schema import type_named
@@ -33,6 +35,10 @@ Bound: TypeAlias = "int | float | str | dt.date | dt.datetime"
 
 SEVERITIES = ("error", "warning")
 ON_FAIL = ("dead-letter", "flag", "drop", "stop")
+
+DUPLICATE = "_duplicate"
+"""Column in which the state of :func:`unique` says which rows fail."""
+_SUBJECTS = ("text", "columns")
 
 EMAIL = (
     r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
@@ -55,7 +61,7 @@ class RuleOptions(TypedDict, total=False):
 class Rule:
     """A rule as the user wrote it; :meth:`compile` checks it against the columns.
 
-    ``column`` is None for an expression over several columns. ``parameters`` are those of the function
+    ``column`` is None for a rule about several columns. ``parameters`` are those of the function
     named like ``rule_type``.
     """
 
@@ -75,8 +81,12 @@ class Rule:
     @property
     def id(self) -> str:
         """The given id, or the type and column, e.g. ``range(age)``."""
-        subject = self.parameters["text"] if self.column is None else self.column
-        return self.rule_id or f"{self.rule_type}({subject})"
+        return self.rule_id or f"{self.rule_type}({self.subject})"
+
+    @property
+    def subject(self) -> str:
+        """The column, the columns, or the text that the rule is about."""
+        return self.column or self.parameters.get("text") or ", ".join(self.parameters["columns"])
 
     @property
     def code(self) -> str:
@@ -92,10 +102,9 @@ class Rule:
     def message(self) -> str:
         """What a failing row breaks, without its content."""
         given = ", ".join(
-            f"{k}={_shown(v)}" for k, v in self.parameters.items() if v is not None and k != "text"
+            f"{k}={_shown(v)}" for k, v in self.parameters.items() if v is not None and k not in _SUBJECTS
         )
-        subject = self.parameters.get("text") if self.column is None else self.column
-        return f"{self.name or self.rule_type}: {subject}" + (f" ({given})" if given else "")
+        return f"{self.name or self.rule_type}: {self.subject}" + (f" ({given})" if given else "")
 
     def compile(self, columns: pl.Schema) -> Failing:
         """BadConfig for an unknown column, or one of a type that the rule can't judge."""
@@ -161,6 +170,26 @@ def expression(text: str, **options: Unpack[RuleOptions]) -> Rule:
     return Rule("expression", None, {"text": text}, **options)
 
 
+def unique(
+    column: str | Sequence[str],
+    *,
+    within: str | dt.timedelta | None = None,
+    **options: Unpack[RuleOptions],
+) -> Rule:
+    """No row before it has the same value of *column*, or of several columns; nulls are never the same.
+
+    For good, or, with *within*, none whose event time lies at most that far from it. It is a rule about many
+    rows: they go through a log of their own to where their key is kept. Rows that fail other rules of the
+    same validate() as errors don't count; a late row fails *within*, since nobody knows.
+    """
+    columns = (column,) if isinstance(column, str) else tuple(column)
+    if not columns:
+        raise BadConfig("unique needs a column")
+    if within is not None:
+        duration(within)
+    return Rule("unique", None, {"columns": columns, "within": within}, **options)
+
+
 def from_dict(given: Mapping[str, Any]) -> Rule:
     """A rule from configuration: rule_type, column, parameters, rule_id, name, severity, on_fail."""
     _known(given, _KEYS, "unknown key of a rule")
@@ -199,6 +228,7 @@ _WRITTEN: Mapping[str, Callable[..., Rule]] = {
     "length": length,
     "type": type,
     "expression": expression,
+    "unique": unique,
 }
 _KEYS = ("rule_id", "name", "rule_type", "column", "parameters", "severity", "on_fail")
 
@@ -270,6 +300,12 @@ def _compile_expression(rule: Rule, columns: pl.Schema) -> Failing:
     return _by(~condition(rule.parameters["text"], columns))
 
 
+def _compile_unique(rule: Rule, columns: pl.Schema) -> Failing:
+    if DUPLICATE not in columns:
+        raise BadConfig(f"rule {rule.id!r} needs state", fix="give it to validate() of a stream")
+    return lambda frame: frame[DUPLICATE]
+
+
 _COMPILERS: Mapping[str, Callable[[Rule, pl.Schema], Failing]] = {
     "not_null": _compile_not_null,
     "range": _compile_range,
@@ -279,6 +315,7 @@ _COMPILERS: Mapping[str, Callable[[Rule, pl.Schema], Failing]] = {
     "length": _compile_length,
     "type": _compile_type,
     "expression": _compile_expression,
+    "unique": _compile_unique,
 }
 
 

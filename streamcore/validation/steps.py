@@ -19,7 +19,7 @@ from polars.exceptions import PolarsError
 from streamcore.batch import HIDDEN, OFFSET, SUB, Rejects
 from streamcore.contracts import StepResult
 from streamcore.errors import BadConfig, Permanent
-from streamcore.validation.rules import ON_FAIL, Failing, OnFail, Rule
+from streamcore.validation.rules import DUPLICATE, ON_FAIL, Failing, OnFail, Rule
 
 Mask = npt.NDArray[np.bool_]
 FLAGS = pl.List(pl.String)
@@ -55,16 +55,7 @@ class Validate:
 
         BadConfig without rules, for two of one id, and for what :meth:`Rule.compile` refuses.
         """
-        if not rules:
-            raise BadConfig("validate needs at least one rule", fix="e.g. sc.rules.not_null('id')")
-        if on_fail is not None and on_fail not in ON_FAIL:
-            raise BadConfig("unknown on_fail", got=on_fail, allowed=ON_FAIL)
-        ids = [rule.id for rule in rules]
-        for id in ids:
-            if ids.count(id) > 1:
-                raise BadConfig("two rules have one id", got=id, fix="give them rule_id=")
-        if flag_column is not None and (flag_column in columns or flag_column in HIDDEN):
-            raise BadConfig("flag_column is there already", got=flag_column, fix="choose a new name")
+        check_rules(rules, columns, on_fail, flag_column)
         checks = [_Check(r, r.action(on_fail), r.compile(columns)) for r in rules]  # type: ignore[arg-type]
         return cls(tuple(checks), flag_column)
 
@@ -107,8 +98,51 @@ class Validate:
         flagging = [(c.rule.id, mask) for c, mask in failed if c.action == "flag"]
         ids = [pl.when(pl.Series(mask)).then(pl.lit(id)) for id, mask in flagging]
         flags = pl.concat_list(ids).list.drop_nulls() if ids else pl.lit([], FLAGS)
+        if self.flag_column in frame.columns:
+            flags = pl.col(self.flag_column).list.concat(flags)
         hidden = [name for name in HIDDEN if name in frame.columns]
-        return frame.select(pl.exclude(hidden), flags.alias(self.flag_column), *hidden)
+        return frame.select(pl.exclude(*hidden, self.flag_column), flags.alias(self.flag_column), *hidden)
+
+
+@dataclass(frozen=True)
+class Duplicates(Validate):
+    """What a ``unique`` rule makes of the rows that its state has marked; the mark leaves.
+
+    Its flags are added to a flag column that is there already.
+    """
+
+    @classmethod
+    def of_rule(
+        cls, rule: Rule, columns: pl.Schema, on_fail: OnFail | None, flag_column: str | None
+    ) -> Duplicates:
+        """The step of *rule* over the *columns* that its state gives."""
+        return cls((_Check(rule, rule.action(on_fail), rule.compile(columns)),), flag_column)
+
+    def output(self, columns: pl.Schema) -> pl.Schema:
+        """*columns* without the mark, and with the flag column."""
+        kept = pl.Schema({name: dtype for name, dtype in columns.items() if name != DUPLICATE})
+        return super().output(kept)
+
+    def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
+        """See :class:`Validate`."""
+        result = super().apply(frame, stage)
+        return StepResult(result.frame.drop(DUPLICATE), result.rejects, result.counts)
+
+
+def check_rules(
+    rules: Sequence[Rule], columns: pl.Schema, on_fail: str | None, flag_column: str | None
+) -> None:
+    """BadConfig unless *rules* go together and with the other arguments of ``validate``."""
+    if not rules:
+        raise BadConfig("validate needs at least one rule", fix="e.g. sc.rules.not_null('id')")
+    if on_fail is not None and on_fail not in ON_FAIL:
+        raise BadConfig("unknown on_fail", got=on_fail, allowed=ON_FAIL)
+    ids = [rule.id for rule in rules]
+    for id in ids:
+        if ids.count(id) > 1:
+            raise BadConfig("two rules have one id", got=id, fix="give them rule_id=")
+    if flag_column is not None and (flag_column in columns or flag_column in HIDDEN):
+        raise BadConfig("flag_column is there already", got=flag_column, fix="choose a new name")
 
 
 def _mask(failing: Failing, frame: pl.DataFrame) -> Mask:
