@@ -90,7 +90,8 @@ def check_columns(names: list[str], columns: pl.Schema, context: str) -> None:
 
 
 _MANY_ROWS = {"Agg", "Len", "Over", "Rank", "Rolling", "Shift", "Sort", "SortBy", "Slice", "Gather"} | {
-    "Explode", "Filter", "Unique", "Reverse", "Diff", "CumCount", "CumSum", "CumMin", "CumMax"
+    "Explode", "Filter", "Unique", "Reverse", "Diff", "CumCount", "CumSum", "CumMin", "CumMax", "Quantile",
+    "Correlation",
 }  # fmt: skip
 _HARMLESS = frozenset({"Column", "Literal", "StringExpr", "TemporalExpr", "ListExpr"})
 

@@ -28,6 +28,7 @@ from typing import TypeAlias
 
 import polars as pl
 
+from streamcore.aggregates.hashing import hashable
 from streamcore.aggregates.kinds import (
     Aggregate,
     AnyValue,
@@ -44,6 +45,7 @@ from streamcore.aggregates.kinds import (
     WideSum,
     sum_or_null,
 )
+from streamcore.aggregates.sketches import HyperLogLog, Quantile
 from streamcore.errors import BadConfig
 
 Maker: TypeAlias = Callable[[pl.DataType, "tuple[int | float, ...]"], Aggregate]
@@ -149,6 +151,33 @@ def _best_count(call: str, constants: tuple[int | float, ...]) -> int:
     return count
 
 
+def _approx_count_distinct(dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
+    name = "approx_count_distinct"
+    if not hashable(dtype):
+        raise BadConfig(f"{name} takes values that can be hashed", got=str(dtype), fix="cast the argument")
+    (precision, *more) = constants or (12,)
+    if more or not isinstance(precision, int) or not 4 <= precision <= 18:
+        raise BadConfig(
+            f"{name}(x, p) takes a precision: 2^p registers", got=constants[-1], allowed=["4 to 18"]
+        )
+    return HyperLogLog(precision)
+
+
+def _quantile(name: str, q: float | None = None) -> Maker:
+    """A quantile of numbers: the constant after the argument, unless it is *q*."""
+
+    def maker(dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
+        if not dtype.is_numeric():
+            raise BadConfig(f"{name} takes numbers", got=str(dtype), fix="cast the argument")
+        wanted = list(constants) if q is None else [q, *constants]
+        if len(wanted) != 1 or not 0 <= wanted[0] <= 1:
+            what = f"{name}(x, q) takes one number from 0 to 1" if q is None else f"{name} takes one argument"
+            raise BadConfig(what, got=list(constants))
+        return Quantile(float(wanted[0]))
+
+    return maker
+
+
 def _variance(name: str, ddof: int, root: bool) -> Maker:
     return _numeric(name, lambda dtype: Variance(ddof, root))
 
@@ -175,6 +204,10 @@ AGGREGATES: Mapping[str, Maker] = {
     "bool_or": _boolean("bool_or", pl.Expr.max),
     "list": _plain("list", lambda dtype: Collect()),
     "array_agg": _plain("array_agg", lambda dtype: Collect()),
+    "approx_count_distinct": _approx_count_distinct,
+    "quantile": _quantile("quantile"),
+    "approx_quantile": _quantile("approx_quantile"),
+    "median": _quantile("median", 0.5),
     "arg_max": _arg_best("arg_max", largest=True),
     "arg_min": _arg_best("arg_min", largest=False),
     "max_by": _arg_best("max_by", largest=True),
@@ -182,11 +215,11 @@ AGGREGATES: Mapping[str, Maker] = {
 }
 """The built-in aggregates by their names in SQL text; to add one is to add an entry."""
 ADVICE: Mapping[str, str] = {
-    "approx_count_distinct": "write count(distinct x), which is exact",
-    "approx_distinct": "write count(distinct x), which is exact",
+    "approx_distinct": "write approx_count_distinct(x), or count(distinct x), which is exact",
     "every": "write bool_and(x)",
     "first_value": "write first(x)",
     "last_value": "write last(x)",
     "mean": "write avg(x)",
+    "percentile": "write quantile(x, q) with q from 0 to 1",
 }
 """What to write instead of aggregates that other systems have."""

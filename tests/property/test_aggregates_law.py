@@ -39,6 +39,10 @@ CALLS = [
     "max_by(t, t)", "arg_min(d, d, 2)", "arg_max(i, i, 3)",
     "sum(case when s > 0 then 2 else -1 end)", "max(length(t))", "list(s / 2)",
 ]  # fmt: skip
+SKETCHES = [
+    "approx_count_distinct(t)", "approx_count_distinct(x, 4)", "approx_count_distinct(m)", "median(x)",
+    "quantile(u, 0.9)", "quantile(s, 0)", "approx_count_distinct(d)", "quantile(x, 0.7)",
+]  # fmt: skip
 FILTERS = ["", " filter (where s > 0)", " filter (where b)", " filter (where t is null or t like 'b%')"]
 TEXTS = [call + where for call in CALLS for where in FILTERS] + [
     "sum(i) filter (where s > 0) / count(*)",
@@ -67,6 +71,7 @@ POOLS: dict[str, Sequence[object]] = {
 }
 rows_of = st.lists(st.tuples(*map(st.sampled_from, POOLS.values())), max_size=15)
 tables = rows_of.map(lambda rows: pl.DataFrame(rows, schema=COLUMNS, orient="row"))
+sketched = st.lists(st.sampled_from([c + f for c in SKETCHES for f in FILTERS]), max_size=3, unique=True)
 chosen = st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12, unique=True)
 DUCKDB = duckdb.connect(config={"threads": 1})
 Results = dict[object, tuple[object, ...]]
@@ -107,9 +112,12 @@ def assert_same(texts: Sequence[str], got: Results, expected: Results) -> None:
             assert is_same(mine, theirs), (text, key, mine, theirs)
 
 
-@given(st.data(), chosen, tables)
+@given(st.data(), chosen, sketched, tables)
 @settings(deadline=None)
-def test_no_cut_and_no_tree_of_merges_show(data: st.DataObject, texts: list[str], rows: pl.DataFrame) -> None:
+def test_no_cut_and_no_tree_of_merges_show(
+    data: st.DataObject, texts: list[str], sketches: list[str], rows: pl.DataFrame
+) -> None:
+    texts = texts + sketches
     aggregation = compiled(texts)
     cuts = sorted(data.draw(st.lists(st.integers(0, rows.height), max_size=5), label="cuts"))
     pieces = [

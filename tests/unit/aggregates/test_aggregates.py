@@ -220,7 +220,7 @@ def test_a_sum_cast_down_fails_rather_than_wraps() -> None:
 BUILT_IN = (
     "count, sum, avg, min, max, stddev, stddev_samp, stddev_pop, variance, var_samp, var_pop, first, last, "
     "any_value, bool_and, bool_or, list, array_agg, "
-    "arg_max, arg_min, max_by, min_by"
+    "approx_count_distinct, quantile, approx_quantile, median, arg_max, arg_min, max_by, min_by"
 )
 EXIST = "key, price, user, ok, at, tags, cost"
 
@@ -234,8 +234,8 @@ EXIST = "key, price, user, ok, at, tags, cost"
          + "; did you mean 'price'?"),
         ("sum(price) / price", "a column outside of the aggregates in 'sum(price) / price', got 'price', "
          f"allowed: {BUILT_IN}; put it into one, e.g. first(price)"),
-        ("count(*) + median(price)", "a column outside of the aggregates in 'count(*) + median(price)', "
-         f"got 'price', allowed: {BUILT_IN}; did you mean 'min'?"),
+        ("count(*) + corr(price, price)", "a column outside of the aggregates in "
+         f"'count(*) + corr(price, price)', got 'price', allowed: {BUILT_IN}; did you mean 'count'?"),
         ("summ(price)", "no aggregate in 'summ(price)', got 'summ', "
          f"allowed: {BUILT_IN}; did you mean 'sum'?"),
         ("count(*) min(price)", "cannot parse the SQL expression 'count(*) min(price)', got 'min(price)'; "
@@ -243,8 +243,17 @@ EXIST = "key, price, user, ok, at, tags, cost"
         ("count(*) + summ(price)", "unknown function in 'count(*) + summ(price)', got 'summ', "
          f"allowed: {BUILT_IN}; did you mean 'sum'?"),
         ("mean(price)", f"no aggregate in 'mean(price)', got 'mean', allowed: {BUILT_IN}; write avg(x)"),
-        ("approx_count_distinct(user)", "no aggregate in 'approx_count_distinct(user)', "
-         f"got 'approx_count_distinct', allowed: {BUILT_IN}; write count(distinct x), which is exact"),
+        ("approx_distinct(user)", "no aggregate in 'approx_distinct(user)', got 'approx_distinct', "
+         f"allowed: {BUILT_IN}; "
+         "write approx_count_distinct(x), or count(distinct x), which is exact"),
+        ("approx_count_distinct(user, 2)", "approx_count_distinct(x, p) takes a precision: 2^p registers, "
+         "in 'approx_count_distinct(user, 2)', got 2, allowed: 4 to 18"),
+        ("approx_count_distinct(tags)", "approx_count_distinct takes values that can be hashed, "
+         "in 'approx_count_distinct(tags)', got 'List(String)'; cast the argument"),
+        ("quantile(price, 2)",
+         "quantile(x, q) takes one number from 0 to 1, in 'quantile(price, 2)', got [2]"),
+        ("median(price, 0.5)", "median takes one argument, in 'median(price, 0.5)', got [0.5]"),
+        ("median(user)", "median takes numbers, in 'median(user)', got 'String'; cast the argument"),
         ("price + 1", f"no aggregate in 'price + 1', allowed: {BUILT_IN}"),
         ("max(sum(price))", "an aggregate inside of another in 'max(sum(price))', got 'sum'"),
         ("sum(price) filter (where max(price) > 1)",
@@ -291,8 +300,8 @@ def test_messages(text: str, message: str) -> None:
     [
         ("sum(price) + min(user)", "types clash in 'sum(price) + min(user)'"),
         ("sum(price order by at)", "cannot parse the SQL expression 'price order by at'"),
-        ("sum(median(price))", "'median(price)' looks at more than one row"),
-        ("median(sum(price))", "'median(sum(price))' looks at more than one row"),
+        ("sum(quantile_disc(price, 0.5))", "'quantile_disc(price, 0.5)' looks at more than one row"),
+        ("quantile_disc(sum(price), 0.5)", "'quantile_disc(sum(price), 0.5)' looks at more than one row"),
         ("sum(_offset)", "unknown column in '_offset'"),
         ("(select max(price) from t)", "cannot parse the SQL expression '(select max(price) from t)'"),
     ],

@@ -42,6 +42,8 @@ def test_expressions_follow_sql(text: str, values: dict[str, list[object]], expe
         ("name > 1", "types clash"),
         ("sum(age) > 1", "more than one row"),
         ("count(*) > 1", "more than one row"),
+        ("quantile_disc(age, 0.5) > 1", "more than one row"),
+        ("corr(age, age) > 0", "more than one row"),
         ("age > 1 and rank() over (order by age) = 1", "more than one row"),
         ("row_number() over (order by age) > 1", "more than one row"),
         ("age > 1; drop table x", "cannot parse"),
