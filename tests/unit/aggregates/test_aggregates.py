@@ -235,7 +235,8 @@ EXIST = "key, price, user, ok, at, tags, cost"
         ("sum(price) / price", "a column outside of the aggregates in 'sum(price) / price', got 'price', "
          f"allowed: {BUILT_IN}; put it into one, e.g. first(price)"),
         ("count(*) + corr(price, price)", "a column outside of the aggregates in "
-         f"'count(*) + corr(price, price)', got 'price', allowed: {BUILT_IN}; put it into one, e.g. first(price)"),
+         f"'count(*) + corr(price, price)', got 'price', allowed: {BUILT_IN}; "
+         "put it into one, e.g. first(price)"),
         ("summ(price)", "no aggregate in 'summ(price)', got 'summ', "
          f"allowed: {BUILT_IN}; did you mean 'sum'?"),
         ("count(*) min(price)", "cannot parse the SQL expression 'count(*) min(price)', got 'min(price)'; "
