@@ -19,6 +19,7 @@ from streamcore.tables.declaration import (
     group_operator,
     latest_operator,
     regroup_operator,
+    top_of_table_operator,
     top_operator,
 )
 from streamcore.tables.expiring import TableOperator
@@ -72,9 +73,16 @@ class GroupedStream:
 
         Column *rank* says which it is, from 1; with one row a group it may be left out. Nulls are last, and
         of equal rows the one that came first is better. ``top(1, order="at desc")`` is the newest row.
+
+        Over a table it is its rows as they are now; of equal ones that whose last change is older is better.
         """
-        with at(caller()):
-            self._stream._check_only_added("top")
+        where, source = caller(), self._stream.node.source
+        if source.updates:
+            with at(where):
+                self._check_no_ttl("top of a table")
+                columns = self._stream.columns
+                operator = top_of_table_operator(self._by, order, columns, of=source.key, n=n, rank=rank)
+            return self._updated(operator, name, "top", where)
         return self._table(lambda by, columns: top_operator(by, order, columns, n=n, rank=rank), name, "top")
 
     def first(self, *, within: str | dt.timedelta | None = None, name: str | None = None) -> Stream:

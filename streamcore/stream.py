@@ -22,6 +22,7 @@ from streamcore.joined import AsOf, How, On, Terms, Within, join_of, joined, pai
 from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.state.operator import Operator
 from streamcore.tables.changes import Changelog, Deleted, FilterUpdates, check_sink
+from streamcore.tables.declaration import retractions_of
 from streamcore.tables.lookup import Lookup
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
@@ -236,17 +237,26 @@ class Stream:
         outer = how == "left"
         return self._step("lookup", lambda: Lookup(reference, pairs_of(on), outer, self.columns), name)
 
-    def changelog(self, *, op: str = "op", number: str = "number", name: str | None = None) -> Stream:
+    def changelog(
+        self, *, before: bool = False, op: str = "op", number: str = "number", name: str | None = None
+    ) -> Stream:
         """The updates of a table as rows that are only added, for sinks that can't update.
 
         Column *op* says what happened, "upsert" or "delete"; *number* grows with each update of a key.
         An update that a later one replaced soon after may be left out.
+
+        With *before* each change says what it takes back and what it puts there instead: *op* is "insert",
+        "update_before" (the row as it was), "update_after", or "delete" (the row as it was). That needs
+        state, which has a log of its own.
         """
         where = caller()
         with at(where):
             if not self.node.source.updates:
                 raise BadConfig("there are no updates here", fix="changelog() follows a table")
-        after = replace(self.node.source, updates=False, key=())
+            after = replace(self.node.source, updates=False, key=())
+            if before:
+                retractions = retractions_of(self.node.source.key, self.columns, op, number)
+                return self._kept(retractions, name, "changelog", where, after)
         return self._step("changelog", lambda: Changelog(op, number), name, after=after)
 
     def to(self, sink: Sink) -> None:

@@ -11,18 +11,22 @@ from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
 from streamcore.tables import expiring as lives
-from streamcore.tables import first, latest, regroup, top, unique
+from streamcore.tables import first, latest, regroup, retractions, top, unique
 from streamcore.tables.expiring import ExpiringOperator, TableOperator
 from streamcore.tables.first import FirstOperator
 from streamcore.tables.group import GroupOperator
 from streamcore.tables.latest import LatestOperator
 from streamcore.tables.ordering import ordering
 from streamcore.tables.regroup import RegroupOperator
+from streamcore.tables.retractions import Retractions
 from streamcore.tables.top import TopOperator
+from streamcore.tables.top_of_table import TopOverTable
 from streamcore.tables.unique import UniqueOperator
 
 MOST = 1_000_000
 """Most rows of a group that are kept: its ranks are part of numbers of 64 bits."""
+MOST_OF_TABLE = 1_000
+"""The same over a table, where each change of a group updates all its ranks."""
 _LONGEST = 1 << 62
 
 
@@ -39,7 +43,7 @@ def regroup_operator(
     by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, *, of: tuple[str, ...]
 ) -> RegroupOperator:
     """As :func:`group_operator`, over rows that take the places of those with the same *of*."""
-    return RegroupOperator(by, of, _aggregation(by, aggregates, columns), columns)
+    return RegroupOperator(by, of, columns, _aggregation(by, aggregates, columns))
 
 
 def _aggregation(by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema) -> Aggregation:
@@ -65,8 +69,29 @@ def top_operator(
     """
     check_keys(tuple(by), columns)
     _check_free(columns, top.RESERVED)
-    if not 1 <= n <= MOST:
-        raise BadConfig("the number of best rows is at least 1", got=n, allowed=[f"1 to {MOST}"])
+    return TopOperator(tuple(by), ordering(order, columns), n, _rank(rank, n, MOST, columns), columns)
+
+
+def top_of_table_operator(
+    by: tuple[str, ...],
+    order: str,
+    columns: pl.Schema,
+    *,
+    of: tuple[str, ...],
+    n: int,
+    rank: str | None = None,
+) -> TopOverTable:
+    """As :func:`top_operator`, over rows that take the places of those with the same *of*."""
+    check_keys(by, columns)
+    _check_free(columns, (*regroup.RESERVED, *top.RESERVED))
+    best = ordering(order, columns)
+    return TopOverTable(by, of, columns, best, n, _rank(rank, n, MOST_OF_TABLE, columns))
+
+
+def _rank(rank: str | None, n: int, most: int, columns: pl.Schema) -> str | None:
+    """The name of the column of the rank."""
+    if not 1 <= n <= most:
+        raise BadConfig("the number of best rows is at least 1", got=n, allowed=[f"1 to {most}"])
     if rank is None and n > 1:
         rank = "rank"
     if rank in columns:
@@ -75,7 +100,7 @@ def top_operator(
         )
     if rank is not None and (not rank or rank in (*HIDDEN, *top.RESERVED)):
         raise BadConfig("this can't be a column's name", got=rank, fix="give the rank another: rank=")
-    return TopOperator(tuple(by), ordering(order, columns), n, rank, columns)
+    return rank
 
 
 def latest_operator(by: tuple[str, ...], columns: pl.Schema) -> LatestOperator:
@@ -156,6 +181,18 @@ def unique_operator(
     if within is not None:
         _check_span("within", within, stream, time, columns)
     return UniqueOperator(by, columns, time if time in columns else None, within)
+
+
+def retractions_of(key: tuple[str, ...], columns: pl.Schema, op: str, number: str) -> Retractions:
+    """The operator of what the updates of a table with *key* and *columns* take back and add.
+
+    *op* and *number* name the columns that it adds: BadConfig when they can't, or when the state needs one.
+    """
+    _check_free(columns, retractions.RESERVED)
+    for name in (op, number):
+        if not name or name in (*HIDDEN, *columns, *retractions.RESERVED) or op == number:
+            raise BadConfig("this can't be the name of a new column", got=name, fix="give op= and number=")
+    return Retractions(key, columns, op, number)
 
 
 def _check_span(name: str, span: int, stream: str, time: str | None, columns: pl.Schema) -> None:

@@ -1,7 +1,7 @@
-"""A table of aggregates over the rows of another table: the latest row of each key counts.
+"""Tables over the rows of another table, by group: the latest row of each key counts.
 
 What comes is updates of the table below: a row takes the place of the one with its key, and may move from
-one group to another. The latest rows are kept by group, and a group's aggregates are computed from all of
+one group to another. The latest rows are kept by group, and what a group gives is computed from all of
 its rows when one of them changes: any aggregate can be had, and a change costs as much as its group is large.
 
 Row *n* of the log touches the group that it leaves with the number 2n and the one that it enters with
@@ -10,7 +10,8 @@ Row *n* of the log touches the group that it leaves with the number 2n and the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -30,12 +31,11 @@ RESERVED = (HASH, NUMBER, GONE)
 
 
 @dataclass(frozen=True)
-class RegroupOperator:
-    """Aggregates by the columns *by* over a table whose rows are named by the columns *of*."""
+class OverTable(ABC):
+    """Rows by the columns *group* of a table whose rows are named by the columns *of*."""
 
     group: tuple[str, ...]
     of: tuple[str, ...]
-    aggregation: Aggregation
     inputs: pl.Schema
 
     timed: ClassVar[bool] = False
@@ -45,36 +45,41 @@ class RegroupOperator:
     """Pieces by group, and pieces by key: where each key is. The second only where keys can move."""
 
     @property
-    def label(self) -> str:
-        """The keys, for people."""
-        return f"aggregates by {', '.join(self.group)}"
+    @abstractmethod
+    def columns(self) -> pl.Schema:
+        """See :class:`~streamcore.state.operator.Operator`."""
+
+    @property
+    @abstractmethod
+    def ranks(self) -> int:
+        """How many rows a group may have in this table: each change of a group has so many numbers."""
+
+    @property
+    @abstractmethod
+    def needed(self) -> Collection[str]:
+        """The columns that are needed beside those of ``group`` and ``of``."""
+
+    @abstractmethod
+    def updates_of(self, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
+        """What the groups *touched* are now, with the columns that ``finish`` takes, sorted by number.
+
+        *rows* are theirs, in the order of their last changes. The first number of a group is that in
+        *touched*, its column :data:`NUMBER`, times ``ranks``.
+        """
+
+    @abstractmethod
+    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
+        """See :class:`~streamcore.state.operator.Operator`."""
 
     @property
     def by(self) -> tuple[str, ...]:
         """The groups' columns if a key stays in its group; else one partition must see all groups."""
         return () if self._moves else self.group
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The groups' columns."""
-        return self.group
-
-    @property
-    def columns(self) -> pl.Schema:
-        """The keys and the aggregates."""
-        keys = {name: self.inputs[name] for name in self.group}
-        return pl.Schema({**keys, **self.aggregation.result_types})
-
-    @property
-    def definition(self) -> str:
-        """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("regroup", self.group, self.of, dict(self.aggregation.texts), types))
-
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
-        needed = {*self.group, *self.of, *self.aggregation.inputs}
+        needed = {*self.group, *self.of, *self.needed}
         columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
         return pl.DataFrame(schema={**columns, OP: pl.UInt8, OFFSET: pl.Int64})
 
@@ -89,12 +94,12 @@ class RegroupOperator:
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Put *rows* in the places of those with their keys; the updates are of the groups touched."""
-        (groups, places), first = state.kept, state.emitted
+        (groups, places), numbers = state.kept, 2 * self.ranks
         watermark = max(state.watermark, watermark)
         frame = pl.concat(rows) if rows else self.no_rows
         if not frame.height:
-            return Applied(State((groups, places), watermark, first), self.nothing_out)
-        changes = self._placed(frame, first // 2)
+            return Applied(State((groups, places), watermark, state.emitted), self.nothing_out)
+        changes = self._placed(frame, state.emitted // numbers)
         if self._moves:
             changes = self._with_leaving(changes, places)
             places = self._added_places(places, changes)
@@ -102,11 +107,8 @@ class RegroupOperator:
         latest = as_run(self._last(changes, self._row), self.group)
         updates = self._updates([*found(groups, hashes_of(touched, self.group)), latest], touched)
         groups = self._added_groups(groups, latest)
-        return Applied(State((groups, places), watermark, first + 2 * frame.height), updates)
-
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """Keys and results of *emission*; PolarsError for a value that its type can't hold."""
-        return emission.select(*self.group, *self.aggregation.results(), *HIDDEN)
+        emitted = state.emitted + numbers * frame.height
+        return Applied(State((groups, places), watermark, emitted), updates)
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
@@ -175,7 +177,50 @@ class RegroupOperator:
     def _updates(self, pieces: Sequence[pl.DataFrame], touched: pl.DataFrame) -> pl.DataFrame:
         """What the groups *touched* are now, made of *pieces* of them, older first."""
         rows = self._last(pl.concat(pieces) if len(pieces) > 1 else pieces[0], self._row)
-        rows = rows.filter(~pl.col(GONE)).sort(NUMBER)
+        return self.updates_of(rows.filter(~pl.col(GONE)).sort(NUMBER), touched)
+
+
+@dataclass(frozen=True)
+class RegroupOperator(OverTable):
+    """Aggregates by the columns *group* over a table."""
+
+    aggregation: Aggregation
+
+    ranks: ClassVar[int] = 1
+
+    @property
+    def label(self) -> str:
+        """The keys, for people."""
+        return f"aggregates by {', '.join(self.group)}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The groups' columns."""
+        return self.group
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The keys and the aggregates."""
+        keys = {name: self.inputs[name] for name in self.group}
+        return pl.Schema({**keys, **self.aggregation.result_types})
+
+    @property
+    def definition(self) -> str:
+        """See :class:`~streamcore.state.operator.Operator`."""
+        types = {name: str(dtype) for name, dtype in self.inputs.items()}
+        return repr(("regroup", self.group, self.of, dict(self.aggregation.texts), types))
+
+    @property
+    def needed(self) -> Collection[str]:
+        """Those of the aggregates."""
+        return self.aggregation.inputs
+
+    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
+        """Keys and results of *emission*; PolarsError for a value that its type can't hold."""
+        return emission.select(*self.group, *self.aggregation.results(), *HIDDEN)
+
+    def updates_of(self, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
+        """The groups' aggregates; a group without rows is deleted."""
         grouped = rows.group_by(self.group, maintain_order=True).agg(
             *self.aggregation.partial(), pl.len().alias("_rows")
         )

@@ -132,22 +132,7 @@ class TopOperator:
     # ------------------------------------------------------------ pieces
 
     def _best(self, pieces: pl.DataFrame) -> tuple[Int64s, Int64s]:
-        """Places of the best *n* of each group of *pieces*, group by group, and their ranks from 0.
-
-        A group's *pieces* stand older first, as they do in runs. All sorts are stable, by what counts least
-        first: so of equal ones the older is better.
-        """
-        places = np.arange(pieces.height)
-        for column, descending in reversed(self.order):
-            values = pieces.select(column)[places]
-            sort = pl.arg_sort_by(column, descending=descending, nulls_last=True, maintain_order=True)
-            places = places[values.select(sort).to_series().to_numpy()]
-        groups = groups_of(pieces, self.by)[places]
-        together = np.argsort(groups, kind="stable")
-        places, groups = places[together], groups[together]
-        starts = np.flatnonzero(np.diff(groups, prepend=-1))
-        ranks = np.arange(len(places)) - np.repeat(starts, np.diff(starts, append=len(places)))
-        return places[ranks < self.n], ranks[ranks < self.n]
+        return best_of(pieces, self.by, self.order, self.n)
 
     def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
         """*pieces*, which are sorted by hash, without those that can't be among the best any more."""
@@ -179,3 +164,22 @@ class TopOperator:
             pl.lit(0, pl.UInt32).alias(SUB),
             pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
         )
+
+
+def best_of(pieces: pl.DataFrame, by: Sequence[str], order: Sequence[Order], n: int) -> tuple[Int64s, Int64s]:
+    """Places of the best *n* by *order* of each group *by* of *pieces*, group by group, and ranks from 0.
+
+    A group's *pieces* stand older first, as they do in runs. All sorts are stable, by what counts least
+    first: so of equal ones the older is better.
+    """
+    places = np.arange(pieces.height)
+    for column, descending in reversed(order):
+        values = pieces.select(column)[places]
+        sort = pl.arg_sort_by(column, descending=descending, nulls_last=True, maintain_order=True)
+        places = places[values.select(sort).to_series().to_numpy()]
+    groups = groups_of(pieces, by)[places]
+    together = np.argsort(groups, kind="stable")
+    places, groups = places[together], groups[together]
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    ranks = np.arange(len(places)) - np.repeat(starts, np.diff(starts, append=len(places)))
+    return places[ranks < n], ranks[ranks < n]

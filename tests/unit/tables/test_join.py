@@ -227,7 +227,7 @@ def test_streams_of_two_topologies_do_not_meet():
         left.join(right, on={"id": "of"})
 
 
-@pytest.mark.parametrize("what", ["window", "union", "branch", "late", "map", "validate", "first", "top"])
+@pytest.mark.parametrize("what", ["window", "union", "branch", "late", "map", "validate", "first"])
 def test_what_counts_on_rows_that_are_only_added_can_not_follow_a_table(what):
     _, _, right = streams()
     table = right.by("of").aggregate(n="count(*)")
@@ -239,7 +239,6 @@ def test_what_counts_on_rows_that_are_only_added_can_not_follow_a_table(what):
         "map": lambda: table.map(dict),
         "validate": lambda: table.validate(sc.rules.not_null("n")),
         "first": lambda: table.by("n").first(),
-        "top": lambda: table.by("n").top(1, order="n"),
     }
     with pytest.raises(BadConfig, match="can't follow a table"):
         steps[what]()

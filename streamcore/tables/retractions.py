@@ -1,0 +1,153 @@
+"""What each update of a table takes back and what it puts in its place, as rows that are only added.
+
+The old row of an update depends on which updates before it were left out, and so on how the table's own log
+was cut. Here the updates have come through another log, which does not change any more: the old row of each
+is the one before it there. Update *n* of the log takes a row back with the number 2n and adds one with
+2n + 1, whichever come with it in a call. An update that changes nothing gives nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from streamcore.batch import (
+    HIDDEN,
+    HIDDEN_TYPES,
+    OFFSET,
+    OP,
+    OP_DELETE,
+    OP_INSERT,
+    OP_UPDATE_BEFORE,
+    SUB,
+    Rejects,
+)
+from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.tables.group import NUMBER
+from streamcore.tables.grouping import GONE, PLACE, without_gone, youngest
+
+INSERT, DELETE = "insert", "delete"
+UPDATE_BEFORE, UPDATE_AFTER = "update_before", "update_after"
+"""What the operator says of its rows, with the names of Flink's and Debezium's change logs."""
+_OLD, _STOOD, _CHANGES = "_old", "_stood", "_changes"
+RESERVED = (HASH, NUMBER, GONE, PLACE, _OLD, _STOOD, _CHANGES)
+"""Names that columns can't have."""
+
+
+@dataclass(frozen=True)
+class Retractions:
+    """The changes of a table whose rows are named by *by*; *inputs* are its columns.
+
+    Column *op* says what a row does, *number* grows along the changes of a key. Its pieces are the table.
+    """
+
+    by: tuple[str, ...]
+    inputs: pl.Schema
+    op: str
+    number: str
+
+    key: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = False
+    orderly: ClassVar[bool] = False
+    lag: ClassVar[int] = 0
+    empty: ClassVar[State] = State(((),))
+    label: ClassVar[str] = "changes, before and after"
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The table's, and the two that tell of the change."""
+        return pl.Schema({**self.inputs, self.op: pl.String(), self.number: pl.Int64()})
+
+    @property
+    def definition(self) -> str:
+        """See :class:`~streamcore.state.operator.Operator`."""
+        types = {name: str(dtype) for name, dtype in self.inputs.items()}
+        return repr(("retractions", self.by, self.op, self.number, types))
+
+    @cached_property
+    def no_rows(self) -> pl.DataFrame:
+        """No updates."""
+        return pl.DataFrame(schema={**self.inputs, OP: pl.UInt8, OFFSET: pl.Int64})
+
+    @cached_property
+    def nothing_out(self) -> pl.DataFrame:
+        """No changes."""
+        return pl.DataFrame(schema={**self.columns, **HIDDEN_TYPES})
+
+    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
+        """All rows."""
+        return Delta(frame.select(self.no_rows.columns), Rejects())
+
+    def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
+        """The changes that the updates *rows* make, and the table behind them."""
+        (runs,), after = state.kept, max(state.watermark, watermark)
+        frame = pl.concat(rows) if rows else self.no_rows
+        if not frame.height:
+            return Applied(State((runs,), after, state.emitted), self.nothing_out)
+        numbers = state.emitted + 2 * np.arange(frame.height)
+        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE)
+        came = frame.select(*self.inputs, gone, pl.Series(NUMBER, numbers, pl.Int64))
+        known = [part.select(*self.inputs, GONE, HASH) for part in found(runs, hashes_of(came, self.by))]
+        changes = self._changes(came, known)
+        newest = came.select(*self.inputs, GONE).unique(self.by, keep="last", maintain_order=True)
+        runs = added(runs, as_run(newest, self.by), lambda merging: merged_by(merging, self._youngest))
+        return Applied(State((without_gone(runs),), after, state.emitted + 2 * frame.height), changes)
+
+    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
+        """*emission*, which has its columns already."""
+        return emission.select(*self.columns, *HIDDEN)
+
+    def shown(self, state: State) -> pl.DataFrame:
+        """The table."""
+        (runs,) = state.kept
+        if not runs:
+            return self.nothing_out.select(*self.inputs)
+        return merged_by(pl.concat(runs), self._youngest).filter(~pl.col(GONE)).select(*self.inputs)
+
+    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
+        """The runs, in the order of this process's hashes."""
+        return rebuilt(kept, self.by)
+
+    def _youngest(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return youngest(pieces, self.by)
+
+    def _changes(self, came: pl.DataFrame, known: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """What *came* takes back and adds; *known* are pieces of its keys, older ones first."""
+        before = [part.drop(HASH).with_columns(pl.lit(-1, pl.Int64).alias(NUMBER)) for part in known]
+        old, stood = pl.struct(*self.inputs).shift(1).over(self.by), ~pl.col(GONE).shift(1).over(self.by)
+        rows = (
+            pl.concat([*before, came], rechunk=True)
+            .with_columns(old.alias(_OLD), stood.fill_null(False).alias(_STOOD))
+            .filter(pl.col(NUMBER) >= 0)
+        )
+        same = pl.all_horizontal(
+            pl.col(name).eq_missing(pl.col(_OLD).struct.field(name)) for name in self.inputs
+        )
+        rows = rows.filter(~(same & pl.col(_STOOD) & ~pl.col(GONE)))
+        left, stays = rows.filter(_STOOD), rows.filter(~pl.col(GONE))
+        taken = left.select(
+            *(pl.col(_OLD).struct.field(name).alias(name) for name in self.inputs),
+            pl.when(GONE).then(pl.lit(DELETE)).otherwise(pl.lit(UPDATE_BEFORE)).alias(self.op),
+            pl.col(NUMBER),
+        )
+        put = stays.select(
+            *self.inputs,
+            pl.when(_STOOD).then(pl.lit(UPDATE_AFTER)).otherwise(pl.lit(INSERT)).alias(self.op),
+            pl.col(NUMBER) + 1,
+        )
+        return (
+            pl.concat([taken, put])
+            .sort(NUMBER)
+            .rename({NUMBER: self.number})
+            .with_columns(
+                pl.col(self.number).alias(OFFSET),
+                pl.lit(0, pl.UInt32).alias(SUB),
+                pl.lit(OP_INSERT, pl.UInt8).alias(OP),
+            )
+        )
