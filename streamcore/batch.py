@@ -283,7 +283,7 @@ class Batch:
     @property
     def rows(self) -> pl.DataFrame:
         """The user's columns only."""
-        return self.frame.drop(HIDDEN)
+        return user_columns(self.frame)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -322,6 +322,14 @@ class TimedBatch(Batch):
 
     watermark: int
     idle: bool = False
+
+
+def user_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """*frame* without the hidden columns."""
+    own = frame.clone()  # shares the columns; polars' own drop is a query, which costs more than few rows
+    for name in HIDDEN:
+        own.drop_in_place(name)
+    return own
 
 
 def hide(frame: pl.DataFrame, offsets: Int64s) -> pl.DataFrame:

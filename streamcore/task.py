@@ -52,6 +52,11 @@ class PartitionTask:
         self.watermark = self.stage.begins.watermark
         """Of the partition, in microseconds; kept where windows are fed."""
 
+    @property
+    def joins(self) -> bool:
+        """Whether its chunks may pass together with those of the stream's other partitions, see ``joint``."""
+        return not (self.stage.known or self.stage.judges or self.stage.stateful)
+
     def on_chunk(self, chunk: Chunk) -> Outcome:
         """Decode *chunk* and bring its rows through the graph.
 
@@ -129,6 +134,9 @@ class RedriveTask:
     it. *unpack* turns the chunk into (chunk of one record's original, what it is) pairs, or None for
     a record that is no redriven row.
     """
+
+    joins = False
+    """See :attr:`PartitionTask.joins`."""
 
     def __init__(
         self,

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.programs.streamcore_w1 import topology
-from streamcore.batch import PartitionId, RecordChunk
+from streamcore.batch import Chunk, PartitionId, RecordChunk
+from streamcore.joint import on_chunks
 from streamcore.task import PartitionTask
 
 SOURCE = PartitionId("users", 0, "id")
@@ -48,12 +49,11 @@ def milliseconds(calls: list[Callable[[], object]]) -> float:
     return (time.process_time() - began) * 1e3 / (len(calls) - warm)
 
 
-def task_calls(rows: int) -> list[Callable[[], object]]:
-    """Calls of one task with chunks of *rows* rows that follow each other."""
-    task = PartitionTask(topology.freeze(), "users", SOURCE)
-    chunks = [
+def chunks_of(source: PartitionId, rows: int) -> list[Chunk]:
+    """Chunks of *rows* rows of *source* that follow each other."""
+    return [
         RecordChunk(
-            SOURCE,
+            source,
             np.arange(first, first + rows),
             [message(number) for number in range(first, first + rows)],
             keys=[b"1"] * rows,
@@ -61,11 +61,26 @@ def task_calls(rows: int) -> list[Callable[[], object]]:
         )
         for first in range(0, CALLS * rows, rows)
     ]
-    return [lambda c=chunk: task.on_chunk(c) for chunk in chunks]  # type: ignore[misc]
+
+
+def task_calls(rows: int) -> list[Callable[[], object]]:
+    """Calls of one task with chunks of *rows* rows."""
+    task = PartitionTask(topology.freeze(), "users", SOURCE)
+    return [lambda c=chunk: task.on_chunk(c) for chunk in chunks_of(SOURCE, rows)]  # type: ignore[misc]
+
+
+def joint_calls(rows: int) -> list[Callable[[], object]]:
+    """Calls with one chunk of each of four partitions."""
+    sources = [SOURCE._replace(partition=number) for number in range(4)]
+    tasks = [PartitionTask(topology.freeze(), "users", source) for source in sources]
+    fetches = zip(*(chunks_of(source, rows) for source in sources), strict=True)
+    work = [list(zip(tasks, fetch, strict=True)) for fetch in fetches]
+    return [lambda w=one: on_chunks(w) for one in work]  # type: ignore[misc]
 
 
 def main() -> None:
     costs = {f"task, {rows} rows": milliseconds(task_calls(rows)) for rows in (15, 60, 250, 1_000, 5_000)}
+    costs["tasks of 4 partitions together, 15 rows each"] = milliseconds(joint_calls(15))
     plain = b"".join(message(number) for number in range(9_000))
     codec = pa.Codec("zstd", compression_level=1)
     packed = codec.compress(plain, asbytes=True)

@@ -39,11 +39,11 @@ def tell_the_first_chunk() -> None:
     """Write $T0FILE when the first message is in hand: where the measurement begins."""
     process = Pipeline.process
 
-    async def timed(self: Pipeline, chunk: Chunk) -> None:
-        if len(chunk):
+    async def timed(self: Pipeline, *chunks: Chunk) -> None:
+        if any(map(len, chunks)):
             Path(os.environ["T0FILE"]).write_text(str(time.time()))
             Pipeline.process = process  # type: ignore[method-assign]
-        await process(self, chunk)
+        await process(self, *chunks)
 
     Pipeline.process = timed  # type: ignore[method-assign]
 

@@ -106,8 +106,7 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
 
     async def read(groups: AsyncIterable[ChunkGroup]) -> None:
         async for group in groups:
-            for chunk in group.chunks:
-                await pipeline.process(chunk)
+            await pipeline.process(*group.chunks)
             group.done()
 
     for topic in topics:

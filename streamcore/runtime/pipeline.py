@@ -27,6 +27,7 @@ from streamcore.contracts import FlushReason, Log, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.redrive import sent_before, unpack
 from streamcore.graph import Graph, Late
+from streamcore.joint import on_chunks
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
 from streamcore.runtime.counting import Counters
@@ -260,35 +261,52 @@ class Pipeline:
 
     # ------------------------------------------------------------ chunks
 
-    async def process(self, chunk: Chunk) -> None:
-        """Bring *chunk* through its task and to the sinks; waits while too much is unconfirmed."""
-        task = self._tasks.get(chunk.source)
-        if task is None or self.closing or self.failed.done():
-            return
+    async def process(self, *chunks: Chunk) -> None:
+        """Bring *chunks* of one topic, each partition's in order, through their tasks to the sinks.
+
+        Waits while too much is unconfirmed.
+        """
         try:
             await self._room()
             if self.closing or self.failed.done():
                 return
-            if chunk.first > self.processed[chunk.source]:
-                raise hole(chunk, self.processed[chunk.source])
-            if isinstance(task, KeptState):
-                await self._keep(task, chunk)
-                return
-            outcome = task.on_chunk(chunk)
-            await self._refuse(outcome)
-            if outcome.decoded is not None:
-                await self._keys.look(self._streams[chunk.source.topic], chunk.source, outcome.decoded)
-            if self._tasks.get(chunk.source) is not task:
-                return  # the partition left meanwhile; its next owner does this chunk again
-            self._hand_over(outcome)
+            # Looked up behind the wait: a partition that has left meanwhile is its next owner's.
+            work = [(task, chunk) for chunk in chunks if (task := self._tasks.get(chunk.source)) is not None]
+            self._check_holes([chunk for _, chunk in work])
+            for task, chunk in work:
+                if isinstance(task, KeptState):
+                    await self._keep(task, chunk)
+            rows = [(task, chunk) for task, chunk in work if not isinstance(task, KeptState)]
+            for (task, _), outcome in zip(rows, on_chunks(rows), strict=True):
+                await self._pass_on(task, outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
             self.fail(error)
-            return
+
+    def _check_holes(self, chunks: Sequence[Chunk]) -> None:
+        """Permanent where a chunk begins behind the end of the one before it."""
+        reached: dict[PartitionId, int] = {}
+        for chunk in chunks:
+            before = reached.get(chunk.source, self.processed[chunk.source])
+            if chunk.first > before:
+                raise hole(chunk, before)
+            reached[chunk.source] = max(before, chunk.end)
+
+    async def _pass_on(self, task: PartitionTask | RedriveTask, outcome: Outcome) -> None:
+        """Dead letters first, then the sinks."""
+        chunk = outcome.chunk
+        await self._refuse(outcome)
+        if outcome.decoded is not None:
+            await self._keys.look(self._streams[chunk.source.topic], chunk.source, outcome.decoded)
+        if self._tasks.get(chunk.source) is not task:
+            return  # the partition left meanwhile; its next owner does this chunk again
+        self._hand_over(outcome)
         stream = self._streams.get(chunk.source.topic, chunk.source.topic)
         self.counters.read(stream, chunk, outcome)
 
     async def _keep(self, kept: KeptState, chunk: Chunk) -> None:
         """Add *chunk* of a log to its state; what comes of it goes the way of a chunk's rows."""
+        if self._tasks.get(chunk.source) is not kept:
+            return
         for outcome, repeated in kept.on_chunk(chunk):
             if repeated:  # what has no positions of its own had these before the commit
                 for sink in self._reached(kept.emissions):

@@ -18,14 +18,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE, SUB, Batch, Int64s, PartitionId
+from streamcore.batch import (
+    OFFSET,
+    OP,
+    OP_DELETE,
+    OP_UPDATE_BEFORE,
+    SUB,
+    Batch,
+    Int64s,
+    PartitionId,
+    user_columns,
+)
 from streamcore.contracts import Format, Records, SinkAbilities, SinkContext
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.formats import format_named
@@ -33,6 +45,7 @@ from streamcore.sinks.appending import AppendingWriter
 
 POSITION_HEADER = "sc-position"
 _POSITION = np.dtype([("source", "S8"), ("offset", ">i8"), ("sub", ">u4")])
+_GONE = np.array([OP_DELETE, OP_UPDATE_BEFORE], np.uint8)
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -146,14 +159,22 @@ class TopicWriter(AppendingWriter):
             values=self._values(frame),
             timestamps=self._timestamps(frame, batches),
             keys=record_keys(frame, self._keys) if self._keys else _source_keys(batches),
-            headers=((POSITION_HEADER, _positions(batches)),) if self._sink.position_headers else (),
+            headers=((POSITION_HEADER, self._positions(frame, batches)),)
+            if self._sink.position_headers
+            else (),
         )
 
     def _values(self, frame: pl.DataFrame) -> pa.BinaryArray:
         """The rows in the format; a row that leaves its table is a tombstone."""
-        values = self._format.encode(frame.drop(HIDDEN))
-        gone = frame[OP].is_in([OP_DELETE, OP_UPDATE_BEFORE])
-        return pc.if_else(gone.to_arrow(), None, values) if gone.any() else values
+        values = self._format.encode(user_columns(frame))
+        changes = frame[OP].to_numpy()
+        if not changes.any():  # inserts, as nearly always
+            return values
+        return pc.if_else(pl.Series(np.isin(changes, _GONE)).to_arrow(), None, values)
+
+    def _positions(self, frame: pl.DataFrame, batches: Sequence[Batch]) -> pa.BinaryArray:
+        names = np.array([source_name(batch.source) for batch in batches], "S8")
+        return positions(frame, np.repeat(names, [len(batch) for batch in batches]))
 
     def _timestamps(self, frame: pl.DataFrame, batches: Sequence[Batch]) -> Int64s:
         now = int(self._context.clock() * 1000)
@@ -164,7 +185,10 @@ class TopicWriter(AppendingWriter):
         times = frame[self._time]
         if times.dtype.is_temporal():  # otherwise it is in milliseconds already
             times = times.cast(pl.Datetime("ms")).to_physical()
-        return np.asarray(times.fill_null(now).clip(0, now), np.int64)
+        times = times.cast(pl.Int64, strict=False)
+        # By numpy: on few rows a call of polars costs a hundred times more.
+        known = (times.fill_null(now) if times.has_nulls() else times).to_numpy()
+        return np.asarray(np.clip(known, 0, now), np.int64)
 
 
 def _source_keys(batches: Sequence[Batch]) -> pa.BinaryArray | None:
@@ -173,11 +197,6 @@ def _source_keys(batches: Sequence[Batch]) -> pa.BinaryArray | None:
         return None
     keys = [[None] * len(b) if b.chunk.frame is not None else b.keys() for b in batches]
     return pa.array(chain.from_iterable(keys), pa.binary())
-
-
-def _positions(batches: Sequence[Batch]) -> pa.BinaryArray:
-    found = [positions(batch.frame, source_name(batch.source)) for batch in batches]
-    return found[0] if len(found) == 1 else pa.concat_arrays(found)
 
 
 def record_keys(frame: pl.DataFrame, columns: Sequence[str]) -> pa.BinaryArray:
@@ -190,13 +209,17 @@ def record_keys(frame: pl.DataFrame, columns: Sequence[str]) -> pa.BinaryArray:
     return keys.to_arrow().cast(pa.binary())
 
 
+@lru_cache(maxsize=1024)
 def source_name(source: PartitionId) -> bytes:
     """The 8 bytes by which ``sc-position`` names *source*."""
     return hashlib.sha256(f"{source.topic_id}/{source.partition}".encode()).digest()[:8]
 
 
-def positions(frame: pl.DataFrame, source: bytes) -> pa.BinaryArray:
-    """The 20 bytes of ``sc-position`` for each row of *frame*; *source* is a :func:`source_name`."""
+def positions(frame: pl.DataFrame, source: bytes | npt.NDArray[np.bytes_]) -> pa.BinaryArray:
+    """The 20 bytes of ``sc-position`` for each row of *frame*.
+
+    *source* is the :func:`source_name` of all of them, or of each, shape (rows,).
+    """
     packed = np.empty(frame.height, _POSITION)
     packed["source"] = source  # zeros at its end are numpy's padding as well
     packed["offset"], packed["sub"] = frame[OFFSET].to_numpy(), frame[SUB].to_numpy()
