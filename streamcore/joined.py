@@ -17,6 +17,7 @@ from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
 from streamcore.tables.outer_join import OuterJoin
 from streamcore.tables.table_join import TableJoin
+from streamcore.tables.tables_join import TablesJoin
 from streamcore.windows.assigners import Aligned, WindowKind
 from streamcore.windows.operator import WINDOW_START
 from streamcore.windows.stamped import Stamped
@@ -80,7 +81,7 @@ class Join:
 
     left: Side
     right: Side
-    operator: JoinOperator | TableJoin
+    operator: JoinOperator | TableJoin | TablesJoin
     after: Source
 
 
@@ -90,7 +91,7 @@ def join_of(left: Node, right: Node, terms: Terms) -> Join:
     if terms.how not in get_args(How):
         raise BadConfig("there is no such join", got=terms.how, allowed=get_args(How))
     if left.source.updates:
-        raise BadConfig("a table can't be on the left of a join", fix="join a stream with the table")
+        return _of_tables(Side(left), Side(right), pairs, terms)
     if right.source.updates:
         return _with_table(Side(left), Side(right), pairs, terms)
     if terms.how == "right" and terms.as_of is None:
@@ -180,6 +181,30 @@ def _with_table(left: Side, right: Side, pairs: Mapping[str, str], terms: Terms)
         )
     operator = TableJoin(JoinShape(left.columns, right.columns, pairs, None), terms.how == "left")
     return Join(left, right, operator, _after(left.source, timed=False))
+
+
+def _of_tables(left: Side, right: Side, pairs: Mapping[str, str], terms: Terms) -> Join:
+    if not right.source.updates:
+        raise BadConfig(
+            "a table on the left of a join needs one on the right",
+            fix="join the stream with the table, or make a table of it: by(…).latest()",
+        )
+    fix = "filter() one table before the join, or what comes out of it"
+    terms.refuse("within", "as_of", "window", "where", beside="two tables", fix=fix)
+    for side, on in ((left, set(pairs)), (right, set(pairs.values()))):
+        if on != set(side.source.key):
+            raise BadConfig(
+                "two tables are joined by their keys",
+                got=", ".join(on),
+                allowed=[", ".join(side.source.key)],
+                fix="changelog() makes a stream of the left one: joined with the other table by its key, "
+                "each change gets what that one says when it comes",
+            )
+    if terms.how == "right":
+        left, right, pairs = right, left, {b: a for a, b in pairs.items()}
+    how: Literal["left", "inner", "full"] = "left" if terms.how == "right" else terms.how
+    operator = TablesJoin(JoinShape(left.columns, right.columns, pairs, None), how)
+    return Join(left, right, operator, replace(left.source, key=operator.key, event_time=None))
 
 
 def joined(topology: Topology, join: Join, name: str | None, where: str) -> Node:

@@ -215,6 +215,8 @@ class Stream:
         is when the row comes. With ``how="left"`` rows that find none come out too, with nulls; of two
         streams, for which that needs *within*, when nothing can match them any more. Of two streams it may
         be "right", which is the left join with the sides changed, or "full".
+
+        Two tables are joined by their keys, and what comes out is a table by the key of this one.
         """
         declared = caller()
         with at(declared):

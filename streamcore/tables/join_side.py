@@ -20,7 +20,7 @@ SIDE, TIME = "_side", "_time"
 microseconds (where a join is bounded in time)."""
 RIGHT = "right:"
 """Prefix of the right row's hidden columns in a pair."""
-RESERVED = (HASH, NUMBER, f"{RIGHT}{HASH}", f"{RIGHT}{NUMBER}", f"{RIGHT}{TIME}", "_gone")
+RESERVED = (HASH, NUMBER, f"{RIGHT}{HASH}", f"{RIGHT}{NUMBER}", f"{RIGHT}{TIME}", "_gone", "_left", "_right")
 """Names that columns of either side can't have."""
 
 

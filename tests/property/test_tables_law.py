@@ -67,8 +67,15 @@ _HIDDEN = {OP: pl.UInt8, OFFSET: pl.Int64}
 
 def run(op: Operator, rows: Sequence[Row], cuts: Sequence[int], again: int = 41) -> tuple[list[Update], int]:
     """The updates, and the number behind them; the state is written and read back at row *again*."""
-    state, updates, frame = op.empty, list[Update](), frame_of(op, rows)
-    bounds = sorted({0, len(rows), *(min(c, len(rows)) for c in (*cuts, again))})
+    return applied(op, frame_of(op, rows), cuts, again)
+
+
+def applied(
+    op: Operator, frame: pl.DataFrame, cuts: Sequence[int], again: int = 41
+) -> tuple[list[Update], int]:
+    """:func:`run` of rows as they come to the log."""
+    state, updates, size = op.empty, list[Update](), frame.height
+    bounds = sorted({0, size, *(min(c, size) for c in (*cuts, again))})
     for start, end in pairwise(bounds):
         if start == again:
             kept = [[run.drop(HASH) for run in runs] for runs in state.kept]

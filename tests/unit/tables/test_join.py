@@ -209,15 +209,49 @@ def test_each_row_gets_the_newest_one_at_its_time_whichever_comes_first(how):
     )
 
 
-def test_a_table_is_joined_by_its_key_and_never_on_the_left():
+def test_a_table_is_joined_by_its_key_and_with_a_table_when_it_is_on_the_left():
     _, left, right = streams()
     table = right.by("of").aggregate(n="count(*)")
     with pytest.raises(BadConfig, match="joined by its key"):
         left.join(table, on={"id": "n"})
-    with pytest.raises(BadConfig, match="on the left"):
+    with pytest.raises(BadConfig, match="on the left of a join needs one on the right"):
         table.join(left, on={"of": "id"})
     with pytest.raises(BadConfig, match="two streams"):
         left.join(table, on={"id": "of"}, within="1s")
+
+
+def test_two_tables_are_joined_by_their_keys():
+    _, left, right = streams()
+    a, b = left.by("id").aggregate(n="count(*)"), right.by("of").aggregate(m="count(*)")
+    with pytest.raises(BadConfig, match="joined by their keys, got 'n', allowed: id"):
+        a.join(b, on={"n": "of"})
+    with pytest.raises(BadConfig, match="joined by their keys, got 'm', allowed: of"):
+        a.join(b, on={"id": "m"})
+    for given in ({"within": "1s"}, {"as_of": True}, {"where": "n > m"}, {"window": sc.tumbling("1s")}):
+        with pytest.raises(BadConfig, match="does not go with two tables"):
+            a.join(b, on={"id": "of"}, **given)
+    assert a.join(b, on={"id": "of"}, how="right").node.source.key == ("of",)
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "full"])
+def test_a_join_of_two_tables_is_a_table(how):
+    topology, left, right = streams()
+    a = left.by("id").aggregate(total="sum(f)").filter("total < 10")
+    b = right.by("of").top(1, order="seen desc")
+    both = a.join(b, on={"id": "of"}, how=how)
+    both.to(Upserting("out"))
+    both.by("word").aggregate(n="count(*)").to(Upserting("words"))
+    driver = TopologyDriver(topology)
+    rows = [{"id": id, "at": 0, "name": "", "f": f} for id, f in ((1, 3.0), (2, 4.0), (1, 5.0), (2, 6.0))]
+    driver.push("left", [*rows[:2], driver.CONFIRM, rows[2]])
+    driver.push("right", [{"of": of, "seen": 1, "word": word} for of, word in ((1, "a"), (2, "b"), (3, "c"))])
+    driver.push("right", [driver.CRASH, {"of": 1, "seen": 2, "word": "d"}])
+    driver.push("left", rows[3:])  # it no longer passes the filter
+    found = {row["id"]: (row["total"], row["of"], row["word"]) for row in driver.rows("out")}
+    alone = {2: (None, 2, "b"), 3: (None, 3, "c")}
+    assert found == {1: (8.0, 1, "d"), **(alone if how == "full" else {})}
+    words = {row["word"]: row["n"] for row in driver.rows("words")}
+    assert words == ({"d": 1, "b": 1, "c": 1} if how == "full" else {"d": 1})
 
 
 def test_streams_of_two_topologies_do_not_meet():
