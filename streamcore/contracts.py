@@ -124,6 +124,50 @@ class Records:
         return len(self.values)
 
 
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Whose output it is: what *sink* of *topology* makes of *source*. *owner* is for people."""
+
+    topology: str
+    sink: str
+    source: PartitionId
+    owner: str
+
+    @property
+    def name(self) -> str:
+        """The same in each process, and no other lane's."""
+        return f"{self.topology}/{self.sink}/{self.source.topic_id}/{self.source.partition}"
+
+
+class Transactions(Protocol):
+    """Appends of one :class:`Lane` to one topic, which take effect once, together with a position.
+
+    One call at a time. After Transient, or a call that was broken off, what was appended since the last
+    commit may be there or not: :meth:`open` again says where to go on, and whatever is before that took
+    effect, whatever is not did not and never will.
+    """
+
+    async def open(self, start: int) -> int:
+        """The position of the last commit; *start*, which is then stored, when there is none.
+
+        From the moment this returns, no one else that opened the lane before can commit. Opened again,
+        it raises Fenced when someone else has opened the lane meanwhile.
+        """
+        ...
+
+    async def append(self, records: Records) -> None:
+        """Hand *records* over, behind those of the calls before. Nobody need see them before the commit."""
+        ...
+
+    async def commit(self, position: int) -> None:
+        """Make all that was appended take effect, and with it *position*; durable on return."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections; nothing is committed."""
+        ...
+
+
 class Log(Protocol):
     """The topics of the broker that a worker runs on, Kafka or embedded, outside of consumer groups.
 
@@ -153,6 +197,10 @@ class Log(Protocol):
         """
         ...
 
+    def transactions(self, topic: str, lane: Lane) -> Transactions:
+        """Output of *lane* to *topic* that takes effect exactly once. No I/O here."""
+        ...
+
     def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
         """The records in ``[start, end)`` in order, chunk by chunk; ends at *end* or the log's end."""
         ...
@@ -174,7 +222,7 @@ class FlushReason(enum.Enum):
     """Why a writer is asked to flush."""
 
     IDLE = "idle"  # nothing more is waiting: confirm what is cheap to confirm, to keep the latency low
-    TIMER = "timer"  # about once a second: writers that roll by age look at the clock
+    TIMER = "timer"  # nothing came for `timer_seconds`: writers that roll by age look at the clock
     PRESSURE = "pressure"  # too many unconfirmed bytes: confirm as much as possible
     REVOKE = "revoke"  # partitions are about to leave
     END = "end"  # the bounded stream is over, or the worker stops: confirm everything
@@ -192,6 +240,8 @@ class SinkAbilities:
     stores_positions: bool = False
     """False: the positions are the group's commit, and the sink is at-least-once (topics, agents)."""
     key: tuple[str, ...] = ()
+    timer_seconds: float = 1.0
+    """While nothing comes it is flushed so often, with TIMER."""
 
 
 Refuse = Callable[[Batch, Rejects], Awaitable[None]]

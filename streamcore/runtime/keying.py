@@ -15,7 +15,7 @@ from streamcore.batch import PartitionId
 from streamcore.contracts import Log
 from streamcore.errors import StreamcoreError
 from streamcore.graph import Graph, Source
-from streamcore.sinks.topic import record_keys
+from streamcore.sinks.topic_records import record_keys
 from streamcore.transport.record_batches import partition_of
 
 log = logging.getLogger(__name__)

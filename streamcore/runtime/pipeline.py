@@ -23,7 +23,7 @@ from functools import partial
 from faust.types import TP
 
 from streamcore.batch import Batch, Chunk, PartitionId, Rejects, nothing_at
-from streamcore.contracts import FlushReason, Log, SinkWriter
+from streamcore.contracts import FlushReason, Log, SinkAbilities, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.redrive import sent_before, unpack
 from streamcore.graph import Graph, Late
@@ -377,16 +377,16 @@ class Pipeline:
 
     def _runner(self, id: str) -> SinkRunner:
         writer: SinkWriter | None = self._log_writers.get(id)
-        stores = writer is not None
+        abilities = SinkAbilities(stores_positions=True)
         if writer is None:
 
             async def refuse(batch: Batch, rejects: Rejects) -> None:
                 await self._append(batch.chunk, rejects)
                 self.runners[id].refused(batch, len(rejects))
 
-            writer, stores = sink_writer(self.graph, id, self._log, self._options, refuse)
+            writer, abilities = sink_writer(self.graph, id, self._log, self._options, refuse)
         given = (id, writer, self.ledger, self._options.retries, self._metrics, self.graph.name)
-        return SinkRunner(*given, stores_positions=stores)
+        return SinkRunner(*given, abilities)
 
     def causes(self, sources: Sequence[PartitionId]) -> str:
         """Why *sources* may not move, in a few words.

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from streamcore.batch import Batch, PartitionId, TimedBatch
-from streamcore.contracts import FlushReason, SinkWriter
+from streamcore.contracts import FlushReason, SinkAbilities, SinkWriter
 from streamcore.errors import Transient
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.ledger import Ledger
@@ -29,8 +29,6 @@ BACKLOG = 8
 """Batches that wait for the writer before the source waits too; chunks grow meanwhile, and get cheaper."""
 TURNS = 3
 """Turns of the event loop that the agent gets to bring the next chunk before what is written is flushed."""
-TICK = 1.0
-"""Seconds between two looks at the clock, for writers that roll by age."""
 
 
 class SinkRunner:
@@ -44,10 +42,10 @@ class SinkRunner:
         retries: Retries,
         metrics: Metrics,
         topology: str,
-        *,
-        stores_positions: bool,
+        abilities: SinkAbilities,
     ) -> None:
-        self.sink, self.stores_positions = sink, stores_positions
+        self.sink, self.stores_positions = sink, abilities.stores_positions
+        self._tick = abilities.timer_seconds
         self._writer, self._ledger, self._retries = writer, ledger, retries
         self._metrics, self._topology = metrics, topology
         self._queue: deque[Batch] = deque()
@@ -133,7 +131,7 @@ class SinkRunner:
             self._idle.set()
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), TICK)
+                await asyncio.wait_for(self._wake.wait(), self._tick)
             except asyncio.TimeoutError:
                 return
 

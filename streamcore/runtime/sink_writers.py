@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamcore.contracts import Log, Refuse, Sink, SinkContext, SinkWriter
+from streamcore.contracts import Log, Refuse, Sink, SinkAbilities, SinkContext, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.graph import Agent, Graph
 from streamcore.runtime.agent_writer import AgentWriter
@@ -11,11 +11,11 @@ from streamcore.runtime.options import PipelineOptions
 
 def sink_writer(
     graph: Graph, id: str, log: Log, options: PipelineOptions, refuse: Refuse
-) -> tuple[SinkWriter, bool]:
-    """The writer of the node *id*, and whether it stores positions of its own."""
+) -> tuple[SinkWriter, SinkAbilities]:
+    """The writer of the node *id*, and what it can do."""
     node = graph.nodes[id]
     if isinstance(node.part, Agent):
-        return AgentWriter(node.part.function), False
+        return AgentWriter(node.part.function), SinkAbilities()
     assert isinstance(node.part, Sink)
     context = SinkContext(
         topology=graph.name,
@@ -30,4 +30,4 @@ def sink_writer(
         crash_point=crash_point,
         log=log,
     )
-    return node.part.writer(context), node.part.abilities.stores_positions
+    return node.part.writer(context), node.part.abilities

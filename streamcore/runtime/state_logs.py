@@ -24,7 +24,7 @@ from streamcore.event_time import BEGINNING
 from streamcore.graph import Graph, Late, label
 from streamcore.passage import Logged, operator_of
 from streamcore.sinks.appending import AppendingWriter
-from streamcore.sinks.topic import record_keys
+from streamcore.sinks.topic_records import record_keys
 from streamcore.state.log_record import Entry, Upstream, decode, encode, pieces_of
 from streamcore.state.snapshot import is_snapshot, reads_in
 from streamcore.transport.record_batches import partition_of

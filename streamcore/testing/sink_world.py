@@ -25,7 +25,10 @@ COLUMNS = pl.Schema({"id": pl.Int64, "name": pl.String, "value": pl.Float64})
 
 
 class SinkTarget(Protocol):
-    """A fresh, empty target, the sink that writes to it, and a way to look behind the sink's back."""
+    """A fresh, empty target, the sink that writes to it, and a way to look behind the sink's back.
+
+    A target of a sink that writes to the worker's own log has it as ``log``, and a ``topology`` of its own.
+    """
 
     @property
     def sink(self) -> Sink: ...
@@ -123,7 +126,7 @@ class World:
                 raise Crash(name)
 
         return SinkContext(
-            topology="conformance",
+            topology=getattr(self.target, "topology", "conformance"),
             sink=self.target.sink.name,
             columns=self.columns,
             key=self.key,
@@ -133,7 +136,7 @@ class World:
             refuse=refuse,
             memory_limit=self.memory_limit,
             crash_point=crash_point,
-            log=cast(Log, None),  # any use of it fails
+            log=getattr(self.target, "log", cast(Log, None)),  # any use of none fails
         )
 
     async def writer(self, owner: str = "worker-1") -> SinkWriter:

@@ -81,6 +81,8 @@ class Broker:
         self._topics: dict[str, Topic] = {}
         self._groups: dict[str, Group] = {}
         self._listeners: list[Callable[[], None]] = []
+        self.owners: dict[str, object] = {}
+        """Who may write each lane (:mod:`.embedded_transactions`); nobody outside of this process can."""
         self._readers: defaultdict[str, set[str]] = defaultdict(set)
         self._full: dict[PartitionId, asyncio.Event] = {}
         self._unsynced: set[PartitionLog] = set()
@@ -343,11 +345,15 @@ class Group:
         Fenced when *member* does not own the partitions in *generation*, before or after the sync.
         """
         partitions = [(source.topic, source.partition) for source in offsets]
-        self.coordinator.check(member, generation, partitions)
-        async with self._committing:
-            await self._broker.synced()
-            self.coordinator.check(member, generation, partitions)
-            await self._broker.write_commits(self.name, {**self.committed, **offsets})
-            self.committed.update(offsets)
+        await self.store(offsets, lambda: self.coordinator.check(member, generation, partitions))
         for source in offsets:
             self._broker.drop_committed(source)
+
+    async def store(self, offsets: Mapping[PartitionId, int], check: Callable[[], None]) -> None:
+        """The same without a member: *check* raises when the caller may not, and drops nothing."""
+        check()
+        async with self._committing:
+            await self._broker.synced()
+            check()
+            await self._broker.write_commits(self.name, {**self.committed, **offsets})
+            self.committed.update(offsets)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from streamcore.batch import Range, RecordChunk
-from streamcore.contracts import Records
+from streamcore.contracts import Lane, Records
 from streamcore.errors import BadConfig, Permanent
 from streamcore.transport.embedded_blocks import cut, to_batch
 from streamcore.transport.embedded_broker import Broker, Topic
+from streamcore.transport.embedded_transactions import EmbeddedTransactions
 from streamcore.transport.record_batches import by_partition
 
 _SCAN_BYTES = 1 << 20
@@ -40,6 +41,11 @@ class EmbeddedLog:
 
         Permanent when the topic is missing or the disk refuses; the result ends when they are durable.
         """
+        await self.append_if(topic, records, lambda: None)
+        return asyncio.ensure_future(self._broker.synced())
+
+    async def append_if(self, topic: str, records: Records, check: Callable[[], None]) -> None:
+        """As :meth:`append`, not durable yet. *check* raises when no more of them may be appended."""
         found = self._broker.topic(topic)
         if found is None or not found.logs:
             raise Permanent(
@@ -51,8 +57,12 @@ class EmbeddedLog:
         for partition, part in by_partition(records, len(found), self._turn % len(found)):
             for block in cut(to_batch(part)):
                 await self._broker.room(topic, partition, block.nbytes)
+                check()
                 self._broker.append(topic, partition, block)
-        return asyncio.ensure_future(self._broker.synced())
+
+    def transactions(self, topic: str, lane: Lane) -> EmbeddedTransactions:
+        """See :class:`streamcore.contracts.Log`."""
+        return EmbeddedTransactions(self, self._broker, topic, lane)
 
     async def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
         """The records in ``[start, end)``, as far as the log goes. TopicChanged when *start* is gone."""

@@ -19,16 +19,20 @@ from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_co
 from aiokafka.structs import TopicPartition
 
 from streamcore.batch import PartitionId, Range, RecordChunk
-from streamcore.contracts import Records
+from streamcore.contracts import Lane, Records
 from streamcore.errors import Permanent, Transient
 from streamcore.systems.kafka import KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import TopicDescription, describe_topics
 from streamcore.transport.kafka_chunks import chunk_of_records
+from streamcore.transport.kafka_position_topic import PositionTopic
+from streamcore.transport.kafka_transactions import KafkaTransactions
 from streamcore.transport.record_batches import batches
 
 IN_FLIGHT_BYTES = 16 << 20
 """How many compressed bytes may wait for their acknowledgement."""
 _SCAN_BYTES = 4 << 20
+_POLL_MS = 20
+"""A poll that finds nothing but the marks of transactions waits for its whole time."""
 _CLOSE_SECONDS = 10.0
 _LEADER_SECONDS = 30.0
 
@@ -48,6 +52,7 @@ class KafkaLog:
         self._tears = 0
         self._topics: dict[str, TopicDescription] = {}
         self._keyless = count()
+        self._positions: dict[str, PositionTopic] = {}
 
     # ------------------------------------------------------------ appending
 
@@ -140,6 +145,15 @@ class KafkaLog:
             self._topics[topic] = found[topic]
         return self._topics[topic]
 
+    def transactions(self, topic: str, lane: Lane) -> KafkaTransactions:
+        """See :class:`streamcore.contracts.Log`."""
+        positions = self._positions.get(lane.topology)
+        if positions is None:
+            positions = self._positions[lane.topology] = PositionTopic(
+                lane.topology, self.create, self._consumer
+            )
+        return KafkaTransactions(self._connection, positions, topic, lane)
+
     # ------------------------------------------------------------ reading
 
     async def bounds(self, topic: str) -> Mapping[int, Range]:
@@ -157,6 +171,7 @@ class KafkaLog:
         self, consumer: AIOKafkaConsumer, topic: str, described: TopicDescription
     ) -> dict[int, Range]:
         tps = [TopicPartition(topic, number) for number in described.partitions]
+        await consumer._client.add_topic(topic)  # or its leaders are asked for after a first failure only
         firsts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
         return {tp.partition: Range(firsts[tp], ends[tp]) for tp in tps}
 
@@ -174,7 +189,7 @@ class KafkaLog:
             at = max(start, (await consumer.beginning_offsets([tp]))[tp])
             consumer.seek(tp, at)
             while at < last:
-                records = (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
+                records = (await consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, [])
                 after = min(await consumer.position(tp), last)
                 if records:
                     yield chunk_of_records(source, at, after, [r for r in records if r.offset < last])
@@ -184,13 +199,13 @@ class KafkaLog:
         finally:
             await consumer.stop()
 
-    async def _consumer(self) -> AIOKafkaConsumer:
+    async def _consumer(self, isolation: str = "read_committed") -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             **self._connection.client_options(),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            isolation_level="read_committed",
+            isolation_level=isolation,
             max_partition_fetch_bytes=_SCAN_BYTES,
         )
         try:

@@ -43,6 +43,12 @@ READ: Mapping[str, tuple[str, ...]] = {
     "aiokafka.consumer.fetcher:FetchResult": ("_partition_records",),
     "aiokafka.consumer.fetcher:PartitionRecords": ("_consumer_record", "_records", "next_fetch_offset"),
     "aiokafka.producer.message_accumulator:BatchBuilder": ("_closed",),
+    "aiokafka.producer.message_accumulator:MessageAccumulator": ("_batches",),
+    "aiokafka.producer.message_accumulator:MessageBatch": ("_drain_waiter",),
+    "aiokafka.producer.producer:AIOKafkaProducer": (
+        "_closed", "_message_accumulator", "_sender", "_txn_manager",
+    ),
+    "aiokafka.producer.transaction_manager:TransactionManager": ("_transaction_waiter",),
     "aiokafka.admin.client:AIOKafkaAdminClient": ("_client",),
     "aiokafka.conn:AIOKafkaConnection": ("_do_sasl_handshake",),
 }  # fmt: skip

@@ -23,6 +23,8 @@ from tests.conformance.sink_targets import (
     read_json_lines,
     read_parquet,
 )
+from tests.conformance.topic_targets import EmbeddedTopicTarget, KafkaTopicTarget
+from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 
 FLAT_TYPES = {
@@ -120,6 +122,34 @@ class TestPostgresUpsert(
 
     def target(self) -> ProxiedTarget:
         return ProxiedTarget(self.dsn, key="id")
+
+
+class _ExactTopic(SinkConformance):
+    """JSON in the records' values."""
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES}
+
+    def read_back(self, frame: pl.DataFrame) -> pl.DataFrame:
+        value = pl.col("value")
+        return frame.with_columns(pl.when(value.is_finite()).then(value))
+
+
+class TestEmbeddedTopic(_ExactTopic):
+    def target(self) -> EmbeddedTopicTarget:
+        return EmbeddedTopicTarget()
+
+
+@pytest.mark.slow
+class TestKafkaTopic(_ExactTopic):
+    bootstrap: str
+
+    @pytest.fixture(autouse=True)
+    def _server(self, kafka: KafkaServer) -> None:
+        self.bootstrap = kafka.bootstrap
+
+    def target(self) -> KafkaTopicTarget:
+        return KafkaTopicTarget(self.bootstrap)
 
 
 @pytest.mark.parametrize("sink", [Parquet, Csv, JsonLines])

@@ -25,7 +25,8 @@ def _sink() -> Sink:
         return sc.sinks.Postgres("effects", target)
     if kind == "files":
         return sc.sinks.Parquet(target, partition_by="bucket", roll_rows=300, roll_seconds=0.3, name="out")
-    return sc.sinks.Topic(target, key="key")
+    exact = kind == "topic-exact"
+    return sc.sinks.Topic(target, key="key", guarantee="exactly-once" if exact else "at-least-once")
 
 
 topology = sc.Topology(os.environ.get("SC_FAULT_NAME", "faults"))

@@ -16,12 +16,19 @@ from tests.faults.run import Outcome, Run, Servers
 from tests.faults.window_runs import WindowReplay, WindowRun
 
 Pipeline: TypeAlias = Literal[
-    "kafka-postgres", "kafka-files", "kafka-kafka", "embedded-files", "windows-postgres", "windows-files"
+    "kafka-postgres",
+    "kafka-files",
+    "kafka-kafka",
+    "kafka-kafka-exact",
+    "embedded-files",
+    "windows-postgres",
+    "windows-files",
 ]
 _SINKS: dict[Pipeline, str] = {
     "kafka-postgres": "postgres",
     "kafka-files": "files",
     "kafka-kafka": "topic",
+    "kafka-kafka-exact": "topic-exact",
     "windows-postgres": "postgres",
 }
 _POINTS = (
@@ -35,6 +42,7 @@ _SINK_POINTS: dict[Pipeline, tuple[str, ...]] = {
     "kafka-postgres": ("postgres.before_commit", "postgres.after_commit"),
     "kafka-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
     "kafka-kafka": ("topic.confirmed",),
+    "kafka-kafka-exact": ("topic.before_commit", "topic.after_commit"),
     "embedded-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
     "windows-postgres": ("state_log.confirmed", "postgres.before_commit", "postgres.after_commit"),
     "windows-files": ("state_log.confirmed", "files.before_seal", "files.after_seal", "files.after_outputs"),
@@ -120,6 +128,7 @@ KINDS: dict[str, Kind] = {
         *_on_postgres("kafka-postgres"),
         *_on_kafka("kafka-files"),
         *_on_kafka("kafka-kafka"),
+        *_on_kafka("kafka-kafka-exact"),
         *_embedded("embedded-files"),
         *_on_postgres("windows-postgres"),
         *_embedded("windows-files"),

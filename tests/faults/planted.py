@@ -25,6 +25,8 @@ from streamcore.sinks.postgres_statements import Statements
 from streamcore.sinks.topic import TopicWriter
 from streamcore.state.log_record import Entry
 from streamcore.stateful_task import StatefulTask
+from streamcore.transport import kafka_transactions
+from streamcore.transport.kafka_transactions import KafkaTransactions
 
 VARIABLE = "SC_FAULT_PLANTED"
 _SLOW_SECONDS = 0.3
@@ -131,6 +133,31 @@ def _watermark_of_another_position() -> None:
     _replace(StateLogWriter, "before", before)
 
 
+def _transactions_fence_nobody() -> None:
+    """Each process has transactional ids of its own: a former owner's transaction is committed beside."""
+    right = kafka_transactions.AIOKafkaProducer
+
+    def own(**options: Any) -> object:
+        return right(**{**options, "transactional_id": f"{options['transactional_id']}-{os.getpid()}"})
+
+    _replace(kafka_transactions, "AIOKafkaProducer", own)
+
+
+def _position_outside_of_the_transaction() -> None:
+    """The rows are committed, and a little later, in a transaction of its own, the position."""
+    commit = KafkaTransactions.commit
+
+    async def twice(self: KafkaTransactions, position: int) -> None:
+        if self._claimed:
+            await commit(self, self.last)
+            await asyncio.sleep(0.05)
+        await commit(self, position)
+        self.last = position
+
+    KafkaTransactions.last = 0  # type: ignore[attr-defined]
+    _replace(KafkaTransactions, "commit", twice)
+
+
 def _replace(owner: object, name: str, new: object) -> None:
     assert hasattr(owner, name), f"{owner} has no {name} any more"
     setattr(owner, name, new)
@@ -143,5 +170,7 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "seals_not_checked": _seals_not_checked,
     "repeats_in_the_log_counted": _repeats_in_the_log_counted,
     "state_begins_at_the_commit": _state_begins_at_the_commit,
+    "position_outside_of_the_transaction": _position_outside_of_the_transaction,
+    "transactions_fence_nobody": _transactions_fence_nobody,
     "watermark_of_another_position": _watermark_of_another_position,
 }

@@ -29,7 +29,16 @@ from tests.faults.processes import WorkerProcess
 from tests.faults.proxy import Proxy
 from tests.faults.rows import CANARY, Maker
 from tests.faults.supervisor import Supervisor
-from tests.faults.targets import FilesTarget, Positions, PostgresTarget, Seen, Target, TopicTarget, records
+from tests.faults.targets import (
+    ExactTopicTarget,
+    FilesTarget,
+    Positions,
+    PostgresTarget,
+    Seen,
+    Target,
+    TopicTarget,
+    records,
+)  # fmt: skip
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PASSWORD, PostgresServer
 
@@ -109,7 +118,8 @@ class Run:
             return PostgresTarget(dsn, dsn, self.topic)
         if self._sink == "files":
             return FilesTarget(self._folder / "out", self.topic)
-        return TopicTarget(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
+        topic = ExactTopicTarget if self._sink == "topic-exact" else TopicTarget
+        return topic(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
 
     def _maker(self) -> RowMaker:
         return Maker(self.dice, self._sink)
@@ -186,7 +196,9 @@ class Run:
     async def go(self, fault: Callable[[Run], Awaitable[None]]) -> Outcome:
         """The run from its start to the verdict."""
         bootstrap = self.servers.kafka.bootstrap
-        await make_topics(bootstrap, self.topic, *([self.target.address] if self._sink == "topic" else []))
+        await make_topics(
+            bootstrap, self.topic, *([self.target.address] if self._sink.startswith("topic") else [])
+        )
         await self.target.prepare()
         async with contextlib.AsyncExitStack() as stack:
             if isinstance(self.target, PostgresTarget):

@@ -7,11 +7,13 @@ says they stand at.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import asyncpg
 import polars as pl
@@ -20,6 +22,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.faults.rows import REFUSED_BY_POSTGRES
 
+_TRANSACTION_SECONDS = 20.0
+"""No transaction is open for longer."""
 Positions = Mapping[int, int]
 """Partition of the source -> the position before which everything has taken effect."""
 
@@ -148,6 +152,28 @@ class TopicTarget:
         return Seen(positions, _folded(await records(self._bootstrap, self.address)), exact=False)
 
 
+class ExactTopicTarget:
+    """A topic that is written in transactions: what a reader of committed records sees, nothing folded."""
+
+    kind, folds = "topic-exact", False
+
+    def __init__(self, bootstrap: str, topic: str, topology: str, source: str) -> None:
+        self._bootstrap, self.address, self._source = bootstrap, topic, source
+        self._positions = f"{topology}.positions"
+
+    async def prepare(self) -> None:
+        """The topics are made all together."""
+
+    async def positions(self) -> Positions:
+        found = await stored_positions(self._bootstrap, self._positions, patience=0.1)
+        return {value["partition"]: value["position"] for value in found if value["topic"] == self._source}
+
+    async def look(self) -> Seen:
+        positions = await self.positions()
+        found = await committed_records(self._bootstrap, self.address, patience=_TRANSACTION_SECONDS)
+        return Seen(positions, [str(json.loads(record.value)["id"]) for record in found], exact=False)
+
+
 def _folded(found: Sequence[ConsumerRecord]) -> list[str]:
     """As docs/guarantees.md says: in each partition, what is above the highest place of its source."""
     highest: dict[tuple[int, bytes], bytes] = {}
@@ -165,21 +191,60 @@ def _folded(found: Sequence[ConsumerRecord]) -> list[str]:
 
 async def records(bootstrap: str, topic: str) -> list[ConsumerRecord]:
     """All records of *topic*, partition by partition; none when it does not exist."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    async with _reading(bootstrap, topic) as (consumer, tps):
+        return await _up_to(consumer, await consumer.end_offsets(tps) if tps else {})
+
+
+async def committed_records(bootstrap: str, topic: str, patience: float) -> list[ConsumerRecord]:
+    """The same, of committed transactions only, as a reader of those sees them.
+
+    A commit may show a little after it was acknowledged, and an open transaction hides what is behind it:
+    waits until all that is there now can be seen, for *patience* seconds at most.
+    """
+    async with _reading(bootstrap, topic) as (every, tps):
+        ends = await every.end_offsets(tps) if tps else {}
+    async with _reading(bootstrap, topic, "read_committed") as (consumer, tps):
+        deadline = time.monotonic() + patience
+        while tps:
+            stable = await consumer.end_offsets(tps)
+            if time.monotonic() > deadline or all(stable[tp] >= ends[tp] for tp in tps):
+                return await _up_to(consumer, stable)
+            await asyncio.sleep(0.02)
+        return []
+
+
+@asynccontextmanager
+async def _reading(
+    bootstrap: str, topic: str, isolation: str = "read_uncommitted"
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        isolation_level=isolation,
+        fetch_max_wait_ms=50,
+    )
     await consumer.start()
     try:
-        found: list[ConsumerRecord] = []
-        await consumer._client.force_metadata_update()
+        await consumer._client.add_topic(topic)
         numbers = consumer._client.cluster.partitions_for_topic(topic) or set()
-        tps = [TopicPartition(topic, number) for number in sorted(numbers)]
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps) if tps else {}
-        for tp in tps:
-            consumer.seek(tp, 0)
-        for tp in tps:
-            while await consumer.position(tp) < ends[tp]:
-                found += (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, [])
-        return found
+        yield consumer, [TopicPartition(topic, number) for number in sorted(numbers)]
     finally:
         with suppress(Exception):
             await consumer.stop()
+
+
+async def _up_to(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[ConsumerRecord]:
+    found: list[ConsumerRecord] = []
+    consumer.assign(list(ends))
+    for tp in ends:
+        consumer.seek(tp, 0)
+    for tp, end in ends.items():
+        while await consumer.position(tp) < end:
+            found += (await consumer.getmany(tp, timeout_ms=20)).get(tp, [])
+    return found
+
+
+async def stored_positions(bootstrap: str, topic: str, patience: float) -> list[dict[str, Any]]:
+    """The last committed record of each key of the topic of positions."""
+    found = await committed_records(bootstrap, topic, patience)
+    return [json.loads(value) for value in {record.key: record.value for record in found}.values()]

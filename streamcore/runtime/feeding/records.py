@@ -21,7 +21,7 @@ from streamcore.batch import OFFSET, SUB, Chunk
 from streamcore.contracts import Records
 from streamcore.formats import decoder_for
 from streamcore.graph import Source
-from streamcore.sinks.topic import record_keys
+from streamcore.sinks.topic_records import record_keys
 from streamcore.transport.record_batches import indices, partition_of
 
 REPLAY, AT = "sc-replay", "sc-at"

@@ -15,7 +15,8 @@ from aiokafka.partitioner import murmur2
 from streamcore.batch import Batch, PartitionId, Range, RecordChunk, hide
 from streamcore.contracts import FlushReason, Records, SinkContext
 from streamcore.errors import Permanent, Transient
-from streamcore.sinks.topic import Topic, source_name
+from streamcore.sinks.topic import Topic
+from streamcore.sinks.topic_records import source_name
 from streamcore.systems.kafka import KafkaConnection
 from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.transport.kafka_apps import KEEP, fresh, records

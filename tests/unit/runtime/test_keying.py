@@ -13,7 +13,7 @@ from streamcore.batch import PartitionId
 from streamcore.errors import BadConfig
 from streamcore.runtime.keying import KeyCheck, misplaced
 from streamcore.runtime.options import streams_by_topic
-from streamcore.sinks.topic import record_keys
+from streamcore.sinks.topic_records import record_keys
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 from streamcore.transport.record_batches import partition_of

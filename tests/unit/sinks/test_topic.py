@@ -16,7 +16,8 @@ from streamcore.batch import Batch, FrameChunk, PartitionId, Range, RecordChunk,
 from streamcore.contracts import FlushReason, Records, Sink, SinkContext, SinkWriter
 from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.sinks.appending import APPEND_ROWS
-from streamcore.sinks.topic import Topic, positions
+from streamcore.sinks.topic import Topic
+from streamcore.sinks.topic_records import positions
 
 A, B = PartitionId("in", 0, "cluster/uuid"), PartitionId("in", 1, "cluster/uuid")
 COLUMNS = pl.Schema({"id": pl.Int64, "who": pl.String})
