@@ -138,7 +138,8 @@ def _transactions_fence_nobody() -> None:
     right = kafka_transactions.AIOKafkaProducer
 
     def own(**options: Any) -> object:
-        return right(**{**options, "transactional_id": f"{options['transactional_id']}-{os.getpid()}"})
+        options["transactional_id"] += f"-{os.getpid()}"
+        return right(**options | {"transaction_timeout_ms": 60_000})  # longer than the zombie sleeps
 
     _replace(kafka_transactions, "AIOKafkaProducer", own)
 
