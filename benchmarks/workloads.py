@@ -28,14 +28,18 @@ from streamcore.transport.kafka_log import KafkaLog
 
 PROGRAMS = Path(__file__).parent / "programs"
 PEERS_PYTHON = Path(__file__).parent.parent / ".venv-bench/bin/python"
-MESSAGES = {"streamcore": 1_000_000, "quix": 1_000_000, "faust": 50_000}
+MESSAGES = {"streamcore": 1_000_000, "streamcore-exact": 1_000_000, "quix": 1_000_000, "faust": 50_000}
 """Messages a program gets: plain Faust needs a quarter of a millisecond for each, and more in W2."""
 KEEP = {"retention.ms": "-1"}
 
 
+def _guarantee(name: str) -> str:
+    return "exactly-once" if name.endswith("-exact") else "at-least-once"
+
+
 def _command(name: str, workload: str = "w1") -> list[str]:
     python = str(PEERS_PYTHON) if name == "quix" else sys.executable
-    return [python, str(PROGRAMS / f"{name}_{workload}.py")]
+    return [python, str(PROGRAMS / f"{name.removesuffix('-exact')}_{workload}.py")]
 
 
 async def throughput(
@@ -63,6 +67,7 @@ async def _one(log: KafkaLog, bootstrap: str, workload: str, name: str, given: S
     await log.create(output, partitions, KEEP)
     with tempfile.TemporaryDirectory() as work:
         environment = {"BROKER": bootstrap, "IN": given.topic, "OUT": output, "GROUP": run, "WORK": work}
+        environment["GUARANTEE"] = _guarantee(name)
         label = name if partitions == 4 else f"{name}, {partitions} partitions"
         async with records_of(bootstrap, output, partitions) as records:
             measured = await measure(
@@ -105,6 +110,7 @@ async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: fl
             "OUT": f"{run}-out",
             "GROUP": run,
             "WORK": work,
+            "GUARANTEE": _guarantee(name),
             "T0FILE": f"{work}/t0",
             "LINGER": "5",
             "RATE": str(rate),

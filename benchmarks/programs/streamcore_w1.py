@@ -25,13 +25,14 @@ class User(sc.Event):
     ts: int
 
 
+GUARANTEE = "exactly-once" if os.environ.get("GUARANTEE") == "exactly-once" else "at-least-once"
 topology = sc.Topology(os.environ.get("GROUP", "w1"))
 (
     topology.stream("users", User, key="user_id", event_time="ts", topic=os.environ.get("IN", "users"))
     .filter("age >= 18")
     .validate(sc.rules.email("email", severity="warning"))
     .add_column("age_group", "case when age < 30 then 'Young' when age < 50 then 'Middle' else 'Senior' end")
-    .to(sc.sinks.Topic(os.environ.get("OUT", "adults")))
+    .to(sc.sinks.Topic(os.environ.get("OUT", "adults"), guarantee=GUARANTEE))
 )
 
 

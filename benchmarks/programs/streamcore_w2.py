@@ -25,13 +25,14 @@ class User(sc.Event):
     ts: int
 
 
+GUARANTEE = "exactly-once" if os.environ.get("GUARANTEE") == "exactly-once" else "at-least-once"
 topology = sc.Topology(os.environ.get("GROUP", "w2"))
 (
     topology.stream("users", User, key="user_id", event_time="ts", topic=os.environ.get("IN", "users"))
     .window(sc.tumbling("10s"))
     .by("user_id")
     .aggregate(count="count(*)", sum="sum(salary)")
-    .to(sc.sinks.Topic(os.environ.get("OUT", "windows")))
+    .to(sc.sinks.Topic(os.environ.get("OUT", "windows"), guarantee=GUARANTEE))
 )
 
 

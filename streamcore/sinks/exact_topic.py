@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from contextlib import suppress
 
 from streamcore.batch import Batch, PartitionId
 from streamcore.contracts import FlushReason, Lane, Log, Records, SinkContext, Transactions
 from streamcore.errors import Permanent, Transient
 from streamcore.sinks.appending import APPEND_ROWS
 
-T = TypeVar("T")
 _LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 MakeRecords = Callable[[Sequence[Batch]], "Records | None"]
 
@@ -52,7 +51,8 @@ class ExactTopicWriter:
     def _lane(self, source: PartitionId) -> _OpenLane:
         context = self._context
         lane = Lane(context.topology, context.sink, source, context.owner)
-        return _OpenLane(lane, context.log.transactions(self._topic, lane), self._records, context)
+        transactions = context.log.transactions(self._topic, lane)
+        return _OpenLane(lane, transactions, self._records, context, self._commit_seconds)
 
     async def write(self, batch: Batch) -> None:
         """Hold the rows; with many of them append what is held."""
@@ -66,9 +66,8 @@ class ExactTopicWriter:
         await lane.hold(batch)
 
     async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
-        """Append what is held, and commit the transactions that are open for long enough, or all."""
-        most = 0.0 if reason in _LASTING else self._commit_seconds
-        await _all([lane.flush(most) for lane in self._lanes.values()])
+        """Begin to append what is held, and to commit what waits for long enough; or all, and wait."""
+        await _all([lane.flush(lasting=reason in _LASTING) for lane in self._lanes.values()])
         return {source: lane.confirmed for source, lane in self._lanes.items()}
 
     async def release(self, partitions: Sequence[PartitionId]) -> None:
@@ -82,18 +81,30 @@ class ExactTopicWriter:
 
 
 class _OpenLane:
-    """One source partition: ``confirmed`` is committed, and all before ``end`` was taken over."""
+    """One source partition: ``confirmed`` is committed, and all before ``end`` was taken over.
+
+    At most one turn (an append, with or without a commit) is under way; what comes meanwhile is held for the
+    next. How it ended is looked at in the next call.
+    """
 
     def __init__(
-        self, lane: Lane, transactions: Transactions, records: MakeRecords, context: SinkContext
+        self,
+        lane: Lane,
+        transactions: Transactions,
+        records: MakeRecords,
+        context: SinkContext,
+        commit_seconds: float,
     ) -> None:
         self._lane, self._transactions, self._records = lane, transactions, records
-        self._context = context
+        self._context, self._commit_seconds = context, commit_seconds
         self.confirmed = self.end = 0
         self._appended: list[Batch] = []
+        """Not committed yet, or not known to be."""
         self._held: list[Batch] = []
         self._held_rows = self._bytes = 0
-        self._since = 0.0
+        self._since: float | None = None
+        """When the first of the rows came for which no commit is under way."""
+        self._turn: asyncio.Task[int | None] | None = None
         self._broken = True
 
     async def open(self, start: int) -> None:
@@ -102,60 +113,71 @@ class _OpenLane:
 
     async def hold(self, batch: Batch) -> None:
         """Take *batch*; it is taken when this returns, and was not when it raises."""
-        if self._broken:
-            await self._mend()
-        if self.end == self.confirmed:
-            self._since = self._context.clock()
+        await self._settle(wait=False)
         self._held.append(batch)
         self._held_rows += len(batch)
         self._bytes += _size(batch)
         self.end = batch.range.end
-        try:
-            if self._bytes > self._context.memory_limit:
-                await self._commit()
-            elif self._held_rows >= APPEND_ROWS:
-                await self._append()
-        except Transient:
-            return  # mended already, or the next call tries to
+        self._since = self._context.clock() if self._since is None else self._since
+        if self._bytes > self._context.memory_limit:
+            with suppress(Transient):  # mended already, or the next call tries to
+                await self.flush(lasting=True)
+        elif self._turn is None and (self._held_rows >= APPEND_ROWS or self._due):
+            self._begin(commit=self._due)
 
-    async def flush(self, most: float) -> None:
-        """Append what is held; commit if that waits for *most* seconds or longer."""
-        if self._broken:
-            await self._mend()
-        if self.end == self.confirmed:
-            return
-        if self._context.clock() - self._since >= most:
-            await self._commit()
-        else:
-            await self._append()
+    async def flush(self, *, lasting: bool) -> None:
+        """Begin a turn with what is held; *lasting*: until everything is committed."""
+        await self._settle(wait=lasting)
+        if self._turn is None and self.end > self.confirmed:
+            self._begin(commit=lasting or self._due)
+        while lasting and self._turn is not None:
+            await self._settle(wait=True)
 
     async def close(self) -> None:
+        """Break off what is under way."""
+        if self._turn is not None:
+            self._turn.cancel()
+            await asyncio.wait([self._turn])
         await self._transactions.close()
 
-    async def _append(self) -> None:
-        if (records := self._records(self._held)) is not None:
-            await self._whole(self._transactions.append(records))
-        self._appended += self._held
-        self._held, self._held_rows = [], 0
+    @property
+    def _due(self) -> bool:
+        return self._since is not None and self._context.clock() - self._since >= self._commit_seconds
 
-    async def _commit(self) -> None:
-        await self._append()
-        self._context.crash_point("topic.before_commit")
-        await self._whole(self._transactions.commit(self.end))
-        self._context.crash_point("topic.after_commit")
-        self.confirmed = self.end
-        self._appended, self._bytes = [], 0
+    def _begin(self, *, commit: bool) -> None:
+        batches, self._held, self._held_rows = self._held, [], 0
+        self._appended += batches
+        self._since = None if commit else self._since
+        self._turn = asyncio.create_task(self._take_turn(batches, self.end if commit else None))
+        self._turn.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def _whole(self, call: Awaitable[T]) -> T:
-        """The result of *call*; if it does not come to its end, the transaction is begun anew."""
-        self._broken = True
-        try:
-            result = await call
-        except Transient:
-            await self._mend()  # who was fenced hears it here, and not as something to try again
-            raise
-        self._broken = False
-        return result
+    async def _take_turn(self, batches: Sequence[Batch], position: int | None) -> int | None:
+        if (records := self._records(batches)) is not None:
+            await self._transactions.append(records)
+        if position is not None:
+            self._context.crash_point("topic.before_commit")
+            await self._transactions.commit(position)
+            self._context.crash_point("topic.after_commit")
+        return position
+
+    async def _settle(self, *, wait: bool) -> None:
+        """See how the last turn ended, if it has; after a failure begin anew and raise it."""
+        if (turn := self._turn) is not None:
+            if not turn.done() and not wait:
+                return
+            await asyncio.wait([turn])  # which does not break it off when this is broken off
+            self._turn, self._broken = None, True
+            try:
+                position = turn.result()
+            except Transient:
+                await self._mend()  # who was fenced hears it here, and not as something to try again
+                raise
+            self._broken = False
+            if position is not None:
+                self.confirmed, self._appended = position, []
+                self._bytes = sum(map(_size, self._held))
+        if self._broken:
+            await self._mend()
 
     async def _mend(self) -> None:
         """Begin anew where the last commit is, with all that was not part of it."""
@@ -170,9 +192,9 @@ class _OpenLane:
             )
         left = [batch.cut(position, self.end) for batch in (*self._appended, *self._held)]
         self._held = [batch for batch in left if batch.range.end > position]
-        self._held_rows = sum(map(len, self._held))
-        self._bytes = sum(map(_size, self._held))
+        self._held_rows, self._bytes = sum(map(len, self._held)), sum(map(_size, self._held))
         self._appended, self.confirmed, self._broken = [], position, False
+        self._since = self._context.clock()
 
 
 def _size(batch: Batch) -> int:

@@ -149,8 +149,11 @@ class SinkConformance(PositionLaws, CrashLaws):
                 await writer.write(batch)
                 world.now += 31
                 confirmed = (await writer.flush(reason))[ORDERS]
-                assert await world.target.positions() == {ORDERS: confirmed}
-                assert_same_rows(await world.target.rows(), frame_of(range(confirmed)))
+                stored = (await world.target.positions())[ORDERS]
+                rows = await world.target.rows()
+                assert confirmed <= stored, "more may be confirmed by and by, less never"
+                assert_same_rows(rows.filter(pl.col("id") < stored), frame_of(range(stored)))
+                assert reason not in LASTING or confirmed == stored == rows.height
 
         self.run(test)
 

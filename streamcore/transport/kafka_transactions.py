@@ -126,7 +126,8 @@ class KafkaTransactions:
 
     async def _send(self, producer: AIOKafkaProducer, topic: str, records: Records, partitions: int) -> None:
         keyless = next(self._keyless) % partitions
-        for partition, batch in batches(records, partitions, keyless, transactional=True):
+        for partition, batch in batches(records, partitions, keyless):
+            batch.transactional = True
             sent = await producer.send_batch(batch, topic, partition=partition)
             sent.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._sent.append(sent)

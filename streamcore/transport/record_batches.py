@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -192,12 +191,12 @@ class PrebuiltBatch(BatchBuilder):  # type: ignore[misc]
     """A finished batch for ``AIOKafkaProducer.send_batch``: *count* records, whose uncompressed *body* is.
 
     The producer sets its id and sequence when it takes the batch; only then the header is made.
+    ``transactional``: for a producer with a transactional id.
     """
 
-    def __init__(
-        self, body: memoryview, count: int, first_time: int, last_time: int, transactional: bool
-    ) -> None:
-        self._attributes = _ZSTD | (_TRANSACTIONAL if transactional else 0)
+    transactional = False
+
+    def __init__(self, body: memoryview, count: int, first_time: int, last_time: int) -> None:
         self._count, self._first_time, self._last_time = count, first_time, last_time
         self._compressed: bytes = _CODEC.compress(body, asbytes=True)
         self._producer = (-1, -1, -1)
@@ -209,13 +208,9 @@ class PrebuiltBatch(BatchBuilder):  # type: ignore[misc]
 
     def _build(self) -> bytes:
         if self._buffer is None:
+            attributes = _ZSTD | (_TRANSACTIONAL if self.transactional else 0)
             after = _AFTER_CRC.pack(
-                self._attributes,
-                self._count - 1,
-                self._first_time,
-                self._last_time,
-                *self._producer,
-                self._count,
+                attributes, self._count - 1, self._first_time, self._last_time, *self._producer, self._count
             )
             rest = after + self._compressed
             before = _BEFORE_CRC.pack(0, len(rest) + _LENGTH_EXTRA, -1, 2, calc_crc32c(rest))
@@ -290,21 +285,18 @@ def by_partition(records: Records, partitions: int, keyless: int) -> Iterator[tu
         yield partition, _slice(ordered, start, end)
 
 
-def batches(
-    records: Records, partitions: int, keyless: int, *, transactional: bool = False
-) -> Iterator[tuple[int, PrebuiltBatch]]:
+def batches(records: Records, partitions: int, keyless: int) -> Iterator[tuple[int, PrebuiltBatch]]:
     """*records* as batches of their partitions (as :func:`by_partition`), below the broker's limit.
 
-    A record above the limit goes alone. *transactional*: for a producer with a transactional id.
+    A record above the limit goes alone.
     """
     ordered, pieces = _in_order(records, partitions, keyless)
     for group in _groups(ordered, pieces):
         first, end = group[0].start, group[-1].end
         starts = np.array([piece.start - first for piece in group], np.int64)
-        packed = _pack(_slice(ordered, first, end), starts, transactional)
+        packed = _pack(_slice(ordered, first, end), starts)
         for piece, batch in zip(group, packed, strict=True):
-            below = _below_limit(batch, ordered, piece.start, piece.end, transactional)
-            yield from ((piece.partition, part) for part in below)
+            yield from ((piece.partition, b) for b in _below_limit(batch, ordered, piece.start, piece.end))
 
 
 class _Piece(NamedTuple):
@@ -350,19 +342,17 @@ def _groups(records: Records, pieces: list[_Piece]) -> list[list[_Piece]]:
     return groups
 
 
-def _pack(records: Records, starts: Int64s, transactional: bool) -> list[PrebuiltBatch]:
+def _pack(records: Records, starts: Int64s) -> list[PrebuiltBatch]:
     """The batches that begin at *starts*."""
     first_times = np.minimum.reduceat(records.timestamps, starts)
     last_times = np.maximum.reduceat(records.timestamps, starts)
     counts = np.diff(starts, append=len(records))
     bodies = _bodies(records, starts, first_times)
     columns = (counts.tolist(), first_times.tolist(), last_times.tolist())
-    return list(map(PrebuiltBatch, bodies, *columns, repeat(transactional)))
+    return list(map(PrebuiltBatch, bodies, *columns))
 
 
-def _below_limit(
-    batch: PrebuiltBatch, records: Records, start: int, end: int, transactional: bool
-) -> Iterator[PrebuiltBatch]:
+def _below_limit(batch: PrebuiltBatch, records: Records, start: int, end: int) -> Iterator[PrebuiltBatch]:
     """*batch* of records ``[start, end)``, or several where it does not compress below the broker's limit."""
     if batch.size() <= MESSAGE_BYTES or end - start == 1:
         yield batch
@@ -370,8 +360,8 @@ def _below_limit(
     step = max(1, (end - start) * MESSAGE_BYTES * 9 // (batch.size() * 10))
     for first in range(start, end, step):
         last = min(first + step, end)
-        (part,) = _pack(_slice(records, first, last), np.zeros(1, np.int64), transactional)
-        yield from _below_limit(part, records, first, last, transactional)
+        (part,) = _pack(_slice(records, first, last), np.zeros(1, np.int64))
+        yield from _below_limit(part, records, first, last)
 
 
 def _take(records: Records, order: Int64s) -> Records:

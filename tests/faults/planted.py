@@ -151,7 +151,7 @@ def _position_outside_of_the_transaction() -> None:
     async def twice(self: KafkaTransactions, position: int) -> None:
         if self._claimed:
             await commit(self, self.last)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_SLOW_SECONDS)
         await commit(self, position)
         self.last = position
 

@@ -175,3 +175,15 @@ def test_no_records_make_no_batches():
     records = Records(binary([]), np.empty(0, np.int64), binary([]))
     assert list(by_partition(records, 4, 0)) == []
     assert list(batches(records, 4, 0)) == []
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+def test_a_batch_says_whether_it_is_part_of_a_transaction(transactional):
+    records = Records(pa.array([b"a", None, b"c"], pa.binary()), np.zeros(3, np.int64))
+    ((_, batch),) = batches(records, 1, 0)
+    batch.transactional = transactional
+    batch._set_producer_state(7, 3, 11)
+    read_back = MemoryRecords(batch._build()).next_batch()
+    assert read_back.validate_crc()
+    assert read_back.is_transactional is transactional
+    assert (read_back.producer_id, read_back.producer_epoch) == (7, 3)
