@@ -15,7 +15,7 @@ from streamcore.errors import BadConfig
 from streamcore.formats import Arrow, Json, Raw
 from streamcore.formats.keyed import Keyed
 from streamcore.schema import StreamSchema
-from streamcore.sinks.topic import record_keys
+from streamcore.sinks.topic_records import record_keys
 
 SOURCE = PartitionId("customers", 0, "id")
 ZONE = dt.timezone.utc
