@@ -385,8 +385,8 @@ class Pipeline:
                 self.runners[id].refused(batch, len(rejects))
 
             writer, abilities = sink_writer(self.graph, id, self._log, self._options, refuse)
-        given = (id, writer, self.ledger, self._options.retries, self._metrics, self.graph.name)
-        return SinkRunner(*given, abilities)
+        retries, metrics = self._options.retries, self._metrics
+        return SinkRunner(id, writer, self.ledger, retries, metrics, self.graph.name, abilities)
 
     def causes(self, sources: Sequence[PartitionId]) -> str:
         """Why *sources* may not move, in a few words.

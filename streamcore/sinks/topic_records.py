@@ -15,7 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamcore.batch import (
-    OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE, SUB, Batch, Int64s, PartitionId, user_columns,
+    OFFSET,
+    OP,
+    OP_DELETE,
+    OP_UPDATE_BEFORE,
+    SUB,
+    Batch,
+    Int64s,
+    PartitionId,
+    user_columns,
 )  # fmt: skip
 from streamcore.contracts import Format, Records
 
