@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, help="messages in W1 and W2")
     parser.add_argument("--runs", type=int, default=5, help="of each in W1 and W2; the median is shown")
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--uneven", action="store_true", help="W1, W2: two thirds in one partition")
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
     parser.add_argument("--events", type=int, default=1_000_000, help="events in Nexmark")
     parser.add_argument("--json", type=Path, help="write the results here too")
@@ -99,8 +100,13 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
     names = given.only or list(MESSAGES)
     for workload in ("w1", "w2"):
         if given.what in ("all", workload):
-            found = await throughput(bootstrap, workload, names, given.messages, given.partitions, given.runs)
-            show(f"{workload.upper()}, {given.partitions} partitions, median of {given.runs} runs", found)
+            load = (workload, names, given.messages, given.partitions, given.runs)
+            found = await throughput(bootstrap, *load, uneven=given.uneven)
+            uneven = ", two thirds in one" if given.uneven else ""
+            show(
+                f"{workload.upper()}, {given.partitions} partitions{uneven}, median of {given.runs} runs",
+                found,
+            )
             results[workload] = [asdict(r) for r in found]
     if given.what in ("all", "partitions"):
         found = [

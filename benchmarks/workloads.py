@@ -43,9 +43,19 @@ def _command(name: str, workload: str = "w1") -> list[str]:
 
 
 async def throughput(
-    bootstrap: str, workload: str, names: Sequence[str], messages: int | None, partitions: int, runs: int
+    bootstrap: str,
+    workload: str,
+    names: Sequence[str],
+    messages: int | None,
+    partitions: int,
+    runs: int,
+    *,
+    uneven: bool = False,
 ) -> list[Measured]:
-    """*workload* for each of *names*, on *partitions* partitions: of *runs* runs the one of median cost."""
+    """*workload* for each of *names*, on *partitions* partitions: of *runs* runs the one of median cost.
+
+    *uneven*: most messages are in one partition, see :func:`benchmarks.seeding.seed`.
+    """
     log = KafkaLog(KafkaConnection.parse(f"kafka://{bootstrap}"))
     found: list[Measured] = []
     topics: dict[int, Seeded] = {}
@@ -53,7 +63,8 @@ async def throughput(
         for name in names:
             count = messages or MESSAGES[name]
             if count not in topics:
-                topics[count] = await seed(log, f"users-{count}-{uuid.uuid4().hex[:6]}", count, partitions)
+                topic = f"users-{count}-{uuid.uuid4().hex[:6]}"
+                topics[count] = await seed(log, topic, count, partitions, uneven=uneven)
             tries = [await _one(log, bootstrap, workload, name, topics[count]) for _ in range(runs)]
             found.append(sorted(tries, key=lambda m: m.cpu_us)[runs // 2])
     finally:
