@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from streamcore.formats import Raw as Raw
     from streamcore.schema import Event as Event
     from streamcore.stream import Stream as Stream
+    from streamcore.times import PROCESSING_TIME as PROCESSING_TIME
+    from streamcore.times import RECORD_TIME as RECORD_TIME
     from streamcore.topology import Topology as Topology
     from streamcore.validation import rules as rules
     from streamcore.windows.assigners import hopping as hopping
@@ -32,6 +34,8 @@ _WHERE = {
     "Event": "streamcore.schema",
     "Field": "pydantic",
     "Json": "streamcore.formats",
+    "PROCESSING_TIME": "streamcore.times",
+    "RECORD_TIME": "streamcore.times",
     "Raw": "streamcore.formats",
     "Stream": "streamcore.stream",
     "Topology": "streamcore.topology",
@@ -42,6 +46,8 @@ _WHERE = {
 _MODULES = {"rules": "streamcore.validation.rules", "sinks": "streamcore.sinks"}
 
 __all__ = [
+    "PROCESSING_TIME",
+    "RECORD_TIME",
     "Arrow",
     "Batch",
     "Event",

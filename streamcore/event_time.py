@@ -9,6 +9,7 @@ Source: Akidau et al., The Dataflow Model, VLDB 2015, https://www.vldb.org/pvldb
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,19 @@ _MILLISECOND = 1_000
 _FARTHEST = 1 << 62
 """Times beyond it, 146,000 years from 1970, are none: adding a window's size to one could wrap around."""
 _NONE = pl.Series([None], dtype=pl.Int64)
+
+
+class TimeOf(Enum):
+    """Event times that no column of the event holds; the value names the column that they get."""
+
+    RECORD = "record_time"
+    """The record's time stamp."""
+    PROCESSING = "processing_time"
+    """The clock when the row is read."""
+
+
+CLOCK_TYPE = pl.Datetime("us", "UTC")
+"""Of the columns that :class:`TimeOf` names."""
 
 
 class Judged(NamedTuple):

@@ -12,6 +12,7 @@ import polars as pl
 
 from streamcore.batch import Batch
 from streamcore.contracts import Format, Sink, Step
+from streamcore.event_time import TimeOf
 from streamcore.schema import StreamSchema
 from streamcore.state.operator import Operator
 
@@ -39,6 +40,8 @@ class Source:
     close_after: dt.timedelta | None = None
     max_future: dt.timedelta | None = None
     """How far an event time may lie behind its record's time stamp."""
+    time_of: TimeOf | None = None
+    """Where the event time comes from, when it is no column of the event."""
     of_windows: bool = False
     """The rows are closed windows: their event time, the end, is the first instant behind them."""
     updates: bool = False

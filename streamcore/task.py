@@ -16,9 +16,11 @@ import numpy.typing as npt
 import polars as pl
 
 from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, Int64s, PartitionId, Rejects
+from streamcore.contracts import Decoder
 from streamcore.durations import microseconds_of
 from streamcore.event_time import judge, microseconds
 from streamcore.formats import decoder_for
+from streamcore.formats.clocked import ClockedDecoder
 from streamcore.graph import Graph, Source
 from streamcore.passage import SOURCE_STAGES, Logged, Outcome, Passage, RowId, Stage, by_stage, union
 
@@ -42,11 +44,12 @@ class PartitionTask:
         logged: Mapping[str, Logged] | None = None,
         begins: Logged | None = None,
         timer: Callable[[], float] = lambda: 0.0,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         node = graph.sources[stream]
         assert isinstance(node.part, Source)
-        self.node, self.source = node, source
-        self._decoder = decoder_for(node.part.format, node.part.schema)
+        self.node, self.source, self._clock = node, source, clock
+        self._decoder = decoder_of(node.part, self._now)
         self._last_known = max((k.offset for k in known), default=-1)
         self.stage = Stage(graph, node.id, known, logged or {}, timer, begins)
         self.watermark = self.stage.begins.watermark
@@ -56,6 +59,10 @@ class PartitionTask:
     def joins(self) -> bool:
         """Whether its chunks may pass together with those of the stream's other partitions, see ``joint``."""
         return not (self.stage.known or self.stage.judges or self.stage.stateful)
+
+    def _now(self) -> int:
+        """The processing time in microseconds. It never goes back, so that no row is late by it."""
+        return max(int(self._clock() * 1_000_000), self.watermark)
 
     def on_chunk(self, chunk: Chunk) -> Outcome:
         """Decode *chunk* and bring its rows through the graph.
@@ -102,6 +109,12 @@ class PartitionTask:
         return Outcome(chunk, 0, self.stage.advanced(chunk, watermark, idle=idle))
 
 
+def decoder_of(source: Source, now: Callable[[], int]) -> Decoder:
+    """The decoder of the stream *source*; *now* gives microseconds since 1970."""
+    decoder = decoder_for(source.format, source.schema)
+    return decoder if source.time_of is None else ClockedDecoder(decoder, source.time_of, now)
+
+
 def _from_the_future(
     instants: Int64s, offsets: pl.Series, chunk: Chunk, most: dt.timedelta | None
 ) -> npt.NDArray[np.bool_] | None:
@@ -146,11 +159,12 @@ class RedriveTask:
         unpack: Callable[[Chunk], Sequence[tuple[Chunk, Redriven]]],
         known: Collection[RowId] = (),
         timer: Callable[[], float] = lambda: 0.0,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.graph, self.source, self._unpack, self._timer = graph, source, unpack, timer
         self._known = by_stage(known)
         self._decoders = {
-            name: decoder_for(node.part.format, node.part.schema)
+            name: decoder_of(node.part, lambda: int(clock() * 1_000_000))
             for name, node in graph.sources.items()
             if isinstance(node.part, Source)
         }

@@ -16,8 +16,8 @@ import polars as pl
 
 from streamcore.contracts import Format, Sink
 from streamcore.declaring import at, caller, check_name
-from streamcore.durations import duration
 from streamcore.errors import BadConfig
+from streamcore.event_time import TimeOf
 from streamcore.expressions import check_columns
 from streamcore.formats import format_named
 from streamcore.formats.keyed import Keyed, KeyFormat
@@ -25,6 +25,7 @@ from streamcore.graph import Agent, AgentFunction, Graph, Late, Node, Part, Sour
 from streamcore.schema import Event, StreamSchema
 from streamcore.stream import Stream
 from streamcore.tables.declaration import check_keys
+from streamcore.times import Times
 
 
 class Topology:
@@ -48,9 +49,9 @@ class Topology:
         schema: type[Event] | Mapping[str, str],
         *,
         key: str | tuple[str, ...] = (),
-        event_time: str | None = None,
+        event_time: str | TimeOf | None = None,
         max_lateness: str | dt.timedelta = dt.timedelta(0),
-        idle_after: str | dt.timedelta = dt.timedelta(minutes=1),
+        idle_after: str | dt.timedelta | None = None,
         close_after: str | dt.timedelta | None = None,
         max_future: str | dt.timedelta | None = dt.timedelta(days=1),
         format: str | Format = "json",
@@ -62,10 +63,15 @@ class Topology:
         *schema* is an Event class or ``{column: type name}``. *key* names the columns by which the
         topic is partitioned. *max_lateness* is a timedelta or a text such as "90s", "1h".
 
+        *event_time* is a column, or ``sc.RECORD_TIME``: the record's time stamp, in a column ``record_time``,
+        or ``sc.PROCESSING_TIME``: the clock when a row is read, in a column ``processing_time``. What the
+        clock said is logged with the row, so a window is the same after a crash.
+
         In a worker, windows do not wait for a partition that has been read to its end and got no row for
-        *idle_after*. With *close_after* they close by the clock once no row has come for so long: rows
-        with older times that come after that, say behind an outage, are late. A row whose time lies more
-        than *max_future* after its record's time stamp would close all windows: it is their dead letter.
+        *idle_after* (a minute). With *close_after* they close by the clock once no row has come for so long:
+        rows with older times that come after that, say behind an outage, are late. A row whose time lies
+        more than *max_future* after its record's time stamp would close all windows: it is their dead letter.
+        In processing time both are 5 seconds: by the clock, nothing is late.
         """
         where = caller()
         with at(where):
@@ -76,15 +82,10 @@ class Topology:
                 StreamSchema.from_columns(schema) if isinstance(schema, Mapping) else StreamSchema.of(schema)
             )
             keys = (key,) if isinstance(key, str) else tuple(key)
-            check_columns(
-                [*keys, *([event_time] if event_time else [])], parsed.columns, f"in stream {name!r}"
+            check_columns([*keys], parsed.columns, f"in stream {name!r}")
+            times = Times.of(
+                name, parsed.columns, event_time, max_lateness, idle_after, close_after, max_future
             )
-            if event_time and not _is_time(parsed.columns[event_time]):
-                raise BadConfig(
-                    f"event_time {event_time!r} must be a time",
-                    got=str(parsed.columns[event_time]),
-                    allowed=["Datetime", "Date", "Int64 (milliseconds since 1970)"],
-                )
             form = format_named(format) if isinstance(format, str) else format
             form.decoder(parsed)  # says now what the format can't hold
             source = Source(
@@ -93,14 +94,15 @@ class Topology:
                 parsed,
                 form,
                 keys,
-                event_time,
-                duration(max_lateness),
+                times.event_time,
+                times.max_lateness,
                 start,
-                duration(idle_after),
-                None if close_after is None else duration(close_after),
-                None if max_future is None else duration(max_future),
+                times.idle_after,
+                times.close_after,
+                times.max_future,
+                times.time_of,
             )
-            node = Node(name, source, (), parsed.columns, where, source)
+            node = Node(name, source, (), times.columns, where, source)
         self._nodes[name] = node
         return Stream(self, node)
 
@@ -256,7 +258,3 @@ class Topology:
             number += 1
             free = f"{wanted}-{number}"
         return free
-
-
-def _is_time(dtype: pl.DataType) -> bool:
-    return dtype == pl.Int64 or isinstance(dtype, pl.Datetime | pl.Date)

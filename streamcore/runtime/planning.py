@@ -104,10 +104,10 @@ def _check_columns(part: Source, source: BoundedSource) -> None:
 
 
 def _paced(split: Split, part: Source, pacer: Pacer, where: str) -> PacedSplit:
-    if part.event_time is None:
+    if part.event_time is None or part.time_of is not None:
         raise BadConfig(
             f"stream {part.name!r} has no event time to pace by",
             where=where,
-            fix="declare event_time= on the stream, or leave --speed away",
+            fix='declare event_time="column" on the stream, or leave --speed away',
         )
     return PacedSplit(split, decoder_for(part.format, part.schema), part.event_time, pacer)

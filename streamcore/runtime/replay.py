@@ -119,7 +119,8 @@ def _outcomes(
     graph: Graph, stream: str, partition: PartitionId, source: BoundedSource, rows: int
 ) -> Iterator[Outcome]:
     """What becomes of the first *rows* records of *source*, as if the stream ended there."""
-    task, windows = PartitionTask(graph, stream, partition), StatefulTasks(graph, [(stream, 0)])
+    task = PartitionTask(graph, stream, partition, clock=time.time)
+    windows = StatefulTasks(graph, [(stream, 0)])
     for chunk in _first(source, partition, rows):
         yield from windows.through(task.on_chunk(chunk))
     yield from windows.through(task.on_watermark(nothing_at(partition, rows), END))

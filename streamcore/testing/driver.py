@@ -38,7 +38,7 @@ from streamcore.batch import (
     RecordChunk,
     nothing_at,
 )
-from streamcore.event_time import END
+from streamcore.event_time import END, TimeOf
 from streamcore.graph import Agent, Source
 from streamcore.passage import Outcome
 from streamcore.stateful_task import StatefulTasks
@@ -76,6 +76,15 @@ class Refused:
     original: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A chunk, and the clock when it was read; *only_the_clock*: nothing came, but that."""
+
+    chunk: Chunk
+    now: float
+    only_the_clock: bool = False
+
+
 class TopologyDriver:
     """Pushes rows through *topology* in this process. The clock starts at *now* (seconds since 1970)."""
 
@@ -98,7 +107,9 @@ class TopologyDriver:
         """Up to where each sink has what comes from each partition; of that, what is confirmed:"""
         self._durable: dict[tuple[str, PartitionId], int] = {}
         self._ends: dict[PartitionId, int] = {}
-        self._chunks: dict[PartitionId, list[Chunk]] = {}
+        self._chunks: dict[PartitionId, list[_Read]] = {}
+        """What was read of each partition."""
+        self._reading = now
         self._confirmed: dict[str, list[pl.DataFrame]] = {sink: [] for sink in self.graph.sinks}
         self._held: dict[str, list[pl.DataFrame]] = {sink: [] for sink in self.graph.sinks}
         self._refused: dict[tuple[str, PartitionId, int, int], Refused] = {}
@@ -131,8 +142,14 @@ class TopologyDriver:
         self._records(source, batch)
 
     def advance(self, seconds: float) -> None:
-        """Move the clock."""
+        """Move the clock; windows in processing time close by it."""
         self.now += seconds
+        for stream, node in self.graph.sources.items():
+            if node.source.time_of is TimeOf.PROCESSING:
+                for number in self._partitions:
+                    source = PartitionId(stream, number, "driver")
+                    here = nothing_at(source, self._ends.get(source, 0))
+                    self._process(_Read(here, self.now, only_the_clock=True))
 
     def frame(self, sink: str) -> pl.DataFrame:
         """What *sink* holds, confirmed or not, in the order of arrival, user columns only.
@@ -176,9 +193,9 @@ class TopologyDriver:
         self._have = dict(self._durable)
         for frames in self._held.values():
             frames.clear()
-        for chunks in again.values():
-            for chunk in chunks:
-                self._process(chunk)
+        for reads in again.values():
+            for read in reads:
+                self._process(read)
         if ended:
             self.end()
 
@@ -208,15 +225,21 @@ class TopologyDriver:
 
     def _chunk(self, chunk: Chunk) -> None:
         self._ends[chunk.source] = chunk.end
-        self._process(chunk)
+        self._process(_Read(chunk, self.now))
 
-    def _process(self, chunk: Chunk) -> None:
-        self._chunks.setdefault(chunk.source, []).append(chunk)
-        self._take(self._task(chunk.source).on_chunk(chunk))
+    def _process(self, read: _Read) -> None:
+        """Process *read*; after a crash with the clock that it was read with, as the logs would say."""
+        chunk = read.chunk
+        self._chunks.setdefault(chunk.source, []).append(read)
+        self._reading, task = read.now, self._task(chunk.source)
+        if read.only_the_clock:
+            self._take(task.on_watermark(chunk, int(read.now * 1_000_000)))
+        else:
+            self._take(task.on_chunk(chunk))
 
     def _task(self, source: PartitionId) -> PartitionTask:
         if source not in self._tasks:
-            self._tasks[source] = PartitionTask(self.graph, source.topic, source)
+            self._tasks[source] = PartitionTask(self.graph, source.topic, source, clock=lambda: self._reading)
         return self._tasks[source]
 
     def _no_windows(self) -> StatefulTasks:

@@ -82,6 +82,8 @@ def chunk_of(source: PartitionId, rows: Sequence[Row], start: int, end: int) -> 
 class Reader:
     """One owner of a partition: what it reads goes to the window's log."""
 
+    clock = staticmethod(lambda: 0.0)
+
     def __init__(self, graph: Graph, log: EmbeddedLog, target: StateLog, source: PartitionId) -> None:
         self.graph, self.source, self.target = graph, source, target
         self.writer = StateLogWriter(target, log, lambda: 0.0, lambda point: None)
@@ -90,7 +92,7 @@ class Reader:
     async def begin(self) -> Reader:
         self.position = (await self.writer.open({self.source: 0}))[self.source]
         logged = {self.target.node: self.writer.logged[self.source]}
-        self.task = PartitionTask(self.graph, "clicks", self.source, logged=logged)
+        self.task = PartitionTask(self.graph, "clicks", self.source, logged=logged, clock=self.clock)
         return self
 
     async def read(self, rows: Sequence[Row], count: int) -> None:
@@ -108,20 +110,25 @@ class Reader:
 
 
 async def written(
-    broker: Broker, graph: Graph, partitions: Sequence[Sequence[Row]], writes: Sequence[Write], width: int
+    broker: Broker,
+    graph: Graph,
+    partitions: Sequence[Sequence[Row]],
+    writes: Sequence[Write],
+    width: int,
+    reader: type[Reader] = Reader,
 ) -> tuple[EmbeddedLog, StateLog]:
     """A log that *writes* have made of the rows of *partitions*; at last each is read to its end."""
     log = EmbeddedLog(broker)
     ((_, target),) = (await made_logs(graph, log, {"clicks": "clicks"}, {"clicks": max(width, 2)})).items()
     target = replace(target, upstream=(("clicks", 0), ("clicks", 1)))
-    owners = [await Reader(graph, log, target, source).begin() for source in SOURCES]
+    owners = [await reader(graph, log, target, source).begin() for source in SOURCES]
     zombies = list(owners)
     for write in writes:
         if write.anew:
             zombies[write.partition] = owners[write.partition]
-            owners[write.partition] = await Reader(graph, log, target, SOURCES[write.partition]).begin()
-        reader = (zombies if write.zombie else owners)[write.partition]
-        await reader.read(partitions[write.partition], write.rows)
+            owners[write.partition] = await reader(graph, log, target, SOURCES[write.partition]).begin()
+        reading = (zombies if write.zombie else owners)[write.partition]
+        await reading.read(partitions[write.partition], write.rows)
     for number, owner in enumerate(owners):
         await owner.read(partitions[number], len(partitions[number]))
         await owner.end()

@@ -157,6 +157,25 @@ async def test_windows_do_not_wait_for_partitions_without_rows_and_close_by_the_
     assert clicks.windows() == [("u0", 0, 1), ("u0", 1_000, 1), ("u0", 2_000, 1)]
 
 
+async def test_windows_in_processing_time_close_by_the_clock_and_have_each_row_once(clicks: Clicks) -> None:
+    """Also when the worker is another one; three of the four partitions never get a row."""
+    made = sc.Topology(clicks.name)
+    stream = made.stream("clicks", Click, event_time=sc.PROCESSING_TIME, close_after="1s", topic=clicks.topic)
+    stream.window(sc.tumbling("1s")).by("user").aggregate(n="count(*)").to(MemorySink("out", clicks.target))
+
+    def counted_in_all() -> int:
+        return sum(n for _, _, n in clicks.windows())
+
+    await clicks.send_times(list(range(100)), [0] * 100)
+    async with Working(clicks, made):
+        await until(lambda: counted_in_all() == 100, "all windows, by the clock")
+    await clicks.send_times(list(range(50)), [1] * 50)
+    async with Working(clicks, made):
+        await until(lambda: counted_in_all() == 150, "those of the rows that came later")
+    windows = [(user, start) for user, start, _ in clicks.windows()]
+    assert len(windows) == len(set(windows))
+
+
 async def test_an_isolated_replay_closes_all_windows_and_leaves_no_log(
     clicks: Clicks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,3 +102,14 @@ def test_a_partition_without_any_time_has_no_clock():
     for clock.now in (100.0, 130.0, 140.0):
         idleness.look()
     assert pipeline.told == [(BEGINNING, True)]
+
+
+def test_in_processing_time_the_clock_is_told_after_seconds():
+    pipeline, clock = Told(watermark=50 * SECOND), Clock()
+    topology = sc.Topology("t")
+    clicks = topology.stream("clicks", {"user": "string"}, event_time=sc.PROCESSING_TIME)
+    clicks.window(sc.tumbling("1s")).by("user").aggregate(n="count(*)").to(Collect("s"))
+    idleness = Idleness(topology.freeze(), pipeline, {"clicks": "clicks"}, lambda _: 5, clock)  # type: ignore[arg-type]
+    for clock.now in (100.0, 104.0, 106.0, 106.5, 108.0):
+        idleness.look()
+    assert pipeline.told == [(56 * SECOND, True), (58 * SECOND, True)]
