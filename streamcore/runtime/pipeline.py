@@ -227,7 +227,8 @@ class Pipeline:
 
     async def _begin(self, source: PartitionId, position: int) -> None:
         """Make the task of *source*, which goes on at *position*."""
-        timer, clock = time.perf_counter, self._options.clock
+        timer = time.perf_counter
+        clocks = {"timer": timer, "clock": self._options.clock}
         if (kept := self._kept.get(source)) is not None:
             out = kept.emissions
             known = await self._refusals.known(out, self.processed[out])
@@ -237,22 +238,13 @@ class Pipeline:
         known = await self._refusals.known(source, position)
         if source.topic == self._options.redrive_topic:
             once = partial(unpack, seen=await sent_before(self._log, source, position))
-            self._tasks[source] = RedriveTask(
-                self.graph, source, unpack=once, known=known, timer=timer, clock=clock
-            )
+            self._tasks[source] = RedriveTask(self.graph, source, unpack=once, known=known, **clocks)
         else:
             stream, logged = self._streams[source.topic], self._logged(source)
             begins = await judged_from(self.graph, stream, self._log_writers, source, position)
             self.processed[source] = position if begins is None else begins.position
             self._tasks[source] = PartitionTask(
-                self.graph,
-                stream,
-                source,
-                known=known,
-                logged=logged,
-                begins=begins,
-                timer=timer,
-                clock=clock,
+                self.graph, stream, source, known=known, logged=logged, begins=begins, **clocks
             )
 
     def _logged(self, source: PartitionId) -> dict[str, Logged]:
