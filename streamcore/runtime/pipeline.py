@@ -70,13 +70,9 @@ class Pipeline:
         """Chunks that still arrive are left for the next owner."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keys = KeyCheck(graph, log)
+        topics, retries = (options.dead_letter_topic, options.redrive_topic), options.retries
         self._refusals = Refusals(
-            log,
-            graph.name,
-            (options.dead_letter_topic, options.redrive_topic),
-            options.clock,
-            options.retries,
-            lambda topic: streams.get(topic, ""),
+            log, graph.name, topics, options.clock, retries, lambda topic: streams.get(topic, "")
         )
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
         self._kept: dict[PartitionId, KeptState] = {}
@@ -227,12 +223,11 @@ class Pipeline:
 
     async def _begin(self, source: PartitionId, position: int) -> None:
         """Make the task of *source*, which goes on at *position*."""
-        timer = time.perf_counter
-        clocks = {"timer": timer, "clock": self._options.clock}
+        clocks = {"timer": time.perf_counter, "clock": self._options.clock}
         if (kept := self._kept.get(source)) is not None:
             out = kept.emissions
             known = await self._refusals.known(out, self.processed[out])
-            kept.begin(self.graph, known, self._logged(out), timer)
+            kept.begin(self.graph, known, self._logged(out), time.perf_counter)
             self._tasks[source] = kept
             return
         known = await self._refusals.known(source, position)
