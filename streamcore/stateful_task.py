@@ -72,6 +72,16 @@ class StatefulTask:
         return all(read.watermark == END for read in self._upstream.values())
 
     @property
+    def pieces(self) -> int:
+        """How many pieces the state holds: at least one a key, and a few more until they are merged."""
+        return len(self._state)
+
+    @property
+    def watermark(self) -> int:
+        """The state's watermark, in microseconds."""
+        return self._state.watermark
+
+    @property
     def nbytes(self) -> int:
         """About how many bytes the state takes."""
         return sum(int(run.estimated_size()) for runs in self._state.kept for run in runs)

@@ -1,4 +1,6 @@
-"""The worker's HTTP endpoints: ``/metrics``, ``/healthz`` (also ``/livez``), ``/readyz``; nothing else.
+"""The worker's HTTP endpoints: ``/metrics``, ``/healthz`` (also ``/livez``), ``/readyz``, and those added.
+
+Each says who may ask it; one that does not say so answers nobody.
 
 They are served by a thread with an event loop of its own: a batch that keeps the worker's loop busy does not
 delay a scrape, and a loop that hangs is reported instead of hanging the probe too.
@@ -10,28 +12,66 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from streamcore.errors import BadConfig
 from streamcore.observability.health import CheckResult, Health
 from streamcore.observability.metrics import Metrics
+from streamcore.secrets import Secret
+
+Access = Callable[[web.Request], bool]
+"""Whether a request may be answered. Called on the server's thread; it must not wait for anything."""
+
+
+def anyone(_: web.Request) -> bool:
+    """The access of what may be asked without a token: metrics and health."""
+    return True
+
+
+@dataclass(frozen=True)
+class Bearer:
+    """The access of those who send ``Authorization: Bearer TOKEN``. The token is read anew each time."""
+
+    token: Secret
+
+    def __call__(self, request: web.Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        told = compare_digest(given.strip().encode(errors="replace"), self.token.reveal().encode())
+        return told and scheme.lower() == "bearer"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A path that can be asked for with GET, what answers, and who may ask."""
+
+    path: str
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    access: Access
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    metrics: Metrics, health: Health, *, host: str = "127.0.0.1", port: int = 8000
+    metrics: Metrics,
+    health: Health,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    more: Sequence[Endpoint] = (),
 ) -> AsyncIterator[str]:
-    """Serve *metrics* and *health* while the context is open; gives the base URL.
+    """Serve *metrics*, *health* and *more* while the context is open; gives the base URL.
 
     Port 0 takes a free one. The caller's event loop beats for *health* meanwhile.
     BadConfig when the address can't be listened on.
     """
     listener = _listen(host, port)
     address = f"http://{host}:{listener.getsockname()[1]}"
-    server = _Server(_application(metrics, health), listener)
+    server = _Server(_application([*_own(metrics, health), *more]), listener)
     beats = asyncio.create_task(health.keep_beating(), name="health beats")
     server.start()
     try:
@@ -52,7 +92,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _application(metrics: Metrics, health: Health) -> web.Application:
+def _own(metrics: Metrics, health: Health) -> list[Endpoint]:
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
@@ -62,11 +102,26 @@ def _application(metrics: Metrics, health: Health) -> web.Application:
     async def show_ready(request: web.Request) -> web.Response:
         return _verdict(request, health.ready())
 
-    application = web.Application()
-    application.router.add_get("/metrics", show_metrics)
-    application.router.add_get("/healthz", show_live)
-    application.router.add_get("/livez", show_live)
-    application.router.add_get("/readyz", show_ready)
+    shown = {"/metrics": show_metrics, "/healthz": show_live, "/livez": show_live, "/readyz": show_ready}
+    return [Endpoint(path, answer, anyone) for path, answer in shown.items()]
+
+
+def _application(endpoints: Sequence[Endpoint]) -> web.Application:
+    accesses: dict[web.AbstractResource | None, Access] = {}
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.http_exception is None:
+            access = accesses.get(request.match_info.route.resource)
+            if access is None:
+                raise web.HTTPForbidden
+            if not access(request):
+                raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        return await handler(request)
+
+    application = web.Application(middlewares=[guard])
+    for endpoint in endpoints:
+        accesses[application.router.add_get(endpoint.path, endpoint.answer).resource] = endpoint.access
     return application
 
 

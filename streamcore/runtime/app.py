@@ -32,6 +32,8 @@ class AppOptions:
     commit_interval: float = 1.0
     fetch_max_bytes: int = 8 << 20
     session_timeout: float = 45.0
+    url: str | None = None
+    """Where this worker can be asked over HTTP, which the others of the group are told."""
     credentials: object = None
 
 
@@ -97,6 +99,7 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
         store="memory://",
         datadir=str(options.datadir),
         web_enabled=False,
+        **({"canonical_url": options.url} if options.url else {}),
         topic_disable_leader=True,
         topic_allow_declare=False,
         TableManager=_Tables,

@@ -25,8 +25,9 @@ def kafka_app_options(
     *,
     start: Literal["earliest", "latest"],
     instance_id: str | None = None,
+    url: str | None = None,
 ) -> AppOptions:
-    """How an app of *topology* joins *group* on the cluster at *connection*."""
+    """How an app of *topology* joins *group* on the cluster at *connection*; *url*: see AppOptions."""
     faust = faust_options(connection)
     return AppOptions(
         broker=cast("list[URL]", faust["broker"]),
@@ -38,6 +39,7 @@ def kafka_app_options(
         commit_interval=settings.runtime.commit_interval_s,
         fetch_max_bytes=settings.limits.fetch_max_bytes,
         session_timeout=settings.kafka.session_timeout_s,
+        url=url,
     )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
 from streamcore.batch import Chunk, PartitionId, nothing_at
+from streamcore.contracts import Log
 from streamcore.graph import Graph
 from streamcore.passage import Logged, Outcome, RowId
 from streamcore.runtime.state_logs import StateLog
 from streamcore.state.log_record import decode
 from streamcore.state.snapshot import Snapshot, SnapshotReader, is_snapshot
 from streamcore.stateful_task import StatefulTask
+
+_log = logging.getLogger(__name__)
 
 _Values = list[tuple[int, bytes | None]]
 """Records of the log: offset and value."""
@@ -63,6 +67,11 @@ class KeptState:
         """The node's task for this partition."""
         assert self._task is not None
         return self._task
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has a task."""
+        return self._task is not None
 
     @property
     def ended(self) -> bool:
@@ -116,3 +125,17 @@ class KeptState:
         while confirmed is not None and self._waiting and self._waiting[0][1] <= confirmed:
             self._settled = max(self._settled, self._waiting.popleft()[0])
         return self._settled
+
+
+async def taken_over(
+    log: Log, logs: Mapping[str, StateLog], topology: str, starts: Mapping[PartitionId, int]
+) -> dict[PartitionId, KeptState]:
+    """The states whose logs, of those in *logs*, are among *starts*: partitions and the group's commits."""
+    bounds = {topic: await log.bounds(topic) for topic in logs.keys() & {s.topic for s in starts}}
+    found = {}
+    for source, committed in starts.items():
+        if (own := logs.get(source.topic)) is not None:
+            held = bounds[source.topic][source.partition]
+            _log.info("state of %s: %d records of its log %s", own.node, len(range(*held)), source)
+            found[source] = KeptState(own, own.emissions(topology, source), held.start, committed)
+    return found

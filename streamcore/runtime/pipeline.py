@@ -32,7 +32,7 @@ from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
 from streamcore.runtime.counting import Counters
 from streamcore.runtime.ending import end
-from streamcore.runtime.kept_state import KeptState
+from streamcore.runtime.kept_state import KeptState, taken_over
 from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
 from streamcore.runtime.options import PipelineOptions
@@ -75,8 +75,8 @@ class Pipeline:
             log, graph.name, topics, options.clock, retries, lambda topic: streams.get(topic, "")
         )
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
-        self._kept: dict[PartitionId, KeptState] = {}
-        """The stateful nodes that are kept here, by the partition of their log."""
+        self.kept: dict[PartitionId, KeptState] = {}
+        """The stateful nodes that are kept here, by the partition of their log. Never changed in place."""
         self._snapshots = Snapshots(log, options.snapshot_bytes, options.clock)
         self._keeps_logs = any(isinstance(node.part, Late) for node in graph.nodes.values())
         """Who was late is found in the logs again: they are not cut."""
@@ -148,7 +148,7 @@ class Pipeline:
         source = self._sources.get(tp)
         if source is None:
             return None
-        return self._settled(source) if source in self._kept else self.ledger.position(source)
+        return self._settled(source) if source in self.kept else self.ledger.position(source)
 
     async def revoked(self, tps: set[TP]) -> None:
         sources = [self._sources[tp] for tp in tps if tp in self._sources]
@@ -168,7 +168,7 @@ class Pipeline:
             self.fail(error)
             raise
         # The ledger keeps the last positions, which the transport still commits after this.
-        sources += [self._kept[source].emissions for source in sources if source in self._kept]
+        sources += [self.kept[source].emissions for source in sources if source in self.kept]
         for source in sources:
             self._tasks.pop(source, None)
         for runner in self.runners.values():
@@ -180,16 +180,16 @@ class Pipeline:
             self.ledger.drop(source)
             self.processed.pop(source, None)
         self._sources = {TP(s.topic, s.partition): s for s in starts}
-        self._kept = await self._kept_states(starts)
+        self.kept = await taken_over(self._log, self._options.state_logs, self.graph.name, starts)
         stands: dict[PartitionId, dict[str, int]] = {source: {} for source in starts}
-        stands |= {kept.emissions: {} for kept in self._kept.values()}
+        stands |= {kept.emissions: {} for kept in self.kept.values()}
         reached = {source: self._reached(source) for source in stands}
         for sink, runner in self.runners.items():
             mine = {s: starts.get(s, 0) for s in stands if sink in reached[s]}
             for source, position in (await runner.open(mine)).items() if mine else ():
                 stands[source][sink] = position
         await check_ends(self._log, {s: at for s, at in stands.items() if s in starts})
-        for source, kept in self._kept.items():
+        for source, kept in self.kept.items():
             stands[source] = {kept.log.node: kept.first}
         for source, sinks in stands.items():
             self.ledger.open(source, sinks)
@@ -199,32 +199,20 @@ class Pipeline:
         crash_point("pipeline.taken_over")
         return {source: self.processed[source] for source in starts}
 
-    async def _kept_states(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, KeptState]:
-        logs = self._options.state_logs
-        bounds = {topic: await self._log.bounds(topic) for topic in logs.keys() & {s.topic for s in starts}}
-        found = {}
-        for source, committed in starts.items():
-            if (own := logs.get(source.topic)) is not None:
-                held = bounds[source.topic][source.partition]
-                log.info("state of %s: %d records of its log %s", own.node, len(range(*held)), source)
-                out = own.emissions(self.graph.name, source)
-                found[source] = KeptState(own, out, held.start, committed)
-        return found
-
     def _reached(self, source: PartitionId) -> frozenset[str]:
         """The sinks, and the logs of state, that get something of *source*."""
         if source.topic == self._options.redrive_topic:
             return frozenset(self.graph.sinks)
-        if source in self._kept:
+        if source in self.kept:
             return frozenset()
-        stateful = {kept.emissions: kept.log.node for kept in self._kept.values()}
+        stateful = {kept.emissions: kept.log.node for kept in self.kept.values()}
         node = stateful.get(source) or self.graph.sources[self._streams[source.topic]].id
         return frozenset(self.graph.stage(node)) & self.runners.keys()
 
     async def _begin(self, source: PartitionId, position: int) -> None:
         """Make the task of *source*, which goes on at *position*."""
         clocks = {"timer": time.perf_counter, "clock": self._options.clock}
-        if (kept := self._kept.get(source)) is not None:
+        if (kept := self.kept.get(source)) is not None:
             out = kept.emissions
             known = await self._refusals.known(out, self.processed[out])
             kept.begin(self.graph, known, self._logged(out), time.perf_counter)
@@ -320,7 +308,7 @@ class Pipeline:
             await self._snapshots.trim(chunk.source, self._settled(chunk.source) or 0)
 
     def _settled(self, source: PartitionId) -> int | None:
-        kept = self._kept.get(source)
+        kept = self.kept.get(source)
         return None if kept is None else kept.settled(self.ledger.position(kept.emissions))
 
     def tell_watermark(self, source: PartitionId, watermark: int, *, idle: bool = False) -> None:
@@ -339,7 +327,7 @@ class Pipeline:
     @property
     def states_ended(self) -> bool:
         """Whether nothing more comes of any state: what feeds them is bounded and has ended."""
-        owned = [kept.log.topic for kept in self._kept.values() if kept.ended]
+        owned = [kept.log.topic for kept in self.kept.values() if kept.ended]
         return all(owned.count(log.topic) == log.partitions for log in self._options.state_logs.values())
 
     async def _refuse(self, outcome: Outcome) -> None:

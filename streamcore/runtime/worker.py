@@ -29,6 +29,7 @@ from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds, topic_
 from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.signals import stop_on_signals
+from streamcore.runtime.state_http import StateEndpoints, state_endpoints
 from streamcore.runtime.state_logs import made_logs
 from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
@@ -115,22 +116,26 @@ async def _work(
     logs = await made_logs(graph, kafka_log, streams, partitions)
     options = replace(pipeline_options_of(settings, graph.name), state_logs=logs)
     metrics.worker.info({"topology": graph.name, "owner": options.owner})
-    app_options = kafka_app_options(
-        settings,
-        connection,
-        graph.name,
-        settings.group(graph.name),
-        start=_start(graph),
-        instance_id=settings.broker.instance_id,
-    )
+    states = state_endpoints(graph, logs, settings)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(_serving(metrics, health, settings))
+        await stack.enter_async_context(_serving(metrics, health, settings, states))
+        app_options = kafka_app_options(
+            settings,
+            connection,
+            graph.name,
+            settings.group(graph.name),
+            start=_start(graph),
+            instance_id=settings.broker.instance_id,
+            url=None if states is None else states.url,
+        )
         most = max(partitions.values())
         started = running(graph, streams, kafka_log, metrics, options, app_options, most)
         starting = asyncio.ensure_future(stack.enter_async_context(started))
         if not await _unless(stop, starting):
             return
         job = starting.result()
+        if states is not None:
+            states.job = job
         log.info("worker of %s: group %s, owner %s", graph.name, app_options.group, options.owner)
         ends = Ends(kafka_log, [*streams, options.redrive_topic, *logs], settings.runtime.stall_timeout_s / 4)
         asking = asyncio.ensure_future(ends.keep_asking())
@@ -207,12 +212,16 @@ def _start(graph: Graph) -> Literal["earliest", "latest"]:
 
 
 @contextlib.asynccontextmanager
-async def _serving(metrics: Metrics, health: Health, settings: Settings) -> AsyncIterator[None]:
+async def _serving(
+    metrics: Metrics, health: Health, settings: Settings, states: StateEndpoints | None
+) -> AsyncIterator[None]:
     if not settings.http.port:
         yield
         return
-    async with serving(metrics, health, host=settings.http.host, port=settings.http.port) as address:
-        log.info("metrics and health at %s", address)
+    more = [] if states is None else states.endpoints()
+    at = settings.http
+    async with serving(metrics, health, host=at.host, port=at.port, more=more) as address:
+        log.info("metrics and health at %s%s", address, "" if states is None else ", state at /state")
         yield
 
 

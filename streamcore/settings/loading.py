@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from streamcore.errors import BadConfig, did_you_mean
-from streamcore.secrets import mask_url, references, resolve
+from streamcore.secrets import Secret, mask_url, references, resolve
 from streamcore.settings.lines import Given, read
 from streamcore.settings.model import Section, Settings
 
@@ -122,8 +123,8 @@ def _resolved(model: type[Section], key: str, given: Given, name: str) -> object
     annotation = model.model_fields[key].annotation
     if isinstance(given.value, bool) and annotation is not bool:  # pydantic would take True for 1
         raise BadConfig(f"{name} must not be true or false", where=given.origin, fix=_fix(name))
-    if not isinstance(given.value, str):
-        return given.value
+    if not isinstance(given.value, str) or _is_secret(model, key):
+        return given.value  # a secret is resolved when it is used
     try:
         return resolve(given.value)
     except BadConfig as error:
@@ -136,13 +137,19 @@ def _bad_value(section: str, error: ErrorDetails, own: Mapping[str, Given]) -> B
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should", "must", 1)
     key = str(error["loc"][0])
     given, name = own[key], f"{section}.{key}"
-    plain = given.value if isinstance(given.value, str | int | float) else None
+    shown = isinstance(given.value, str | int | float) and not _is_secret(SECTIONS[section], key)
+    plain = given.value if shown else None
     return BadConfig(
         f"{name}: {said[:1].lower()}{said[1:]}",
         where=given.origin,
         got=mask_url(plain) if isinstance(plain, str) else plain,
         fix=_fix(name),
     )
+
+
+def _is_secret(model: type[Section], key: str) -> bool:
+    """Whether the setting is an optional reference to a secret."""
+    return any(get_args(one)[:1] == (Secret,) for one in get_args(model.model_fields[key].annotation))
 
 
 def _fix(name: str) -> str:
@@ -152,6 +159,6 @@ def _fix(name: str) -> str:
 def _shown(value: object, written: object) -> object:
     if isinstance(written, str) and any(r.startswith(("${env:", "${file:")) for r in references(written)):
         return mask_url(written)  # the reference may lead to a secret: show it, not where it leads
-    if isinstance(value, Path):
+    if isinstance(value, Path | Secret):
         return str(value)
     return mask_url(value) if isinstance(value, str) else value

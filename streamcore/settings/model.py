@@ -10,6 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from streamcore.secrets import Secret
+
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
@@ -27,6 +29,13 @@ def _topic_pattern(pattern: str) -> str:
     return pattern
 
 
+def _secret_reference(secret: Secret) -> Secret:
+    if secret.reference is None:
+        raise ValueError("must be a reference such as ${env:NAME} or ${file:PATH}")
+    return secret
+
+
+SecretReference: TypeAlias = Annotated[Secret, AfterValidator(_secret_reference)]
 BrokerUrl: TypeAlias = Annotated[str, AfterValidator(_broker_url)]
 TopicPattern: TypeAlias = Annotated[str, AfterValidator(_topic_pattern)]
 
@@ -62,6 +71,15 @@ class State(Section):
     dir: Path = Field(
         Path(".streamcore"),
         description="Folder of the embedded log, positions and dead letters. One process at a time uses it.",
+    )
+    http: bool = Field(
+        False,
+        description="Let the state of a worker be read over HTTP, at /state; needs `http.port` and a token.",
+    )
+    http_token: SecretReference | None = Field(
+        None,
+        description="What readers of /state send as `Authorization: Bearer …`: a reference such as "
+        "`${env:STATE_TOKEN}` to a secret of 16 characters or more.",
     )
     snapshot_mb: int = Field(
         128,
@@ -123,7 +141,7 @@ class DeadLetters(Section):
 
 
 class Http(Section):
-    """The endpoints /metrics, /healthz and /readyz of a worker."""
+    """The endpoints /metrics, /healthz and /readyz of a worker, and /state if `state.http` is on."""
 
     host: Text = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` in a container.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 turns the endpoints off.")

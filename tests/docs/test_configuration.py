@@ -27,7 +27,14 @@ def kind(annotation):
         return " or ".join(kind(a) for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is typing.Annotated:
         return kind(typing.get_args(annotation)[0])
-    return {"str": "text", "int": "integer", "float": "number", "Path": "path"}[annotation.__name__]
+    return {
+        "str": "text",
+        "int": "integer",
+        "float": "number",
+        "Path": "path",
+        "bool": "boolean",
+        "Secret": "secret",
+    }[annotation.__name__]
 
 
 def tables():

@@ -7,14 +7,16 @@ import urllib.error
 import urllib.request
 
 import pytest
+from aiohttp import web
 
 from streamcore.errors import BadConfig
 from streamcore.observability.health import Health
-from streamcore.observability.http import serving
+from streamcore.observability.http import Bearer, Endpoint, serving
 from streamcore.observability.metrics import Metrics
+from streamcore.secrets import Secret
 
 
-def _get(url: str) -> tuple[int, str]:
+def _get(url: str | urllib.request.Request) -> tuple[int, str]:
     """A blocking request: while it waits the test's event loop stands still."""
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
@@ -57,6 +59,41 @@ async def test_nothing_else_is_exposed() -> None:
     async with serving(Metrics(), Health(), port=0) as url:
         for path in ("/", "/table", "/metrics/", "/healthz/../metrics2"):
             assert _get(url + path)[0] == 404
+
+
+async def _secret(_: web.Request) -> web.Response:
+    return web.Response(text="state")
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (None, 401),
+        ("Bearer", 401),
+        ("Bearer wrong", 401),
+        ("Basic a-token-of-16-or-more", 401),
+        ("Bearer ä-token-of-16-or-more", 401),
+        ("Bearer a-token-of-16-or-more", 200),
+        ("bearer  a-token-of-16-or-more ", 200),
+    ],
+)
+async def test_what_is_not_for_all_is_shown_to_those_with_the_token(header, status, monkeypatch) -> None:
+    monkeypatch.setenv("STATE_TOKEN", "a-token-of-16-or-more")
+    state = Endpoint("/state", _secret, Bearer(Secret("${env:STATE_TOKEN}")))
+    async with serving(Metrics(), Health(), port=0, more=[state]) as url:
+        headers = {} if header is None else {"Authorization": header.encode("latin-1").decode("latin-1")}
+        found = _get(urllib.request.Request(f"{url}/state", headers=headers))
+        assert found[0] == status
+        assert (found[1] == "state") == (status == 200)
+        head = urllib.request.Request(f"{url}/state", headers=headers, method="HEAD")
+        assert _get(head)[0] == status
+        assert _get(f"{url}/metrics")[0] == 200
+
+
+async def test_an_endpoint_that_does_not_say_who_may_ask_answers_nobody() -> None:
+    silent = Endpoint("/state", _secret, None)  # type: ignore[arg-type]
+    async with serving(Metrics(), Health(), port=0, more=[silent]) as url:
+        assert _get(f"{url}/state")[0] == 403
 
 
 async def test_a_busy_port_is_a_configuration_error_with_a_remedy() -> None:
