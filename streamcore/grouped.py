@@ -47,11 +47,14 @@ class GroupedStream:
         partitions of a topic is no certain one.
         """
         where, source = caller(), self._stream.node.source
+        own = self._stream._topology._aggregates
         if not source.updates:
-            return self._table(lambda by, columns: group_operator(by, aggregates, columns), name, "table")
+            return self._table(
+                lambda by, columns: group_operator(by, aggregates, columns, own), name, "table"
+            )
         with at(where):
             self._check_no_ttl("aggregates of a table")
-            operator = regroup_operator(self._by, aggregates, self._stream.columns, of=source.key)
+            operator = regroup_operator(self._by, aggregates, self._stream.columns, own, of=source.key)
         return self._updated(operator, name, "table", where)
 
     def latest(self, *, deleted: str | None = None, name: str | None = None) -> Stream:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import polars as pl
 
+from streamcore.aggregates.table import Maker, with_own
 from streamcore.contracts import Format, Sink
 from streamcore.declaring import at, caller, check_name
 from streamcore.errors import BadConfig
@@ -31,16 +32,18 @@ from streamcore.times import Times
 class Topology:
     """A named pipeline: ``topology = sc.Topology("flights")``, then streams, steps and sinks.
 
-    *name* is the consumer group and the prefix of the topology's own topics.
+    *name* is the consumer group and the prefix of the topology's own topics. *aggregates* are one's own
+    (:class:`streamcore.aggregates.Aggregate`) by the names that SQL texts call them.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, aggregates: Mapping[str, Maker] | None = None) -> None:
         self._nodes: dict[str, Node] = {}
         self._optional: set[str] = set()
         """Nodes that may lead nowhere: the rest of a branch."""
         self._where = caller()
         with at(self._where):
             check_name(name, "topology")
+            self._aggregates = with_own(aggregates or {})
         self.name = name
 
     def stream(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
+from streamcore.aggregates.table import Maker
 from streamcore.declaring import at, caller
 from streamcore.windows.assigners import WindowKind
 from streamcore.windows.declaration import window_operator, window_table
@@ -15,12 +17,13 @@ if TYPE_CHECKING:
     from streamcore.stream import Stream
 
 
-class _Time(TypedDict):
-    """Where the event time of a stream is."""
+class _Given(TypedDict):
+    """Where the event time of a stream is, and which aggregates there are."""
 
     stream: str
     time: str | None
     of_windows: bool
+    functions: Mapping[str, Maker]
 
 
 class WindowedStream:
@@ -45,7 +48,7 @@ class WindowedStream:
         """
         where, source = caller(), self._stream.node.source
         with at(where):
-            operator = window_operator(self._kind, self._by, aggregates, self._stream.columns, **self._time)
+            operator = window_operator(self._kind, self._by, aggregates, self._stream.columns, **self._given)
         nothing_late = dt.timedelta(0)
         after = replace(
             source, key=self._by, event_time=WINDOW_END, max_lateness=nothing_late, of_windows=True
@@ -60,11 +63,16 @@ class WindowedStream:
         """
         where, source = caller(), self._stream.node.source
         with at(where):
-            operator = window_table(self._kind, self._by, aggregates, self._stream.columns, **self._time)
+            operator = window_table(self._kind, self._by, aggregates, self._stream.columns, **self._given)
         after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
         return self._stream._kept(operator, name, "window", where, after)
 
     @property
-    def _time(self) -> _Time:
+    def _given(self) -> _Given:
         source = self._stream.node.source
-        return {"stream": source.name, "time": source.event_time, "of_windows": source.of_windows}
+        return {
+            "stream": source.name,
+            "time": source.event_time,
+            "of_windows": source.of_windows,
+            "functions": self._stream._topology._aggregates,
+        }

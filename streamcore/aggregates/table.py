@@ -1,23 +1,6 @@
 """The table of aggregates by their names in SQL text, and which types each takes.
 
-One's own is an :class:`~streamcore.aggregates.kinds.Aggregate` and an entry in the mapping that
-:meth:`~streamcore.aggregates.aggregation.Aggregation.of` takes. FILTER comes by itself::
-
-    @dataclass(frozen=True)
-    class Product:
-        skips_nulls = True
-
-        def partial(self, values):
-            return (values.cast(pl.Float64).product(),)
-
-        def merge(self, *kept):
-            return (kept[0].product(),)
-
-        def final(self, *kept):
-            return kept[0]
-
-    own = {**AGGREGATES, "product": lambda dtype, constants: Product()}
-    Aggregation.of({"p": "product(x)"}, columns, own)
+One's own are added to them by :func:`with_own`. FILTER comes by itself; ``distinct`` does not.
 """
 
 from __future__ import annotations
@@ -223,3 +206,13 @@ ADVICE: Mapping[str, str] = {
     "percentile": "write quantile(x, q) with q from 0 to 1",
 }
 """What to write instead of aggregates that other systems have."""
+
+
+def with_own(own: Mapping[str, Maker]) -> Mapping[str, Maker]:
+    """The built-in aggregates and *own* ones; BadConfig for a name that is taken or can't be one."""
+    for name in own:
+        if not name.isidentifier() or name != name.lower():
+            raise BadConfig("this can't be the name of an aggregate", got=name, fix="use a-z, 0-9 and _")
+        if name in AGGREGATES:
+            raise BadConfig("this aggregate is built in", got=name, fix="give it another name")
+    return {**AGGREGATES, **own}

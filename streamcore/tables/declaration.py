@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
+from streamcore.aggregates.table import AGGREGATES, Maker
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
@@ -30,30 +31,42 @@ MOST_OF_TABLE = 1_000
 _LONGEST = 1 << 62
 
 
-def group_operator(by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema) -> GroupOperator:
-    """The operator of a table by *by* over rows with *columns*, which only come.
+def group_operator(
+    by: tuple[str, ...],
+    aggregates: Mapping[str, str],
+    columns: pl.Schema,
+    functions: Mapping[str, Maker] = AGGREGATES,
+) -> GroupOperator:
+    """The operator of a table by *by* over rows with *columns*, which only come, by these *functions*.
 
     BadConfig for no keys, unknown ones or such that can't be compared, names that are there twice, and what
     :meth:`Aggregation.of` refuses.
     """
-    return GroupOperator(by, _aggregation(by, aggregates, columns), columns)
+    return GroupOperator(by, _aggregation(by, aggregates, columns, functions), columns)
 
 
 def regroup_operator(
-    by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, *, of: tuple[str, ...]
+    by: tuple[str, ...],
+    aggregates: Mapping[str, str],
+    columns: pl.Schema,
+    functions: Mapping[str, Maker] = AGGREGATES,
+    *,
+    of: tuple[str, ...],
 ) -> RegroupOperator:
     """As :func:`group_operator`, over rows that take the places of those with the same *of*."""
-    return RegroupOperator(by, of, columns, _aggregation(by, aggregates, columns))
+    return RegroupOperator(by, of, columns, _aggregation(by, aggregates, columns, functions))
 
 
-def _aggregation(by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema) -> Aggregation:
+def _aggregation(
+    by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, functions: Mapping[str, Maker]
+) -> Aggregation:
     check_keys(by, columns)
     names = [*by, *aggregates]
     for name in names:
         if names.count(name) > 1:
             raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
     _check_free(columns, regroup.RESERVED)
-    return Aggregation.of(aggregates, columns)
+    return Aggregation.of(aggregates, columns, functions)
 
 
 def top_operator(

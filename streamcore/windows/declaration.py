@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
+from streamcore.aggregates.table import AGGREGATES, Maker
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
 from streamcore.state.operator import UPSTREAM
@@ -28,10 +29,12 @@ def window_operator(
     stream: str,
     time: str | None,
     of_windows: bool,
+    functions: Mapping[str, Maker] = AGGREGATES,
 ) -> WindowOperator:
     """The operator of a window over rows with *columns* of *stream*, whose event time is *time*.
 
-    *of_windows*: the rows are closed windows, and *time* is their end.
+    *of_windows*: the rows are closed windows, and *time* is their end. *functions* are the aggregates that
+    may be called.
 
     BadConfig for a stream without event time, unknown columns, keys that can't be compared, names that
     are there twice, and what :meth:`Aggregation.of` refuses.
@@ -40,7 +43,7 @@ def window_operator(
     return WindowOperator(
         kind=kind,
         by=by,
-        aggregation=Aggregation.of(aggregates, columns, order=ORDER),
+        aggregation=Aggregation.of(aggregates, columns, functions, order=ORDER),
         time=time,
         inputs=columns,
         of_windows=of_windows,
@@ -56,6 +59,7 @@ def window_table(
     stream: str,
     time: str | None,
     of_windows: bool,
+    functions: Mapping[str, Maker] = AGGREGATES,
 ) -> WindowTable:
     """The same windows as a table that is kept up to date. BadConfig as there, and for sessions."""
     time = _checked(by, aggregates, columns, stream, time)
@@ -66,7 +70,9 @@ def window_table(
             allowed=["tumbling", "hopping"],
             fix="aggregate() gives each session when it is over",
         )
-    return WindowTable(kind, by, Aggregation.of(aggregates, columns, order=ORDER), time, columns, of_windows)
+    return WindowTable(
+        kind, by, Aggregation.of(aggregates, columns, functions, order=ORDER), time, columns, of_windows
+    )
 
 
 def _checked(
