@@ -42,6 +42,7 @@ from streamcore.runtime.sink_writers import sink_writer
 from streamcore.runtime.skipped import check_ends, hole
 from streamcore.runtime.snapshots import Snapshots
 from streamcore.runtime.state_logs import StateLogWriter, judged_from
+from streamcore.runtime.taking_over import side_by_side, stands_of
 from streamcore.task import PartitionTask, RedriveTask
 
 log = logging.getLogger(__name__)
@@ -181,21 +182,15 @@ class Pipeline:
             self.processed.pop(source, None)
         self._sources = {TP(s.topic, s.partition): s for s in starts}
         self.kept = await taken_over(self._log, self._options.state_logs, self.graph.name, starts)
-        stands: dict[PartitionId, dict[str, int]] = {source: {} for source in starts}
-        stands |= {kept.emissions: {} for kept in self.kept.values()}
-        reached = {source: self._reached(source) for source in stands}
-        for sink, runner in self.runners.items():
-            mine = {s: starts.get(s, 0) for s in stands if sink in reached[s]}
-            for source, position in (await runner.open(mine)).items() if mine else ():
-                stands[source][sink] = position
+        sources = [*starts, *(kept.emissions for kept in self.kept.values())]
+        stands = await stands_of(self.runners, {s: self._reached(s) for s in sources}, starts)
         await check_ends(self._log, {s: at for s, at in stands.items() if s in starts})
         for source, kept in self.kept.items():
             stands[source] = {kept.log.node: kept.first}
         for source, sinks in stands.items():
             self.ledger.open(source, sinks)
             self.processed[source] = min(sinks.values())
-        for source in starts:
-            await self._begin(source, self.processed[source])
+        await side_by_side(self._begin, starts)
         crash_point("pipeline.taken_over")
         return {source: self.processed[source] for source in starts}
 
@@ -209,8 +204,9 @@ class Pipeline:
         node = stateful.get(source) or self.graph.sources[self._streams[source.topic]].id
         return frozenset(self.graph.stage(node)) & self.runners.keys()
 
-    async def _begin(self, source: PartitionId, position: int) -> None:
-        """Make the task of *source*, which goes on at *position*."""
+    async def _begin(self, source: PartitionId) -> None:
+        """Make the task of *source*, which goes on where its sinks stand."""
+        position = self.processed[source]
         clocks = {"timer": time.perf_counter, "clock": self._options.clock}
         if (kept := self.kept.get(source)) is not None:
             out = kept.emissions
