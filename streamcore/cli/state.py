@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from streamcore.contracts import Log
     from streamcore.graph import Graph
-    from streamcore.runtime.state_reading import Kept
+    from streamcore.runtime.state_reading import Kept, OnRecords
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -73,6 +73,36 @@ def list_(options: Globals, module: str, broker: str | None, state_dir: Path | N
         click.echo(f"{click.style(kept.node, bold=True)}  {kept.what}")
         click.echo(click.style(f"  {kept.topic}: {partitions}, {kept.records:,} records", dim=True))
     suggest(f"streamcore state scan {module} {found[0].node}{same_broker(broker, state_dir)}")
+
+
+@state.command(cls=Command)
+@click.argument("module")
+@click.argument("node")
+@click.option("--log", "topic", metavar="TOPIC", help="Which log, if replays have made several.")
+@broker_options
+@click.pass_obj
+def size(
+    options: Globals, module: str, node: str, topic: str | None, broker: str | None, state_dir: Path | None
+) -> None:
+    """Print how many rows and bytes each partition of a state has.
+
+    Bytes are those that the state takes in a worker's memory, rows those that scan shows.
+    """
+    from streamcore.runtime.state_reading import read_sizes
+
+    sizes = _of_node(options, module, node, topic, broker, state_dir, read_sizes)
+    if options.json:
+        click.echo(json.dumps({"node": node, "partitions": [one._asdict() for one in sizes]}))
+        return
+    for one in sizes:
+        records = f"{one.log_records:,} records in the log"
+        click.echo(f"partition {one.partition}: {one.rows:,} rows, {_bytes(one.bytes)}, {records}")
+    total = f"{sum(one.rows for one in sizes):,} rows, {_bytes(sum(one.bytes for one in sizes))}"
+    click.echo(click.style(f"together {total}", dim=True))
+
+
+def _bytes(count: int) -> str:
+    return f"{count / (1 << 20):,.1f} MiB" if count >= 1 << 20 else f"{count / (1 << 10):,.1f} KiB"
 
 
 @state.command(cls=Command)
@@ -175,19 +205,34 @@ def _rows(
     state_dir: Path | None,
 ) -> pl.DataFrame:
     from streamcore.expressions import condition
-    from streamcore.runtime.state_reading import chosen, kept_states, read_state
+    from streamcore.runtime.state_reading import read_state
 
-    async def rows(graph: Graph, log: Log) -> pl.DataFrame:
+    found = _of_node(options, module, node, topic, broker, state_dir, read_state)
+    return found if where is None else found.filter(condition(where, found.schema))
+
+
+def _of_node(
+    options: Globals,
+    module: str,
+    node: str,
+    topic: str | None,
+    broker: str | None,
+    state_dir: Path | None,
+    read: Callable[[Graph, Kept, Log, OnRecords], Awaitable[T]],
+) -> T:
+    """What *read* gives of the state of *node*, with a bar meanwhile."""
+    from streamcore.runtime.state_reading import chosen, kept_states
+
+    async def reading(graph: Graph, log: Log) -> T:
         kept = chosen(await kept_states(graph, log), graph, node, topic)
         terminal = click.get_text_stream("stderr")
         label = f"reading {kept.topic}"
         with click.progressbar(
             length=kept.records, label=label, file=terminal, hidden=not terminal.isatty()
         ) as bar:
-            return await read_state(graph, kept, log, lambda done, _: bar.update(done - bar.pos))
+            return await read(graph, kept, log, lambda done, _: bar.update(done - bar.pos))
 
-    _, found = _read(options, module, broker, state_dir, rows)
-    return found if where is None else found.filter(condition(where, found.schema))
+    return _read(options, module, broker, state_dir, reading)[1]
 
 
 async def _listed(graph: Graph, log: Log) -> list[Kept]:

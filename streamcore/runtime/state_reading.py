@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 import polars as pl
@@ -16,6 +16,7 @@ from streamcore.runtime.kept_state import KeptState
 from streamcore.runtime.state_logs import StateLog, definition_of, emission_topic, log_topic
 from streamcore.state.log_record import Upstream, decode
 from streamcore.state.snapshot import is_snapshot, reads_in
+from streamcore.stateful_task import StatefulTask
 
 OnRecords = Callable[[int, int], None]
 """Told how many records of how many have been read."""
@@ -62,9 +63,33 @@ def chosen(states: list[Kept], graph: Graph, node: str, topic: str | None) -> Ke
     raise BadConfig(f"{node!r} has several logs", got=topic, allowed=topics, fix="choose one with --log")
 
 
+class Size(NamedTuple):
+    """How large the state of a partition is: the rows that :func:`read_state` shows, and bytes in memory."""
+
+    partition: int
+    rows: int
+    bytes: int
+    log_records: int
+
+
 async def read_state(graph: Graph, kept: Kept, log: Log, on_records: OnRecords) -> pl.DataFrame:
     """What the state of *kept* holds, by its log as far as it goes now. Permanent as a worker raises it."""
-    total, done, frames = kept.records, 0, []
+    return pl.concat([task.shown() async for _, task in _tasks(graph, kept, log, on_records)], how="vertical")
+
+
+async def read_sizes(graph: Graph, kept: Kept, log: Log, on_records: OnRecords) -> list[Size]:
+    """The sizes of the partitions of *kept*; otherwise as :func:`read_state`."""
+    return [
+        Size(number, task.shown().height, task.nbytes, len(range(*kept.bounds[number])))
+        async for number, task in _tasks(graph, kept, log, on_records)
+    ]
+
+
+async def _tasks(
+    graph: Graph, kept: Kept, log: Log, on_records: OnRecords
+) -> AsyncIterator[tuple[int, StatefulTask]]:
+    """Each partition's number and task, as its log leaves it."""
+    total, done = kept.records, 0
     upstream, definition = tuple(await _upstream(kept, log)), definition_of(graph, kept.node)
     for number, bounds in sorted(kept.bounds.items()):
         described = StateLog(kept.node, kept.topic, len(kept.bounds), (), upstream, definition)
@@ -76,8 +101,7 @@ async def read_state(graph: Graph, kept: Kept, log: Log, on_records: OnRecords) 
                 pass  # what came out is where its sinks are
             done += len(chunk)
             on_records(done, total)
-        frames.append(state.task.shown())
-    return pl.concat(frames, how="vertical")
+        yield number, state.task
 
 
 async def _upstream(kept: Kept, log: Log) -> set[Upstream]:

@@ -17,11 +17,9 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE, SU
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
+from streamcore.tables.grouping import GONE, without_gone
 from streamcore.tables.join import numbered
 from streamcore.tables.join_side import SIDE, JoinShape
-
-_GONE = "_gone"
-"""Hidden column of a piece: the table has no row of this key any more."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,7 @@ class TableJoin:
         if changes.height:
             latest = as_run(self._last(changes), self.by)
             runs = added(runs, latest, lambda f: merged_by(f, self._last))
-            if len(runs) == 1:  # nothing older that a deletion must hide
-                runs = tuple(run for run in (runs[0].filter(~pl.col(_GONE)),) if run.height)
+            runs = without_gone(runs)
         after = State((runs,), watermark, state.emitted + emission.height, arrived + frame.height)
         return Applied(after, emission)
 
@@ -107,7 +104,7 @@ class TableJoin:
         (runs,) = state.kept
         if not runs:
             return pl.DataFrame(schema=self.shape.right)
-        latest = merged_by(pl.concat(runs), self._last).filter(~pl.col(_GONE))
+        latest = merged_by(pl.concat(runs), self._last).filter(~pl.col(GONE))
         keys = {self.shape.on[left]: key for left, key in zip(self.shape.on, self.shape.keys, strict=True)}
         same = {name: pl.col(key).alias(name) for name, key in keys.items() if name not in latest.columns}
         return latest.select(*(same.get(name, pl.col(name)) for name in self.shape.right))
@@ -119,7 +116,7 @@ class TableJoin:
     # ------------------------------------------------------------ pieces
 
     def _changes(self, frame: pl.DataFrame) -> pl.DataFrame:
-        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(_GONE)
+        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE)
         own = (*self.shape.keys, *self.shape.right_kept, NUMBER)
         return frame.filter(pl.col(SIDE)).select(*own, gone)
 
@@ -131,7 +128,7 @@ class TableJoin:
         known = [part.drop(HASH).select(changes.columns) for part in found(runs, hashes_of(left, self.by))]
         table = pl.concat([*known, changes]).sort(NUMBER)
         seen = left.join_asof(table, on=NUMBER, by=list(self.by), strategy="backward", check_sortedness=False)
-        there = pl.col(_GONE).eq_missing(False)
+        there = pl.col(GONE).eq_missing(False)
         if not self.outer:
             return seen.filter(there)
         theirs = (pl.col(name) for name in self.shape.right_kept)

@@ -58,6 +58,18 @@ def test_export_writes_the_table_that_the_sink_has(
     assert "is there already" in refused
 
 
+def test_size_tells_rows_and_bytes_of_each_partition(project: Project) -> None:
+    module = replayed(project, "q4")
+    rows = written(project, "q4", ["category"]).height
+    (one,) = project.document("state", "size", module, "events/table-2")["partitions"]  # type: ignore[misc]
+    assert (one["partition"], one["rows"]) == (0, rows)
+    assert 0 < one["bytes"] < 100_000
+    assert one["log_records"] > 0
+    told = project.run("state", "size", module, "events/table-2").stdout
+    assert f"partition 0: {rows} rows, " in told
+    assert f"together {rows} rows, " in told
+
+
 def test_get_finds_a_key_and_scan_some_rows(project: Project) -> None:
     module = replayed(project, "q4")
     first = written(project, "q4", ["category"]).row(0, named=True)
