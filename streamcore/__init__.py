@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import Field as Field
 
+    from streamcore import references as references
     from streamcore import sinks as sinks
     from streamcore.batch import Batch as Batch
     from streamcore.formats import Arrow as Arrow
@@ -43,7 +44,11 @@ _WHERE = {
     "session": "streamcore.windows.assigners",
     "tumbling": "streamcore.windows.assigners",
 }
-_MODULES = {"rules": "streamcore.validation.rules", "sinks": "streamcore.sinks"}
+_MODULES = {
+    "references": "streamcore.references",
+    "rules": "streamcore.validation.rules",
+    "sinks": "streamcore.sinks",
+}
 
 __all__ = [
     "PROCESSING_TIME",
@@ -57,6 +62,7 @@ __all__ = [
     "Stream",
     "Topology",
     "hopping",
+    "references",
     "rules",
     "session",
     "sinks",

@@ -10,6 +10,7 @@ from typing import Literal
 
 import polars as pl
 
+from streamcore.asking import AskingStep
 from streamcore.batch import Batch
 from streamcore.contracts import Format, Sink, Step
 from streamcore.event_time import TimeOf
@@ -82,7 +83,7 @@ class Late:
     name = "late rows"
 
 
-Part = Source | Step | Union | Stateful | Late | Sink | Agent
+Part = Source | Step | AskingStep | Union | Stateful | Late | Sink | Agent
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ class Node:
     def step(self) -> Step | None:
         """The part if it is a step; found once, since asking a protocol takes as long as a small frame."""
         return self.part if isinstance(self.part, Step) else None
+
+    @cached_property
+    def asks(self) -> AskingStep | None:
+        """The part if it is a step that needs rows from outside."""
+        return self.part if isinstance(self.part, AskingStep) else None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from itertools import chain, pairwise
 import numpy as np
 import polars as pl
 
+from streamcore.asking import Answer, Asking, answered, nobody
 from streamcore.batch import OFFSET, Batch, Chunk, Int64s, Original, PartitionId, Rejects
 from streamcore.passage import Outcome
 from streamcore.task import PartitionTask, RedriveTask
@@ -75,19 +76,30 @@ class JointChunk(Chunk):
         return self.parts[at], offset - int(self.begins[at]) + self.parts[at].first
 
 
-def on_chunks(work: Sequence[tuple[PartitionTask | RedriveTask, Chunk]]) -> list[Outcome]:
+Work = Sequence[tuple[PartitionTask | RedriveTask, Chunk]]
+
+
+def on_chunks(work: Work, answer: Answer = nobody) -> list[Outcome]:
+    """The result of :func:`asking` when *answer* answers."""
+    return answered(asking(work), answer)
+
+
+def asking(work: Work) -> Asking[list[Outcome]]:
     """The outcome of each chunk by its task, in their order, in one passage where that is possible.
 
     *work* is of one stream; each partition's chunks follow each other. Raises as
-    :meth:`PartitionTask.on_chunk`. What is measured of a joint passage is in the first outcome.
+    :meth:`PartitionTask.asking`. What is measured of a joint passage is in the first outcome.
     """
     if len(work) > 1 and all(task.joins and chunk.frame is None for task, chunk in work):
         task, joint = work[0][0], JointChunk([chunk for _, chunk in work])
         try:
-            return split(task.on_chunk(joint), joint)
+            return split((yield from task.asking(joint)), joint)
         except Exception:  # noqa: BLE001, S110 - raised again below, with the partition's own positions
             pass
-    return [task.on_chunk(chunk) for task, chunk in work]
+    outcomes = []
+    for task, chunk in work:
+        outcomes.append((yield from task.asking(chunk)))
+    return outcomes
 
 
 def split(outcome: Outcome, joint: JointChunk) -> list[Outcome]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from streamcore.asking import Asked, Asking, AskingStep
 from streamcore.batch import OFFSET, SUB, Batch, Chunk, PartitionId, Range, Rejects, TimedBatch
 from streamcore.contracts import Decoder, Sink
 from streamcore.event_time import BEGINNING
@@ -86,30 +87,44 @@ class Passage:
             frame = frame.join(self.known[stage], on=[OFFSET, SUB], how="anti", maintain_order="left")
         return frame
 
-    def through(self, nodes: Iterable[str]) -> None:
+    def through(self, nodes: Iterable[str]) -> Asking[None]:
         """Bring the frames at hand through *nodes*, which are in the graph's order."""
         for id in nodes:
             node = self.graph.nodes[id]
             inputs = [self.frames[i] for i in node.inputs if i in self.frames]
             if not inputs or id in self.frames:
                 continue
-            self.frames[id] = self.apply(node, inputs[0] if len(inputs) == 1 else union(inputs))
+            self.frames[id] = yield from self.apply(node, inputs[0] if len(inputs) == 1 else union(inputs))
 
-    def apply(self, node: Node, frame: pl.DataFrame) -> pl.DataFrame:
+    def apply(self, node: Node, frame: pl.DataFrame) -> Asking[pl.DataFrame]:
         """The rows that *node* lets pass of *frame*, less those that are its dead letters already."""
         if node.id in self.known:
             frame = frame.join(self.known[node.id], on=[OFFSET, SUB], how="anti", maintain_order="left")
         if isinstance(node.part, Late):
             return at(frame, self.late)
-        if node.step is None:
+        if node.asks is not None:
+            rows = yield from self._asked(node.id, node.asks, frame)
+            with self.timed(node.id):
+                result = node.asks.answered(frame, rows, node.id)
+        elif node.step is not None:
+            with self.timed(node.id):
+                result = node.step.apply(frame, node.id)
+        else:
             return frame
-        with self.timed(node.id):
-            result = node.step.apply(frame, node.id)
         if len(result.rejects):
             self.rejects.append(self.new(result.rejects))
         for counter, number in result.counts.items():
             self.counts[node.id, counter] += number
         return result.frame
+
+    def _asked(self, id: str, step: AskingStep, frame: pl.DataFrame) -> Asking[pl.DataFrame]:
+        """The rows from outside that *step* needs for *frame*."""
+        with self.timed(id):
+            keys = step.keys(frame)
+        if not keys.height:
+            return pl.DataFrame(schema=step.reference.types)
+        rows: pl.DataFrame = yield Asked(id, step.reference, keys)
+        return rows
 
     def new(self, rejects: Rejects) -> Rejects:
         """*rejects* without those that are dead letters already."""
@@ -168,9 +183,9 @@ class Stage:
         """A new passage through this stage."""
         return Passage(self.graph, self.known, self.timer)
 
-    def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int) -> Outcome:
+    def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int) -> Asking[Outcome]:
         """Bring *run*, whose first frame is at hand, to its end; *watermark* is that behind *chunk*."""
-        run.through(self.nodes)
+        yield from run.through(self.nodes)
         for node in self.stateful:
             run.timed_batches[node] = self._timed(run, node, chunk, watermark)
         return run.outcome(chunk, records, self.sinks)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 from polars.exceptions import PolarsError
 
+from streamcore.asking import Answer, Asking, answered, nobody
 from streamcore.batch import HIDDEN, OFFSET, FrameChunk, PartitionId, TimedBatch
 from streamcore.errors import Permanent
 from streamcore.event_time import BEGINNING, END
@@ -103,7 +104,11 @@ class StatefulTask:
         state = snapshot.state
         self._state = replace(state, kept=self._operator.restored(state.kept))
 
-    def on_entries(self, entries: Sequence[Entry]) -> Outcome | None:
+    def on_entries(self, entries: Sequence[Entry], answer: Answer = nobody) -> Outcome | None:
+        """The result of :meth:`asking` when *answer* answers."""
+        return answered(self.asking(entries), answer)
+
+    def asking(self, entries: Sequence[Entry]) -> Asking[Outcome | None]:
         """Add *entries*, which follow those before in the log; None when nothing comes of it.
 
         Permanent for entries that this operator can't have been sent.
@@ -118,7 +123,8 @@ class StatefulTask:
                 emissions.append(emission)
         if self._state.emitted == first and not late and self._state.watermark == before:
             return None
-        return self._outcome(emissions, first, late)
+        outcome: Outcome = yield from self._outcome(emissions, first, late)
+        return outcome
 
     def _together(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         """All *entries* at once, or one by one when the order among partitions matters."""
@@ -169,7 +175,7 @@ class StatefulTask:
         busy = [read.watermark for read in self._upstream.values() if not read.idle]
         return min(busy) if busy else max(read.watermark for read in self._upstream.values())
 
-    def _outcome(self, emissions: Sequence[pl.DataFrame], first: int, late: int) -> Outcome:
+    def _outcome(self, emissions: Sequence[pl.DataFrame], first: int, late: int) -> Asking[Outcome]:
         run, end, watermark = self.stage.passage(), self._state.emitted, self._told()
         rows = pl.concat(emissions) if emissions else self._operator.nothing_out
         if LATE_MARK in rows.columns:  # judged where they were read, and no second time
@@ -186,7 +192,8 @@ class StatefulTask:
         if self._operator.timed:
             run.counts[self.node, LATE] += late
         run.frames[self.node] = emission
-        return self.stage.outcome(run, chunk, rows.height, watermark)
+        outcome: Outcome = yield from self.stage.outcome(run, chunk, rows.height, watermark)
+        return outcome
 
     def _told(self) -> int:
         """The watermark of what comes out."""
@@ -211,7 +218,8 @@ class StatefulTasks:
     *partitions* are those of the streams, as (stream, number).
     """
 
-    def __init__(self, graph: Graph, partitions: Sequence[Upstream]) -> None:
+    def __init__(self, graph: Graph, partitions: Sequence[Upstream], answer: Answer = nobody) -> None:
+        self._answer = answer
         self._tasks: dict[str, StatefulTask] = {}
         feeding = [*partitions]
         for node in graph.stateful:
@@ -225,5 +233,5 @@ class StatefulTasks:
         for node, task in self._tasks.items():
             batch = outcome.writes.get(node)
             if isinstance(batch, TimedBatch):
-                made = task.on_entries([Entry.of(batch, "")])
+                made = task.on_entries([Entry.of(batch, "")], self._answer)
                 yield from self.through(made) if made is not None else ()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from streamcore.asking import AskingStep, Reference
 from streamcore.contracts import Sink, Step
 from streamcore.declaring import at, caller
 from streamcore.errors import BadConfig
@@ -23,7 +24,7 @@ from streamcore.schema import Event, StreamSchema, type_named
 from streamcore.state.operator import Operator
 from streamcore.tables.changes import Changelog, Deleted, FilterUpdates, check_sink
 from streamcore.tables.declaration import retractions_of
-from streamcore.tables.lookup import Lookup
+from streamcore.tables.lookup import Lookup, OutsideLookup
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
 from streamcore.uniqueness import unique_rows
@@ -227,17 +228,22 @@ class Stream:
         return Stream(self._topology, node)
 
     def lookup(
-        self, reference: pl.DataFrame, *, on: On, how: How = "left", name: str | None = None
+        self, reference: pl.DataFrame | Reference, *, on: On, how: How = "left", name: str | None = None
     ) -> Stream:
         """Add the columns of *reference*, e.g. ``pl.read_csv("airports.csv")``, where *on* is equal.
 
-        The reference has one row a key, and is part of the topology: rows that are read again after a
-        crash must find the same one. With ``how="inner"`` rows that have none leave.
+        A frame has one row a key, and is part of the topology: rows that are read again after a crash must
+        find the same one. With ``how="inner"`` rows that have none leave.
+
+        A reference that changes is one of ``sc.references``, looked up by its key. What a row finds is what
+        is there (or remembered) when it is processed, so it may differ when rows are processed again.
         """
         if how not in ("inner", "left"):
             raise BadConfig("there is no such lookup", where=caller(), got=how, allowed=["left", "inner"])
-        outer = how == "left"
-        return self._step("lookup", lambda: Lookup(reference, pairs_of(on), outer, self.columns), name)
+        outer, columns = how == "left", self.columns
+        if isinstance(reference, pl.DataFrame):
+            return self._step("lookup", lambda: Lookup(reference, pairs_of(on), outer, columns), name)
+        return self._step("lookup", lambda: OutsideLookup(reference, pairs_of(on), outer, columns), name)
 
     def changelog(
         self, *, before: bool = False, op: str = "op", number: str = "number", name: str | None = None
@@ -279,7 +285,7 @@ class Stream:
     def _step(
         self,
         kind: str,
-        make: Callable[[], Step],
+        make: Callable[[], Step | AskingStep],
         name: str | None,
         label: str | None = None,
         after: Source | None = None,
@@ -320,7 +326,7 @@ class Stream:
             )
 
 
-def _key_after(step: Step, key: tuple[str, ...], columns: pl.Schema) -> tuple[str, ...]:
+def _key_after(step: Step | AskingStep, key: tuple[str, ...], columns: pl.Schema) -> tuple[str, ...]:
     """What the columns of a table's *key* are called behind *step*; BadConfig when one is gone."""
     renamed = step.mapping if isinstance(step, Rename) else {}
     after = tuple(renamed.get(name, name) for name in key)

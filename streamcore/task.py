@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from streamcore.asking import Answer, Asking, answered, nobody
 from streamcore.batch import HIDDEN_TYPES, OFFSET, SUB, Batch, Chunk, Int64s, PartitionId, Rejects
 from streamcore.contracts import Decoder
 from streamcore.durations import microseconds_of
@@ -64,7 +65,11 @@ class PartitionTask:
         """The processing time in microseconds. It never goes back, so that no row is late by it."""
         return max(int(self._clock() * 1_000_000), self.watermark)
 
-    def on_chunk(self, chunk: Chunk) -> Outcome:
+    def on_chunk(self, chunk: Chunk, answer: Answer = nobody) -> Outcome:
+        """The result of :meth:`asking` when *answer* answers."""
+        return answered(self.asking(chunk), answer)
+
+    def asking(self, chunk: Chunk) -> Asking[Outcome]:
         """Decode *chunk* and bring its rows through the graph.
 
         Chunks of a partition come in order, each starting where the last one ended. Raises Permanent
@@ -77,7 +82,8 @@ class PartitionTask:
         run.frames[self.node.id] = decoded
         if self.stage.judges:
             self._judge(run, decoded, chunk)
-        outcome = self.stage.outcome(run, chunk, len(chunk) + len(chunk.rejects), self.watermark)
+        records = len(chunk) + len(chunk.rejects)
+        outcome = yield from self.stage.outcome(run, chunk, records, self.watermark)
         outcome.decoded = decoded
         return outcome
 
@@ -170,14 +176,19 @@ class RedriveTask:
         }
         self.sinks = tuple(graph.sinks)
 
-    def on_chunk(self, chunk: Chunk) -> Outcome:
-        """Like :meth:`PartitionTask.on_chunk`. Rows of stages that no longer exist are rejects."""
+    def on_chunk(self, chunk: Chunk, answer: Answer = nobody) -> Outcome:
+        """As :meth:`PartitionTask.on_chunk`."""
+        return answered(self.asking(chunk), answer)
+
+    def asking(self, chunk: Chunk) -> Asking[Outcome]:
+        """Like :meth:`PartitionTask.asking`. Rows of stages that no longer exist are rejects."""
         parts: dict[str, list[pl.DataFrame]] = {sink: [] for sink in self.sinks}
         total = Outcome(chunk, len(chunk))
         rejects: list[Rejects] = []
         for record, redriven in self._unpack(chunk):
             run = Passage(self.graph, self._known, self._timer)
-            if redriven.stream not in self._decoders or not self._enter(run, record, redriven):
+            known = redriven.stream in self._decoders
+            if not known or not (yield from self._enter(run, record, redriven)):
                 lost = pl.DataFrame(
                     {OFFSET: record.offsets(), SUB: pl.Series([redriven.sub], dtype=pl.UInt32)}
                 )
@@ -199,7 +210,7 @@ class RedriveTask:
         total.rejects = Rejects.join(rejects)
         return total
 
-    def _enter(self, run: Passage, record: Chunk, redriven: Redriven) -> bool:
+    def _enter(self, run: Passage, record: Chunk, redriven: Redriven) -> Asking[bool]:
         source = self.graph.sources[redriven.stream].id
         stage = source if redriven.stage in SOURCE_STAGES else redriven.stage
         if stage not in (source, *self.graph.stage(source)):
@@ -213,14 +224,14 @@ class RedriveTask:
         else:
             run.frames[source] = decoded
             before = [n for n in self.graph.stage(source) if n != stage and n not in behind]
-            run.through(before)
+            yield from run.through(before)
             inputs = [run.frames[i] for i in self.graph.nodes[stage].inputs if i in run.frames]
             entering = union(inputs) if len(inputs) > 1 else inputs[0]
             entering = entering.filter(pl.col(SUB) == redriven.sub)
             if entering.height:
                 run.rejects.clear()  # what the record met on other ways was settled the first time
-            run.frames = {stage: run.apply(self.graph.nodes[stage], entering)}
-        run.through(behind)
+            run.frames = {stage: (yield from run.apply(self.graph.nodes[stage], entering))}
+        yield from run.through(behind)
         return True
 
 

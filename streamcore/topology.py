@@ -23,6 +23,7 @@ from streamcore.expressions import check_columns
 from streamcore.formats import format_named
 from streamcore.formats.keyed import Keyed, KeyFormat
 from streamcore.graph import Agent, AgentFunction, Graph, Late, Node, Part, Source, Stateful, label
+from streamcore.looked_up import check_looked_up
 from streamcore.schema import Event, StreamSchema
 from streamcore.stream import Stream
 from streamcore.tables.declaration import check_keys
@@ -188,6 +189,7 @@ class Topology:
                 f"topology {self.name!r} has no stream", where=self._where, fix="add topology.stream(…)"
             )
         self._check_times(graph)
+        check_looked_up(graph)
         topics = {node.part.topic: node for node in graph.sources.values() if isinstance(node.part, Source)}
         for node in nodes.values():
             if not children[node.id] and not isinstance(node.part, Sink | Agent):

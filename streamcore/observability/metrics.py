@@ -107,6 +107,17 @@ class Metrics:
         buckets=_SECONDS,
     )
     sink_retries = _Declared(Counter, "sink_retries", "Operations of a sink tried again.", "topology", "sink")
+    lookup_keys = _Declared(
+        Counter,
+        "lookup_keys",
+        "Keys that batches asked a reference for, by answer: remembered or fetched.",
+        "topology",
+        "lookup",
+        "answer",
+    )
+    lookup_retries = _Declared(
+        Counter, "lookup_retries", "Questions to a reference that were asked again.", "topology", "lookup"
+    )
     unconfirmed_bytes = _Declared(
         Gauge, "unconfirmed_bytes", "Bytes read and not yet confirmed by every sink.", "topology"
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
+from streamcore.asking import Answer, AskingEach, answered_each, nobody
 from streamcore.batch import Chunk, PartitionId, nothing_at
 from streamcore.contracts import Log
 from streamcore.graph import Graph
@@ -19,6 +20,7 @@ from streamcore.stateful_task import StatefulTask
 
 _log = logging.getLogger(__name__)
 
+Made = tuple[Outcome, bool]
 _Values = list[tuple[int, bytes | None]]
 """Records of the log: offset and value."""
 
@@ -83,8 +85,12 @@ class KeptState:
         """Whether the state is that of all entries so far: no snapshot is waited for."""
         return self._snapshots is None
 
-    def on_chunk(self, chunk: Chunk) -> Iterator[tuple[Outcome, bool]]:
-        """What comes of *chunk*, and whether it came out before the commit."""
+    def on_chunk(self, chunk: Chunk, answer: Answer = nobody) -> Iterator[Made]:
+        """What comes of *chunk*, when *answer* answers; see :meth:`asking`."""
+        yield from answered_each(self.asking(chunk), answer)
+
+    def asking(self, chunk: Chunk) -> AskingEach[Made]:
+        """What comes of *chunk*; between that, what it needs from outside, to be answered."""
         values: _Values = list(zip(chunk.offsets().tolist(), chunk.values(), strict=True))
         self.since_snapshot += chunk.nbytes
         if not self.knows:
@@ -96,7 +102,7 @@ class KeptState:
         entries = [(offset, decode(value)) for offset, value in values if not is_snapshot(value)]
         cut = int(np.searchsorted([offset for offset, _ in entries], self._committed))
         for part, repeated in ((entries[:cut], True), (entries[cut:], False)):
-            outcome = self.task.on_entries([entry for _, entry in part]) if part else None
+            outcome = (yield from self.task.asking([entry for _, entry in part])) if part else None
             if outcome is not None:
                 yield outcome, repeated
         self._waiting.append((chunk.end, self.task.emitted))

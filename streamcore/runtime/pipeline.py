@@ -22,12 +22,12 @@ from functools import partial
 
 from faust.types import TP
 
+from streamcore import joint
 from streamcore.batch import Batch, Chunk, PartitionId, Rejects, nothing_at
 from streamcore.contracts import FlushReason, Log, SinkAbilities, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.redrive import sent_before, unpack
 from streamcore.graph import Graph, Late
-from streamcore.joint import on_chunks
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
 from streamcore.runtime.counting import Counters
@@ -35,6 +35,7 @@ from streamcore.runtime.ending import end
 from streamcore.runtime.kept_state import KeptState, taken_over
 from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
+from streamcore.runtime.lookups import Abandoned, Lookups
 from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.sink_runner import SinkRunner
@@ -75,6 +76,7 @@ class Pipeline:
         self._refusals = Refusals(
             log, graph.name, topics, options.clock, retries, lambda topic: streams.get(topic, "")
         )
+        self._lookups = Lookups(graph, options.retries, options.clock, metrics)
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
         self.kept: dict[PartitionId, KeptState] = {}
         """The stateful nodes that are kept here, by the partition of their log. Never changed in place."""
@@ -96,6 +98,7 @@ class Pipeline:
     async def start(self, partitions: int) -> None:
         """Connect every sink and make the dead-letter topic (with *partitions* partitions if it is new)."""
         await self._refusals.start(partitions)
+        await self._lookups.start()
         for runner in self.runners.values():
             await runner.start()
         for runner in self.runners.values():
@@ -119,6 +122,7 @@ class Pipeline:
                 await runner.close()
             except Exception as error:  # noqa: BLE001 - the others are to be closed too
                 log.warning("closing sink %s: %s", runner.sink, error)
+        await self._lookups.close()
 
     def fail(self, error: BaseException) -> None:
         """Make the worker stop with *error*; the first one counts."""
@@ -257,8 +261,11 @@ class Pipeline:
                 if isinstance(task, KeptState):
                     await self._keep(task, chunk)
             rows = [(task, chunk) for task, chunk in work if not isinstance(task, KeptState)]
-            for (task, _), outcome in zip(rows, on_chunks(rows), strict=True):
+            outcomes = await self._lookups.answered(joint.asking(rows), lambda: self._wants_any(rows))
+            for (task, _), outcome in zip(rows, outcomes, strict=True):
                 await self._pass_on(task, outcome)
+        except Abandoned:
+            pass
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
             self.fail(error)
 
@@ -274,6 +281,8 @@ class Pipeline:
     async def _pass_on(self, task: PartitionTask | RedriveTask, outcome: Outcome) -> None:
         """Dead letters first, then the sinks."""
         chunk = outcome.chunk
+        if self._tasks.get(chunk.source) is not task:
+            return  # it left while rows were looked up
         await self._refuse(outcome)
         if outcome.decoded is not None:
             await self._keys.look(self._streams[chunk.source.topic], chunk.source, outcome.decoded)
@@ -283,11 +292,17 @@ class Pipeline:
         stream = self._streams.get(chunk.source.topic, chunk.source.topic)
         self.counters.read(stream, chunk, outcome)
 
+    def _wants_any(self, work: joint.Work) -> bool:
+        """Whether what comes of some of *work* goes anywhere still."""
+        here = any(self._tasks.get(chunk.source) is task for task, chunk in work)
+        return here and not self.closing and not self.failed.done()
+
     async def _keep(self, kept: KeptState, chunk: Chunk) -> None:
         """Add *chunk* of a log to its state; what comes of it goes the way of a chunk's rows."""
-        if self._tasks.get(chunk.source) is not kept:
-            return
-        for outcome, repeated in kept.on_chunk(chunk):
+        wanted = lambda: self._tasks.get(chunk.source) is kept and not self.closing  # noqa: E731
+        async for outcome, repeated in self._lookups.answered_each(kept.asking(chunk), wanted):
+            if self._tasks.get(chunk.source) is not kept:
+                return
             if repeated:  # what has no positions of its own had these before the commit
                 for sink in self._reached(kept.emissions):
                     if not self.runners[sink].stores_positions:
@@ -375,6 +390,7 @@ class Pipeline:
         confirmed them; where there is neither, nothing arrives.
         """
         found = [f"dead letters: {self._refusals.last_error}"] if self._refusals.last_error else []
+        found += [f"lookup {node!r}: {error}" for node, error in self._lookups.errors.items()]
         given = [s for s in sources if self.processed.get(s, 0) > (self.ledger.position(s) or 0)]
         lagging = {sink for source in given for sink in self.ledger.laggards(source)}
         for sink in sorted(lagging & self.runners.keys()):

@@ -16,6 +16,7 @@ from pathlib import Path
 import orjson
 import polars as pl
 
+from streamcore.asking import nothing
 from streamcore.batch import Chunk, PartitionId, nothing_at
 from streamcore.contracts import BoundedSource
 from streamcore.deadletter.writer import TOPIC_CONFIG
@@ -97,7 +98,10 @@ async def replay(
 def preview(
     topology: Topology, sources: Mapping[str, BoundedSource], options: ReplayOptions, rows: int = 1000
 ) -> Preview:
-    """Bring the first *rows* rows of each source through the topology and write nothing."""
+    """Bring the first *rows* rows of each source through the topology and write nothing.
+
+    Nothing outside is looked up either: such lookups find no row.
+    """
     graph = topology.freeze()
     check_streams(graph, sources)
     found: dict[str, list[pl.DataFrame]] = {sink: [] for sink in graph.sinks}
@@ -120,9 +124,9 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     """What becomes of the first *rows* records of *source*, as if the stream ended there."""
     task = PartitionTask(graph, stream, partition, clock=time.time)
-    windows = StatefulTasks(graph, [(stream, 0)])
+    windows = StatefulTasks(graph, [(stream, 0)], nothing)
     for chunk in _first(source, partition, rows):
-        yield from windows.through(task.on_chunk(chunk))
+        yield from windows.through(task.on_chunk(chunk, nothing))
     yield from windows.through(task.on_watermark(nothing_at(partition, rows), END))
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from streamcore.asking import nothing
 from streamcore.batch import PartitionId, Range
 from streamcore.contracts import Log
 from streamcore.errors import BadConfig, did_you_mean
@@ -97,7 +98,7 @@ async def _tasks(
         state = KeptState(described, emissions, bounds.start, 0)
         state.begin(graph, (), {}, lambda: 0.0)
         async for chunk in log.scan(kept.topic, number, *bounds):
-            for _ in state.on_chunk(chunk):
+            for _ in state.on_chunk(chunk, nothing):
                 pass  # what came out is where its sinks are
             done += len(chunk)
             on_records(done, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -101,6 +101,11 @@ class JoinSide:
     @property
     def name(self) -> str:
         return "right of a join" if self.right else "left of a join"
+
+    def keys_of(self, columns: Collection[str]) -> frozenset[str]:
+        """The hidden columns of the keys that are made of some of *columns*."""
+        names = self.shape.on.values() if self.right else self.shape.on.keys()
+        return frozenset(key for name, key in zip(names, self.shape.keys, strict=True) if name in columns)
 
     def output(self, columns: pl.Schema) -> pl.Schema:
         return self.shape.combined

@@ -25,6 +25,7 @@ import numpy as np
 import orjson
 import polars as pl
 
+from streamcore.asking import Asked
 from streamcore.batch import (
     OFFSET,
     OP,
@@ -38,6 +39,7 @@ from streamcore.batch import (
     RecordChunk,
     nothing_at,
 )
+from streamcore.errors import BadConfig
 from streamcore.event_time import END, TimeOf
 from streamcore.graph import Agent, Source
 from streamcore.passage import Outcome
@@ -95,10 +97,21 @@ class TopologyDriver:
     CRASH: Final = Marker("crash")
     """The worker dies and starts again at the last confirmed position."""
 
-    def __init__(self, topology: Topology, *, now: float = 0.0, partitions: int = 1) -> None:
-        """*partitions* of each stream feed its windows: one closes when all of them have passed it."""
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        now: float = 0.0,
+        partitions: int = 1,
+        references: Mapping[str, pl.DataFrame] | None = None,
+    ) -> None:
+        """*partitions* of each stream feed its windows: one closes when all of them have passed it.
+
+        *references*: what is looked up outside, by the references' names; may be changed between rows.
+        """
         self.graph = topology.freeze()
         self.now = now
+        self.references = dict(references or {})
         self._partitions = range(partitions)
         self._tasks: dict[PartitionId, PartitionTask] = {}
         self._windows = self._no_windows()
@@ -235,7 +248,7 @@ class TopologyDriver:
         if read.only_the_clock:
             self._take(task.on_watermark(chunk, int(read.now * 1_000_000)))
         else:
-            self._take(task.on_chunk(chunk))
+            self._take(task.on_chunk(chunk, self._answer))
 
     def _task(self, source: PartitionId) -> PartitionTask:
         if source not in self._tasks:
@@ -244,8 +257,22 @@ class TopologyDriver:
 
     def _no_windows(self) -> StatefulTasks:
         return StatefulTasks(
-            self.graph, [(s, number) for s in self.graph.sources for number in self._partitions]
+            self.graph,
+            [(s, number) for s in self.graph.sources for number in self._partitions],
+            self._answer,
         )
+
+    def _answer(self, asked: Asked) -> pl.DataFrame:
+        reference = asked.reference
+        if reference.name not in self.references:
+            raise BadConfig(
+                f"the driver has no rows of reference {reference.name!r}",
+                got=", ".join(self.references),
+                fix=f"TopologyDriver(topology, references={{{reference.name!r}: frame}})",
+            )
+        types = (pl.col(name).cast(dtype) for name, dtype in reference.types.items())
+        rows = self.references[reference.name].select(*types)
+        return rows.join(asked.keys, on=list(reference.keys), how="semi")
 
     def _take(self, whole: Outcome) -> None:
         for outcome in self._windows.through(whole):

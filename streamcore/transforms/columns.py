@@ -66,6 +66,11 @@ class AddColumn:
     def name(self) -> str:
         return f"add_column {self.column}"
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The columns that its value is made of."""
+        return frozenset(self._expression.meta.root_names())
+
     def output(self, columns: pl.Schema) -> pl.Schema:
         return pl.Schema({**columns, self.column: result_type(self._expression, columns, self.text)})
 

@@ -1,0 +1,6 @@
+"""Where rows are looked up that may change: the catalogue of references, ``sc.references.…``."""
+
+from streamcore.references.files import File
+from streamcore.references.postgres import Postgres
+
+__all__ = ["File", "Postgres"]
