@@ -20,6 +20,8 @@ from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
 from streamcore.state.log_record import Entry, Upstream
 from streamcore.state.operator import LATE_MARK, UPSTREAM
+from streamcore.state.places import MEMORY, Place
+from streamcore.state.runs import Runs
 from streamcore.state.snapshot import Read, Snapshot
 from streamcore.transforms.bisect import apply_or_reject
 
@@ -40,7 +42,7 @@ class StatefulTask:
     its own partition, so a window that closes has all rows that were not late, in whatever order the
     partitions were read: unless a partition was idle, what comes out, and its numbering, depends on what
     the partitions hold alone. *source* names the stream of what comes out; *definition* is what the log's
-    records must have been made for.
+    records must have been made for; *place* is where large runs of the state lie.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class StatefulTask:
         known: Collection[RowId] = (),
         logged: Mapping[str, Logged] | None = None,
         timer: Callable[[], float] = lambda: 0.0,
+        place: Place = MEMORY,
     ) -> None:
         self.node, self.source = node, source
         self._operator, self._definition = operator_of(graph, node), definition
-        self._state = self._operator.empty
+        empty = self._operator.empty
+        self._state = replace(empty, kept=tuple(Runs((), place.shared(len(empty.kept))) for _ in empty.kept))
         self._upstream = {name: _Read() for name in upstream}
         self._numbers = _numbers(upstream) if UPSTREAM in self._operator.no_rows.columns else None
         self.stage = Stage(graph, node, known, logged or {}, timer)

@@ -15,6 +15,7 @@ from streamcore.graph import Graph
 from streamcore.passage import Logged, Outcome, RowId
 from streamcore.runtime.state_logs import StateLog
 from streamcore.state.log_record import decode
+from streamcore.state.places import MEMORY, Place
 from streamcore.state.snapshot import Snapshot, SnapshotReader, is_snapshot
 from streamcore.stateful_task import StatefulTask
 
@@ -51,8 +52,9 @@ class KeptState:
         known: Collection[RowId],
         logged: Mapping[str, Logged],
         timer: Callable[[], float],
+        place: Place = MEMORY,
     ) -> None:
-        """Start with an empty state."""
+        """Start with an empty state; *place* as for :class:`StatefulTask`."""
         self._task = StatefulTask(
             graph,
             self.log.node,
@@ -62,6 +64,7 @@ class KeptState:
             known=known,
             logged=logged,
             timer=timer,
+            place=place,
         )
 
     @property

@@ -7,10 +7,12 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from streamcore.errors import BadConfig
 from streamcore.graph import Graph, Source
 from streamcore.runtime.retry import Retries
+from streamcore.runtime.state_disk import Disk
 from streamcore.runtime.state_logs import StateLog
 from streamcore.settings import Settings
 
@@ -26,11 +28,19 @@ class PipelineOptions:
     memory_limit: int = 256 << 20
     snapshot_bytes: int = 128 << 20
     """A log of state grows by so much between two snapshots."""
+    state_dir: Path = Path(".streamcore")
+    """Runs of state that are too large for memory lie here."""
+    state_memory: int = 512 << 20
+    """What all state together may take of memory, about."""
     state_logs: Mapping[str, StateLog] = field(default_factory=dict)
     """By topic. Without them the graph has no stateful nodes."""
     retries: Retries = field(default_factory=Retries)
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     clock: Callable[[], float] = time.time
+
+    def place(self, partitions: int) -> Disk:
+        """Where large runs of state lie, when so many partitions of state share the memory."""
+        return Disk(self.state_dir, self.state_memory // max(partitions, 1))
 
 
 def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:
@@ -40,6 +50,8 @@ def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:
         redrive_topic=topology + REDRIVE_SUFFIX,
         memory_limit=settings.limits.memory_mb << 20,
         snapshot_bytes=settings.state.snapshot_mb << 20,
+        state_dir=settings.state.dir,
+        state_memory=settings.state.memory_mb << 20,
         retries=Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s),
     )
 

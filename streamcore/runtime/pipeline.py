@@ -215,7 +215,8 @@ class Pipeline:
         if (kept := self.kept.get(source)) is not None:
             out = kept.emissions
             known = await self._refusals.known(out, self.processed[out])
-            kept.begin(self.graph, known, self._logged(out), time.perf_counter)
+            place = self._options.place(len(self._kept))
+            kept.begin(self.graph, known, self._logged(out), time.perf_counter, place)
             self._tasks[source] = kept
             return
         known = await self._refusals.known(source, position)

@@ -81,6 +81,12 @@ class State(Section):
         description="What readers of /state send as `Authorization: Bearer …`: a reference such as "
         "`${env:STATE_TOKEN}` to a secret of 16 characters or more.",
     )
+    memory_mb: int = Field(
+        512,
+        ge=0,
+        description="MiB of memory for the state of windows, tables and joins in a process; the rest lies in "
+        "files in `state.dir`.",
+    )
     snapshot_mb: int = Field(
         128,
         ge=0,

@@ -24,6 +24,7 @@ import polars as pl
 
 from streamcore.batch import Rejects
 from streamcore.event_time import BEGINNING
+from streamcore.state.runs import Runs as Runs
 
 UPSTREAM = "_upstream"
 """Column of rows that operators may ask for: a number of the partition that they came from, Int64, from 0.
@@ -34,9 +35,6 @@ LATE_MARK = "_late"
 """A column of ``no_rows`` by which an operator asks for late rows too, and is told which ones they are.
 
 In its emissions it says so of rows that go on: windows behind it leave them out."""
-
-Runs = tuple[pl.DataFrame, ...]
-"""Pieces of state in frames, older ones first. Frames of like size are merged, so that there are few."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import polars as pl
 from streamcore.errors import Permanent
 from streamcore.state.log_record import Upstream
 from streamcore.state.operator import State
-from streamcore.state.runs import HASH
+from streamcore.state.runs import HASH, Runs
 
 _MARK = b'["snapshot",'
 
@@ -137,7 +137,7 @@ def _snapshot(as_of: int, records: Sequence[bytes]) -> Snapshot:
             kept[place["kind"]].setdefault(place["run"], []).append(part)
     except (ValueError, LookupError, OSError, pl.exceptions.PolarsError) as error:
         raise _unreadable() from error
-    frames = tuple(tuple(pl.concat(runs[run]) for run in sorted(runs)) for runs in kept)
+    frames = tuple(Runs(tuple(pl.concat(runs[run]) for run in sorted(runs))) for runs in kept)
     state = State(frames, meta["watermark"], meta["emitted"], meta["arrived"])
     return Snapshot(as_of, meta["definition"], _reads(meta), state)
 

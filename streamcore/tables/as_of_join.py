@@ -11,15 +11,15 @@ is not before the watermark. So of a key's right rows up to the watermark the ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from streamcore.event_time import END
+from streamcore.event_time import BEGINNING, END
 from streamcore.state.operator import Applied, Runs, State
-from streamcore.state.runs import HASH, added, found, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, forgotten, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.grouping import PLACE, crowded
 from streamcore.tables.join import JoinOperator, numbered
@@ -39,7 +39,7 @@ class AsOfJoin(JoinOperator):
 
     outer: bool = False
 
-    empty: ClassVar[State] = State(((), ()))
+    empty: ClassVar[State] = State((Runs(), Runs()))
     """Left rows that wait, in runs by time; right rows."""
 
     @property
@@ -62,9 +62,9 @@ class AsOfJoin(JoinOperator):
         watermark = max(state.watermark, watermark)
         left, right, came = self._came(state, rows)
         lefts, rights = state.kept
-        waiting = added(lefts, _by_time(left), lambda frame: _by_time(frame))
+        waiting = added(lefts, _by_time(left), _by_time)
         ready, waiting = _passed(waiting, watermark)
-        emission = numbered(self._seen(ready, (*rights, right)), state.emitted)
+        emission = numbered(self._seen(ready, Runs((*rights, right))), state.emitted)
         kept = (waiting, self._newest(rights, right, watermark))
         after = State(kept, watermark, state.emitted + emission.height, state.arrived + came)
         return Applied(after, emission, came - left.height - right.height)
@@ -72,7 +72,7 @@ class AsOfJoin(JoinOperator):
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The runs, the right ones in the order of this process's hashes."""
         lefts, rights = rebuilt(kept, self.by, self.by)
-        return tuple(_by_time(run) for run in lefts), rights
+        return Runs(tuple(_by_time(run) for run in lefts)), rights
 
     # ------------------------------------------------------------ pieces
 
@@ -81,7 +81,7 @@ class AsOfJoin(JoinOperator):
         if not ready:
             return self.nothing_out.select(*self.columns)
         left = pl.concat(ready).sort(TIME, NUMBER)
-        parts = found(rights, left[HASH].to_numpy()) or [rights[-1].clear()]
+        parts = found(rights, hashes_of(left, self.by)) or [rights[-1].clear()]
         right = pl.concat(parts).drop(HASH).rename({NUMBER: RIGHT + NUMBER}).sort(TIME, RIGHT + NUMBER)
         assert self.within is not None
         oldest = -self.within[0]
@@ -100,17 +100,21 @@ class AsOfJoin(JoinOperator):
     def _newest(self, rights: Runs, right: pl.DataFrame, watermark: int) -> Runs:
         """*rights* and *right* without what no left row can see: at once, or when runs are merged."""
         if watermark == END:
-            return ()
+            return replace(rights, frames=())
         alive = self._alive(pl.lit(True), watermark)
 
         def merge(frame: pl.DataFrame) -> pl.DataFrame:
             return merged_by(frame, lambda merging: _unhidden(merging.filter(alive), self.by, watermark))
 
-        return tuple(run for run in added(rights, right, merge) if run.select(alive.any()).item())
+        rights = added(rights, right, merge)
+        return rights if watermark == BEGINNING else forgotten(rights, ~alive)
 
 
 def _by_time(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.sort(TIME, NUMBER)
+    """*rows* as a run whose order is that of their times, and then that in which they came."""
+    ordered = rows.sort(TIME, NUMBER)
+    times = ordered[TIME].to_numpy().view(np.uint64) ^ np.uint64(1 << 63)  # the same order without a sign
+    return ordered.with_columns(pl.Series(HASH, times))
 
 
 def _passed(waiting: Runs, watermark: int) -> tuple[list[pl.DataFrame], Runs]:
@@ -118,7 +122,7 @@ def _passed(waiting: Runs, watermark: int) -> tuple[list[pl.DataFrame], Runs]:
     counts = [int(np.searchsorted(run[TIME].to_numpy(), watermark)) for run in waiting]
     ready = [run[:count] for run, count in zip(waiting, counts, strict=True) if count]
     stay = (run[count:] if count else run for run, count in zip(waiting, counts, strict=True))
-    return ready, tuple(run for run in stay if run.height)
+    return ready, replace(waiting, frames=tuple(run for run in stay if run.height))
 
 
 def _unhidden(rows: pl.DataFrame, by: Sequence[str], watermark: int) -> pl.DataFrame:

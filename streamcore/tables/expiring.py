@@ -24,7 +24,7 @@ import polars as pl
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, Rejects
 from streamcore.event_time import BEGINNING, END, microseconds
 from streamcore.state.operator import Applied, Delta, Operator, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, compacted, found, hashes_of, merged_by, rebuilt, taken
 from streamcore.tables.grouping import PLACE, youngest
 
 LIFE = "_life"
@@ -91,7 +91,7 @@ class ExpiringOperator:
     @property
     def empty(self) -> State:
         """Nothing, of the table and of lives."""
-        return State((*self.table.empty.kept, ()))
+        return State((*self.table.empty.kept, Runs()))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
@@ -201,12 +201,12 @@ class ExpiringOperator:
 
     def _expired(self, table: State, lives: Runs, limit: int) -> tuple[State, Runs, pl.DataFrame]:
         """*table* and *lives* without those that were last renewed before *limit*, and the deletions."""
-        merged = self._merged(lives)
-        over = merged[_LAST] < limit
-        left = self._deleted(table, merged.filter(over)[LIFE])
-        living = merged.filter(~over)
-        kept = _only(table.kept, living[LIFE])
-        return replace(table, kept=kept), (living,) if living.height else (), left
+        newest = compacted(lives, lambda frame: merged_by(frame, self._youngest))
+        lives, over = taken(newest, pl.col(_LAST) < limit)
+        left = self._deleted(table, pl.concat(over or [self._no_lives])[LIFE])
+        living = pl.concat([run.select(LIFE) for run in lives] or [self._no_lives.select(LIFE)])[LIFE]
+        dead = ~pl.col(LIFE).is_in(living.implode())
+        return replace(table, kept=tuple(taken(runs, dead)[0] for runs in table.kept)), lives, left
 
     def _deleted(self, table: State, lives: pl.Series) -> pl.DataFrame:
         """Deletions of the rows that *table* has of *lives*; they have the keys only."""
@@ -234,4 +234,4 @@ def _only(kept: Sequence[Runs], lives: pl.Series) -> tuple[Runs, ...]:
     """*kept* pieces of these *lives*."""
     living = pl.col(LIFE).is_in(lives.implode())
     parts = (tuple(run.filter(living) for run in runs) for runs in kept)
-    return tuple(tuple(run for run in runs if run.height) for runs in parts)
+    return tuple(Runs(tuple(run for run in runs if run.height)) for runs in parts)

@@ -24,7 +24,7 @@ import polars as pl
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Int64s, Rejects
 from streamcore.event_time import BEGINNING, microseconds
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, forgotten, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.grouping import PLACE, groups_of, youngest
 from streamcore.tables.passing import passing
 
@@ -51,7 +51,7 @@ class FirstOperator:
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     """With *within* no row that comes out was late. Without, late ones come out, and are late still."""
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -171,18 +171,10 @@ class FirstOperator:
         return youngest(pieces, self.by)
 
     def _remembered(self, runs: Runs, watermark: int) -> Runs:
-        """*runs* without the times that make no difference behind *watermark*.
-
-        A run is copied when half of it or more is to be forgotten: so no more is copied than forgotten.
-        """
+        """*runs* without most of the times that make no difference behind *watermark*."""
         if self.within is None or watermark - self.within <= BEGINNING:
             return runs
-        kept = []
-        for run in runs:
-            counts = run[PASSED] >= watermark - self.within
-            live = counts.sum()
-            kept.append(run if 2 * live > run.height else run.filter(counts))
-        return tuple(run for run in kept if run.height)
+        return forgotten(runs, pl.col(PASSED) < watermark - self.within)
 
 
 def numbered(rows: pl.DataFrame, number: int) -> pl.DataFrame:

@@ -18,7 +18,7 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, folded, found, merged_by, rebuilt
 
 NUMBER = "_n"
 """Hidden column of a piece: the number of the last row in it."""
@@ -35,7 +35,7 @@ class GroupOperator:
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -84,7 +84,7 @@ class GroupOperator:
             return Applied(State((runs,), watermark, first), self.nothing_out)
         pieces = self._pieces(frame, first)
         updates = self._updates([*found(runs, pieces[HASH].to_numpy()), pieces], first)
-        runs = added(runs, pieces, lambda merging: merged_by(merging, self._merge))
+        runs = added(runs, pieces, lambda merging: merged_by(merging, self._fewer))
         return Applied(State((runs,), watermark, first + frame.height), updates)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
@@ -115,6 +115,9 @@ class GroupOperator:
         grouped = pieces.group_by(self.by, maintain_order=True)
         merged = grouped.agg(*self.aggregation.merge(), pl.col(NUMBER, HASH).last())
         return merged.select(pieces.columns)
+
+    def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return folded(pieces, self._merge)
 
     def _updates(self, pieces: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
         """The groups of *pieces* (older first) that a row from number *first* on has touched."""

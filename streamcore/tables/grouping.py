@@ -9,7 +9,6 @@ import numpy.typing as npt
 import polars as pl
 
 from streamcore.batch import Int64s
-from streamcore.state.operator import Runs
 from streamcore.state.runs import HASH, Hashes
 
 PLACE = "_place"
@@ -52,9 +51,6 @@ def youngest(pieces: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     return pieces.filter(pl.Series(stays))
 
 
-def without_gone(runs: Runs) -> Runs:
-    """*runs* without the keys that have left, where nothing older is hidden by them: in the oldest run."""
-    if not runs or not runs[0][GONE].any():
-        return runs
-    oldest = runs[0].filter(~pl.col(GONE))
-    return (oldest, *runs[1:]) if oldest.height else runs[1:]
+def without_gone(oldest: pl.DataFrame) -> pl.DataFrame:
+    """The pieces of the *oldest* run without those that have left: nothing older is hidden by them."""
+    return oldest.filter(~pl.col(GONE))

@@ -7,7 +7,7 @@ order is the log's, however its records are cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
 from streamcore.event_time import BEGINNING, END
 from streamcore.expressions import condition
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, matches, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, forgotten, matches, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.join_side import RIGHT, SIDE, TIME, JoinShape
 
@@ -41,7 +41,7 @@ class JoinOperator:
 
     key: ClassVar[tuple[str, ...]] = ()
     orderly: ClassVar[bool] = False
-    empty: ClassVar[State] = State(((), (), ()))
+    empty: ClassVar[State] = State((Runs(), Runs(), Runs()))
     """Left pieces, right pieces, and of left rows that have matched their numbers, where that matters."""
 
     def __post_init__(self) -> None:
@@ -109,9 +109,9 @@ class JoinOperator:
         """Add *rows*; the emission are the pairs that they make with those before them."""
         watermark = max(state.watermark, watermark)
         left, right, came = self._came(state, rows)
-        lefts, rights, _ = state.kept
+        lefts, rights, none = state.kept
         emission = numbered(self._matched(state, left, right), state.emitted)
-        kept = (self._kept(lefts, left, False, watermark), self._kept(rights, right, True, watermark), ())
+        kept = (self._kept(lefts, left, False, watermark), self._kept(rights, right, True, watermark), none)
         after = State(kept, watermark, state.emitted + emission.height, state.arrived + came)
         return Applied(after, emission.drop(_BOTH), came - left.height - right.height)
 
@@ -175,10 +175,10 @@ class JoinOperator:
         if self.within is None:
             return added(runs, new, lambda frame: merged_by(frame, lambda merging: merging))
         if watermark == END:
-            return ()
+            return replace(runs, frames=())
         alive = self._alive(pl.lit(side), watermark)
         all_of_it = added(runs, new, lambda frame: merged_by(frame, lambda merging: merging.filter(alive)))
-        return tuple(run for run in all_of_it if run.select(alive.any()).item())
+        return all_of_it if watermark == BEGINNING else forgotten(all_of_it, ~alive)
 
     def _pairs(self, left: pl.DataFrame, right: pl.DataFrame, watermark: int) -> pl.DataFrame:
         """The pairs of rows of two runs that match, with the numbers of both.

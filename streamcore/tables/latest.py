@@ -32,7 +32,7 @@ class LatestOperator:
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -78,8 +78,8 @@ class LatestOperator:
         last = placed.with_row_index(PLACE).unique(self.by, keep="last").sort(PLACE)
         updates = self._updates(last.drop(PLACE), state.emitted + last[PLACE].cast(pl.Int64))
         piece = as_run(last.drop(PLACE), self.by)
-        runs = added(runs, piece, lambda merging: merged_by(merging, lambda f: youngest(f, self.by)))
-        return Applied(State((without_gone(runs),), watermark, state.emitted + frame.height), updates)
+        runs = added(runs, piece, lambda merging: merged_by(merging, self._fewer), oldest=without_gone)
+        return Applied(State((runs,), watermark, state.emitted + frame.height), updates)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
         """*emission*, which has its columns already."""
@@ -94,7 +94,7 @@ class LatestOperator:
         (runs,) = state.kept
         if not runs:
             return self.nothing_out
-        pieces = merged_by(pl.concat(runs), lambda frame: youngest(frame, self.by))
+        pieces = merged_by(pl.concat(runs), self._fewer)
         return self._updates(pieces.filter(~pl.col(GONE)), 0)
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
@@ -102,6 +102,9 @@ class LatestOperator:
         return rebuilt(kept, self.by)
 
     # ------------------------------------------------------------ pieces
+
+    def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return youngest(pieces, self.by)
 
     def _placed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows of *frame*, and which of them delete."""

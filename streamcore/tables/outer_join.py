@@ -12,7 +12,7 @@ import polars as pl
 
 from streamcore.event_time import BEGINNING, END
 from streamcore.state.operator import Applied, Runs, State
-from streamcore.state.runs import added, as_run, merged_by
+from streamcore.state.runs import HASH, added, as_run, merged_by, taken
 from streamcore.tables.group import NUMBER
 from streamcore.tables.join import JoinOperator, numbered, plus
 from streamcore.tables.join_side import RIGHT, TIME
@@ -139,23 +139,17 @@ class OuterJoin(JoinOperator):
         over = self._over(watermark, side)
         if over <= self._over(before, side):
             return runs, matched, pl.DataFrame(schema=self.columns)
-        done = pl.col(TIME) < over
-        gone = pl.concat([run.filter(done) for run in runs] or [self._own(self._no_numbered, side)])
-        known = pl.concat([run.select(NUMBER) for run in matched] or [gone.select(NUMBER).clear()])
+        runs, rows = taken(runs, pl.col(TIME) < over)
+        gone = pl.concat([part.drop(HASH) for part in rows] or [self._own(self._no_numbered, side)])
+        matched, numbers = taken(matched, pl.col(NUMBER).is_in(gone[NUMBER].implode()))
+        known = pl.concat([part.select(NUMBER) for part in numbers] or [gone.select(NUMBER).clear()])
         alone = gone.join(known, on=NUMBER, how="anti").sort(TIME, NUMBER)
         nulls = (
             pl.lit(None, dtype).alias(name)
             for name, dtype in self.columns.items()
             if name not in alone.columns and name not in self._key_of
         )
-        stay = (run.filter(~done) for run in runs)
-        numbers = gone.select(NUMBER)
-        still = (run.join(numbers, on=NUMBER, how="anti", maintain_order="left") for run in matched)
-        return (
-            tuple(run for run in stay if run.height),
-            tuple(run for run in still if run.height),
-            alone.with_columns(nulls).select(self._output()),
-        )
+        return runs, matched, alone.with_columns(nulls).select(self._output())
 
     @cached_property
     def _no_numbered(self) -> pl.DataFrame:

@@ -22,7 +22,7 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER, OP_UPDATE_BEFORE, SUB, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.runs import HASH, Merge, added, as_run, folded, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.grouping import GONE, without_gone
 
@@ -41,7 +41,7 @@ class OverTable(ABC):
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((), ()))
+    empty: ClassVar[State] = State((Runs(), Runs()))
     """Pieces by group, and pieces by key: where each key is. The second only where keys can move."""
 
     @property
@@ -163,16 +163,19 @@ class OverTable(ABC):
     def _last(self, pieces: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         return pieces.group_by(keys, maintain_order=True).last().select(pieces.columns)
 
+    def _fewer(self, keys: Sequence[str]) -> Merge:
+        return lambda pieces: folded(pieces, lambda some: self._last(some, keys))
+
     def _touched(self, changes: pl.DataFrame) -> pl.DataFrame:
         """The groups of *changes*, each with the number of its last change."""
         return changes.group_by(self.group, maintain_order=True).agg(pl.col(NUMBER).max())
 
     def _added_groups(self, groups: Runs, latest: pl.DataFrame) -> Runs:
-        return without_gone(added(groups, latest, lambda f: merged_by(f, lambda m: self._last(m, self._row))))
+        return added(groups, latest, lambda f: merged_by(f, self._fewer(self._row)), oldest=without_gone)
 
     def _added_places(self, places: Runs, changes: pl.DataFrame) -> Runs:
         latest = as_run(self._last(changes, self.of), self.of)
-        return without_gone(added(places, latest, lambda f: merged_by(f, lambda m: self._last(m, self.of))))
+        return added(places, latest, lambda f: merged_by(f, self._fewer(self.of)), oldest=without_gone)
 
     def _updates(self, pieces: Sequence[pl.DataFrame], touched: pl.DataFrame) -> pl.DataFrame:
         """What the groups *touched* are now, made of *pieces* of them, older first."""

@@ -56,7 +56,7 @@ class Retractions:
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
     label: ClassVar[str] = "changes, before and after"
 
     @property
@@ -96,8 +96,8 @@ class Retractions:
         known = [part.select(*self.inputs, GONE, HASH) for part in found(runs, hashes_of(came, self.by))]
         changes = self._changes(came, known)
         newest = came.select(*self.inputs, GONE).unique(self.by, keep="last", maintain_order=True)
-        runs = added(runs, as_run(newest, self.by), lambda merging: merged_by(merging, self._youngest))
-        return Applied(State((without_gone(runs),), after, state.emitted + 2 * frame.height), changes)
+        runs = added(runs, as_run(newest, self.by), lambda f: merged_by(f, self._youngest), without_gone)
+        return Applied(State((runs,), after, state.emitted + 2 * frame.height), changes)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
         """*emission*, which has its columns already."""

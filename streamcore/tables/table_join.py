@@ -15,7 +15,7 @@ import polars as pl
 
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE, SUB, Rejects
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, folded, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.grouping import GONE, without_gone
 from streamcore.tables.join import numbered
@@ -36,7 +36,7 @@ class TableJoin:
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def keeps(self) -> tuple[bool, bool]:
@@ -90,8 +90,7 @@ class TableJoin:
         emission = numbered(self._seen(left, runs, changes).select(*self.columns), state.emitted)
         if changes.height:
             latest = as_run(self._last(changes), self.by)
-            runs = added(runs, latest, lambda f: merged_by(f, self._last))
-            runs = without_gone(runs)
+            runs = added(runs, latest, lambda f: merged_by(f, self._fewer), oldest=without_gone)
         after = State((runs,), watermark, state.emitted + emission.height, arrived + frame.height)
         return Applied(after, emission)
 
@@ -119,6 +118,9 @@ class TableJoin:
         gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE)
         own = (*self.shape.keys, *self.shape.right_kept, NUMBER)
         return frame.filter(pl.col(SIDE)).select(*own, gone)
+
+    def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return folded(pieces, self._last)
 
     def _last(self, pieces: pl.DataFrame) -> pl.DataFrame:
         return pieces.group_by(self.by, maintain_order=True).last().select(pieces.columns)

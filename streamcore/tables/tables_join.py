@@ -26,11 +26,12 @@ from streamcore.batch import (
     Rejects,
 )
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, folded, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
+from streamcore.tables.grouping import GONE, without_gone
 from streamcore.tables.join_side import SIDE, JoinShape
 
-_GONE, _HERE = "_gone", ("_left", "_right")
+_HERE = ("_left", "_right")
 """Hidden columns: a table has no row of this key any more; which of the two have one."""
 
 
@@ -49,7 +50,7 @@ class TablesJoin:
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((), ()))
+    empty: ClassVar[State] = State((Runs(), Runs()))
     """The latest rows of the left and of the right table."""
 
     @property
@@ -104,7 +105,7 @@ class TablesJoin:
         behind = first + frame.height
         frame = frame.with_columns(
             pl.Series(NUMBER, np.arange(first, behind), pl.Int64),
-            pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(_GONE),
+            pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE),
         )
         touched = frame.group_by(self.by, maintain_order=True).agg(pl.col(NUMBER).max())
         came = [as_run(self._last(self._own(frame, side)), self.by) for side in (False, True)]
@@ -122,7 +123,7 @@ class TablesJoin:
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
-        empty = self.no_rows.with_columns(pl.lit(0, pl.Int64).alias(NUMBER), pl.lit(False).alias(_GONE))
+        empty = self.no_rows.with_columns(pl.lit(0, pl.Int64).alias(NUMBER), pl.lit(False).alias(GONE))
         whole = [
             self._last(pl.concat([run.drop(HASH) for run in runs] or [self._own(empty, side)]))
             for side, runs in zip((False, True), state.kept, strict=True)
@@ -144,22 +145,22 @@ class TablesJoin:
         own = (
             self.shape.right_kept if side else [name for name in self.shape.left if name not in self.shape.on]
         )
-        return frame.filter(pl.col(SIDE) == side).select(*self.by, *own, NUMBER, _GONE)
+        return frame.filter(pl.col(SIDE) == side).select(*self.by, *own, NUMBER, GONE)
 
     def _last(self, pieces: pl.DataFrame) -> pl.DataFrame:
         return pieces.group_by(self.by, maintain_order=True).last().select(pieces.columns)
 
     def _added(self, runs: Runs, new: pl.DataFrame) -> Runs:
-        runs = added(runs, new, lambda frame: merged_by(frame, self._last))
-        if len(runs) == 1:  # nothing older that a deletion must hide
-            runs = (runs[0].filter(~pl.col(_GONE)),)
-        return tuple(run for run in runs if run.height)
+        return added(runs, new, lambda frame: merged_by(frame, self._fewer), oldest=without_gone)
+
+    def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return folded(pieces, self._last)
 
     def _updates(self, touched: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
         """What the keys *touched* are now that the tables' latest rows of them are *left* and *right*."""
         now = touched
         for rows, here in zip((left, right), _HERE, strict=True):
-            there = rows.filter(~pl.col(_GONE)).drop(NUMBER, _GONE, HASH, strict=False)
+            there = rows.filter(~pl.col(GONE)).drop(NUMBER, GONE, HASH, strict=False)
             there = there.with_columns(pl.lit(True).alias(here))
             now = now.join(there, on=self.by, how="left", nulls_equal=True, maintain_order="left")
         has = [pl.col(here).is_not_null() for here in _HERE]

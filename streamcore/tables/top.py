@@ -52,7 +52,7 @@ class TopOperator:
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:

@@ -24,6 +24,7 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
 from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
+from streamcore.state.runs import HASH, added, as_run, compacted, folded, merged_by, rebuilt, taken
 from streamcore.windows.assigners import LAST, START, WindowKind
 from streamcore.windows.order import asked_for, ordered
 
@@ -51,7 +52,7 @@ class WindowOperator:
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
     """A window's end is never before the watermark that closes it."""
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -130,12 +131,12 @@ class WindowOperator:
     def shown(self, state: State) -> pl.DataFrame:
         """The windows that are open, with their aggregates so far."""
         (runs,) = state.kept
-        pieces = self._resolved(runs) if runs else self._no_pieces
+        pieces = self._resolved(pl.concat(runs)).drop(HASH) if runs else self._no_pieces
         return self.finish(self._numbered(pieces, 0)).drop(HIDDEN)
 
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs as they were."""
-        return tuple(tuple(runs) for runs in kept)
+        """The runs, in the order of this process's hashes."""
+        return rebuilt(kept, self._together)
 
     # ------------------------------------------------------------ pieces
 
@@ -155,16 +156,19 @@ class WindowOperator:
     def _merge(self, pieces: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         return pieces.group_by(keys, maintain_order=True).agg(self.aggregation.merge())
 
-    def _resolved(self, runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        return self.kind.resolve(pl.concat(runs), self.by, self._merge)
+    def _resolved(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return self.kind.resolve(pieces, [*self.by, HASH], self._merge).select(pieces.columns)
 
     def _with(self, runs: Runs, pieces: pl.DataFrame) -> Runs:
-        """*runs* and *pieces*. Merging runs of like size copies a piece log(pieces) times at most."""
-        kept = [*runs, pieces] if pieces.height else list(runs)
-        while len(kept) > 1 and kept[-2].height <= 2 * kept[-1].height:
-            younger, older = kept.pop(), kept.pop()
-            kept.append(self._resolved([older, younger]))
-        return tuple(kept)
+        return added(runs, as_run(pieces, self._together), self._merged)
+
+    @property
+    def _together(self) -> list[str]:
+        """What pieces must have in common to be merged."""
+        return [*self.by] if self.kind.merges else [*self.by, START]
+
+    def _merged(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return merged_by(pieces, lambda run: folded(run, self._resolved))
 
     def _close(self, runs: Runs, watermark: int) -> tuple[Runs, pl.DataFrame]:
         """What stays open, and the windows that *watermark* closes."""
@@ -172,10 +176,9 @@ class WindowOperator:
         if not any(run.select(done.any()).item() for run in runs):
             return runs, self._no_pieces
         if self.kind.merges:
-            runs = (self._resolved(runs),)
-        closed = self._resolved([run.filter(done) for run in runs])
-        left = (run.filter(~done) for run in runs)
-        return tuple(run for run in left if run.height), closed
+            runs = compacted(runs, self._merged)
+        runs, closed = taken(runs, done)
+        return runs, self._resolved(pl.concat(closed)).drop(HASH) if closed else self._no_pieces
 
     # ------------------------------------------------------------ emissions
 

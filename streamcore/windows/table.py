@@ -18,7 +18,7 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
 from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, folded, forgotten, found, merged_by, rebuilt
 from streamcore.windows.assigners import LAST, START, Aligned
 from streamcore.windows.operator import WINDOW_END, WINDOW_START
 from streamcore.windows.order import asked_for, ordered
@@ -44,7 +44,7 @@ class WindowTable:
     timed: ClassVar[bool] = True
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -113,7 +113,7 @@ class WindowTable:
         updates = self.nothing_out
         if pieces.height:
             updates = self._updates([*found(runs, pieces[HASH].to_numpy()), pieces], arrived)
-        runs = self._kept(added(runs, pieces, lambda frame: merged_by(frame, self._merged)), watermark)
+        runs = self._kept(added(runs, pieces, lambda frame: merged_by(frame, self._fewer)), watermark)
         arrived += frame.height
         after = State((runs,), watermark, arrived * self._windows, arrived)
         return Applied(after, updates, given - pieces.height)
@@ -168,15 +168,12 @@ class WindowTable:
     def _merged(self, pieces: pl.DataFrame) -> pl.DataFrame:
         return self._merge(pieces, [*self._window, LAST, HASH]).select(pieces.columns)
 
+    def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return folded(pieces, self._merged)
+
     def _kept(self, runs: Runs, watermark: int) -> Runs:
-        """*runs* without windows that are over, once half of a run's are."""
-        if watermark == BEGINNING:
-            return runs
-        kept = []
-        for run in runs:
-            open_ = run[LAST] >= watermark
-            kept.append(run if 2 * open_.sum() > run.height else run.filter(open_))
-        return tuple(run for run in kept if run.height)
+        """*runs* without most of the windows that are over."""
+        return runs if watermark == BEGINNING else forgotten(runs, pl.col(LAST) < watermark)
 
     def _updates(self, pieces: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
         """The windows of *pieces* (older first) that a row from number *first* on has touched."""
