@@ -215,7 +215,7 @@ class Pipeline:
         if (kept := self.kept.get(source)) is not None:
             out = kept.emissions
             known = await self._refusals.known(out, self.processed[out])
-            place = self._options.place(len(self._kept))
+            place = self._options.place(len(self.kept))
             kept.begin(self.graph, known, self._logged(out), time.perf_counter, place)
             self._tasks[source] = kept
             return
