@@ -23,7 +23,7 @@ class LookupCache:
 
     def __init__(self, columns: pl.Schema, key: Sequence[str], caching: Caching) -> None:
         self._columns, self._key, self._caching = columns, list(key), caching
-        self._runs: Runs = ()
+        self._runs = Runs()
 
     def __len__(self) -> int:
         """Keys remembered, those that are believed no more too."""
@@ -55,7 +55,7 @@ class LookupCache:
         self._runs = added(self._runs, piece, merge)
         if len(self) > self._caching.rows:
             whole = self._fewer(pl.concat(self._runs), now).sort(_UNTIL).tail(max(self._caching.rows // 2, 1))
-            self._runs = (merged_by(whole, lambda pieces: pieces),)
+            self._runs = Runs((merged_by(whole, lambda pieces: pieces),))
 
     def _fewer(self, pieces: pl.DataFrame, now: float) -> pl.DataFrame:
         """The newest of each key of *pieces* that is believed still."""
