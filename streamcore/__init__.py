@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from streamcore.times import RECORD_TIME as RECORD_TIME
     from streamcore.topology import Topology as Topology
     from streamcore.validation import rules as rules
+    from streamcore.windows.assigners import global_window as global_window
     from streamcore.windows.assigners import hopping as hopping
     from streamcore.windows.assigners import session as session
     from streamcore.windows.assigners import tumbling as tumbling
+    from streamcore.windows.counted import counted as counted
+    from streamcore.windows.sliding import sliding as sliding
 
 __version__ = "0.1.0"
 
@@ -40,8 +43,11 @@ _WHERE = {
     "Raw": "streamcore.formats",
     "Stream": "streamcore.stream",
     "Topology": "streamcore.topology",
+    "counted": "streamcore.windows.counted",
+    "global_window": "streamcore.windows.assigners",
     "hopping": "streamcore.windows.assigners",
     "session": "streamcore.windows.assigners",
+    "sliding": "streamcore.windows.sliding",
     "tumbling": "streamcore.windows.assigners",
 }
 _MODULES = {
@@ -61,11 +67,14 @@ __all__ = [
     "Raw",
     "Stream",
     "Topology",
+    "counted",
+    "global_window",
     "hopping",
     "references",
     "rules",
     "session",
     "sinks",
+    "sliding",
     "tumbling",
 ]
 

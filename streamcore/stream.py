@@ -29,7 +29,7 @@ from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename,
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
 from streamcore.uniqueness import unique_rows
 from streamcore.validation import Rule, Validate
-from streamcore.windowed import WindowedStream
+from streamcore.windowed import AnyKind, WindowedStream
 from streamcore.windows.assigners import WindowKind
 
 if TYPE_CHECKING:
@@ -174,8 +174,9 @@ class Stream:
         id = name or topology._free_id(f"{self.node.source.name}/late")
         return Stream(topology, topology._add(id, Late(), (self.node,), self.columns, where))
 
-    def window(self, kind: WindowKind) -> WindowedStream:
-        """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)`` or ``sc.session(…)``."""
+    def window(self, kind: AnyKind) -> WindowedStream:
+        """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)``, ``sc.session(…)``,
+        ``sc.sliding(…)`` and ``sc.global_window()``; ``sc.counted(100)`` are windows of so many rows."""
         with at(caller()):
             self._check_only_added("a window")
         return WindowedStream(self, kind, ())

@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, TypedDict
 
 from streamcore.aggregates.table import Maker
 from streamcore.declaring import at, caller
+from streamcore.errors import BadConfig
 from streamcore.windows.assigners import WindowKind
-from streamcore.windows.declaration import window_operator, window_table
+from streamcore.windows.counted import Counted
+from streamcore.windows.declaration import counted_operator, sliding_operator, window_operator, window_table
 from streamcore.windows.operator import WINDOW_END
+from streamcore.windows.sliding import Sliding
 
 if TYPE_CHECKING:
     from streamcore.stream import Stream
+
+
+AnyKind = WindowKind | Counted | Sliding
 
 
 class _Given(TypedDict):
@@ -29,7 +35,7 @@ class _Given(TypedDict):
 class WindowedStream:
     """A stream whose rows belong to windows: :meth:`by` which keys, :meth:`aggregate` what of them."""
 
-    def __init__(self, stream: Stream, kind: WindowKind, by: tuple[str, ...]) -> None:
+    def __init__(self, stream: Stream, kind: AnyKind, by: tuple[str, ...]) -> None:
         self._stream, self._kind, self._by = stream, kind, by
 
     def by(self, *columns: str) -> WindowedStream:
@@ -45,8 +51,15 @@ class WindowedStream:
         counted, and left out. To a window behind this one its last instant counts: the hour before
         midnight belongs to the day that ends there. ``first``, ``last`` and ``list`` go by the event time;
         of equal times the row of the lower partition comes first, and within one that of the lower offset.
+
+        Of ``sc.counted(n)`` the rows have ``window_number`` instead of times. Of ``sc.sliding(…)`` they are
+        the rows themselves, each with the aggregates of its window.
         """
         where, source = caller(), self._stream.node.source
+        if isinstance(self._kind, Counted):
+            return self._counted(self._kind, name, aggregates, where)
+        if isinstance(self._kind, Sliding):
+            return self._sliding(self._kind, name, aggregates, where)
         with at(where):
             operator = window_operator(self._kind, self._by, aggregates, self._stream.columns, **self._given)
         nothing_late = dt.timedelta(0)
@@ -63,9 +76,33 @@ class WindowedStream:
         """
         where, source = caller(), self._stream.node.source
         with at(where):
+            if isinstance(self._kind, Counted | Sliding):
+                raise BadConfig("these windows have no table", got=self._kind.label, fix="aggregate() them")
             operator = window_table(self._kind, self._by, aggregates, self._stream.columns, **self._given)
         after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
         return self._stream._kept(operator, name, "window", where, after)
+
+    def _counted(self, kind: Counted, name: str | None, aggregates: Mapping[str, str], where: str) -> Stream:
+        stream, own = self._stream, self._given["functions"]
+        with at(where):
+            operator = counted_operator(kind, self._by, aggregates, stream.columns, own)
+        after = replace(stream.node.source, key=self._by, event_time=None, of_windows=False)
+        return stream._kept(operator, name, "window", where, after)
+
+    def _sliding(self, kind: Sliding, name: str | None, aggregates: Mapping[str, str], where: str) -> Stream:
+        stream, given = self._stream, self._given
+        with at(where):
+            operator = sliding_operator(
+                kind,
+                self._by,
+                aggregates,
+                stream.columns,
+                stream=given["stream"],
+                time=given["time"],
+                functions=given["functions"],
+            )
+        after = replace(stream.node.source, key=self._by, max_lateness=dt.timedelta(0))
+        return stream._kept(operator, name, "window", where, after)
 
     @property
     def _given(self) -> _Given:

@@ -180,6 +180,21 @@ class Session:
         return numbered.sort("_row")[_SESSION]
 
 
+@dataclass(frozen=True)
+class Global(Session):
+    """One window a key, from its first row to its last: it closes at the end of a bounded stream only."""
+
+    gap: int = (1 << 62) - 1
+    label: str = field(default="global", repr=False, compare=False)
+
+    def end(self) -> pl.Expr:
+        """See :class:`WindowKind`."""
+        return pl.col(LAST) + 1
+
+    def _numbered(self, pieces: pl.DataFrame, by: Sequence[str]) -> pl.Series:
+        return pl.Series(_SESSION, np.zeros(pieces.height, np.uint32))
+
+
 _SESSION = "_session"
 _BOUNDS = [pl.col(START).min(), pl.col(LAST).max()]
 
@@ -201,3 +216,8 @@ def hopping(
 def session(gap: str | dt.timedelta) -> Session:
     """Windows that grow for as long as a row comes at most *gap* after another one of its key."""
     return Session(microseconds_of(gap), f"sessions {gap} apart")
+
+
+def global_window() -> Global:
+    """One window for all rows of a key, which closes when the stream ends; for those that do."""
+    return Global()

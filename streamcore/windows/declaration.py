@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -11,9 +11,12 @@ from streamcore.aggregates.table import AGGREGATES, Maker
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
 from streamcore.state.operator import UPSTREAM
-from streamcore.windows.assigners import LAST, START, Aligned, WindowKind
+from streamcore.state.runs import HASH
+from streamcore.windows.assigners import LAST, START, Aligned, Global, WindowKind
+from streamcore.windows.counted import SEEN, WINDOW_NUMBER, Counted, CountedOperator
 from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
 from streamcore.windows.order import ORDER
+from streamcore.windows.sliding import AT, Sliding, SlidingOperator
 from streamcore.windows.table import WindowTable
 
 RESERVED = (ORDER, UPSTREAM, START, LAST)
@@ -63,6 +66,8 @@ def window_table(
 ) -> WindowTable:
     """The same windows as a table that is kept up to date. BadConfig as there, and for sessions."""
     time = _checked(by, aggregates, columns, stream, time)
+    if isinstance(kind, Global):
+        raise BadConfig("a global window has no table", fix="stream.by(…).aggregate(…) is one")
     if not isinstance(kind, Aligned):
         raise BadConfig(
             "sessions grow together, so they have no row that could be kept up to date",
@@ -75,23 +80,64 @@ def window_table(
     )
 
 
+def counted_operator(
+    kind: Counted,
+    by: tuple[str, ...],
+    aggregates: Mapping[str, str],
+    columns: pl.Schema,
+    functions: Mapping[str, Maker] = AGGREGATES,
+) -> CountedOperator:
+    """The operator of windows of so many rows, which need no event time. BadConfig as there."""
+    _check_names(by, [*by, WINDOW_NUMBER, *aggregates], columns, (SEEN, HASH))
+    return CountedOperator(kind, by, Aggregation.of(aggregates, columns, functions), columns)
+
+
+def sliding_operator(
+    kind: Sliding,
+    by: tuple[str, ...],
+    aggregates: Mapping[str, str],
+    columns: pl.Schema,
+    *,
+    stream: str,
+    time: str | None,
+    functions: Mapping[str, Maker] = AGGREGATES,
+) -> SlidingOperator:
+    """The operator of rows with aggregates of the time before each. BadConfig as there."""
+    time = _checked_time(time, columns, stream)
+    _check_names(by, [*columns, *aggregates], columns, (ORDER, UPSTREAM, AT, HASH))
+    aggregation = Aggregation.of(aggregates, columns, functions, order=ORDER)
+    return SlidingOperator(kind, by, aggregation, time, columns)
+
+
 def _checked(
     by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, stream: str, time: str | None
 ) -> str:
     """The column of the event time, when nothing is wrong."""
+    time = _checked_time(time, columns, stream)
+    _check_names(by, [*by, WINDOW_START, WINDOW_END, *aggregates], columns, RESERVED)
+    return time
+
+
+def _checked_time(time: str | None, columns: pl.Schema, stream: str) -> str:
     if time is None:
         raise BadConfig(
             f"stream {stream!r} has no event time", fix='declare it: stream(…, event_time="column")'
         )
-    check_columns([time, *by], columns, "in window")
-    for column in RESERVED:
+    check_columns([time], columns, "in window")
+    return time
+
+
+def _check_names(
+    by: tuple[str, ...], names: Sequence[str], columns: pl.Schema, reserved: Sequence[str]
+) -> None:
+    """BadConfig for keys that are none, *names* of the result that are twice there, *reserved* columns."""
+    check_columns([*by], columns, "in window")
+    for column in reserved:
         if column in columns:
             raise BadConfig("windows need this column's name", got=column, fix="rename the column")
     for column in by:
         if columns[column].is_nested() or columns[column] == pl.Object:
             raise BadConfig(f"column {column!r} can't be a key of windows", got=str(columns[column]))
-    names = [*by, WINDOW_START, WINDOW_END, *aggregates]
     for name in names:
         if names.count(name) > 1:
             raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
-    return time
