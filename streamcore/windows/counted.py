@@ -8,7 +8,7 @@ number of what comes out. What is not complete comes out at the end of a bounded
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -66,7 +66,7 @@ class CountedOperator:
     timed: ClassVar[bool] = False
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((),))
+    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -95,7 +95,7 @@ class CountedOperator:
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
         """No windows, with the columns that :meth:`finish` takes."""
-        return self._emission(self._windows(self._placed(self.no_rows, (), 0)))
+        return self._emission(self._windows(self._placed(self.no_rows, Runs(), 0)))
 
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """The needed columns of all rows."""
@@ -114,7 +114,7 @@ class CountedOperator:
             rest = self._open(runs)
             numbers = pl.Series(OFFSET, np.arange(arrived, arrived + rest.height), pl.Int64)
             complete = pl.concat([complete, self._emission(rest.with_columns(numbers))])
-            runs, emitted = (), arrived + rest.height
+            runs, emitted = replace(runs, frames=()), arrived + rest.height
         return Applied(State((runs,), max(state.watermark, watermark), emitted, arrived), complete)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -22,11 +22,13 @@ from streamcore.durations import microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.event_time import BEGINNING, microseconds
 from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, forgotten, found, hashes_of, merged_by, rebuilt
 from streamcore.windows.order import ORDER, ordered
 
 AT = "_at"
 """Hidden column of a row: its event time in microseconds."""
+_MOST_FRAMES = 32
+"""Of rows that wait: beyond it they are put together, since each is looked at whenever rows come."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class SlidingOperator:
     timed: ClassVar[bool] = True
     orderly: ClassVar[bool] = False
     lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State(((), ()))
+    empty: ClassVar[State] = State((Runs(), Runs()))
 
     @property
     def label(self) -> str:
@@ -94,7 +96,7 @@ class SlidingOperator:
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
         """No rows, with the columns that :meth:`finish` takes."""
-        return self._emission(self._timed([]), (), 0)
+        return self._emission(self._timed([]), Runs(), 0)
 
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """All columns; rows without a time are rejects."""
@@ -113,17 +115,19 @@ class SlidingOperator:
         if given and state.watermark > BEGINNING:
             came = came.filter(pl.col(AT) >= state.watermark)
         late = given - came.height
-        waiting = (*waiting, came) if came.height else waiting
+        waiting = replace(waiting, frames=(*waiting, came)) if came.height else waiting
         passed = pl.col(AT) < watermark
         if not any(frame.select(passed.any()).item() for frame in waiting):
+            if len(waiting) > _MOST_FRAMES:
+                waiting = replace(waiting, frames=(pl.concat(waiting),))
             return Applied(State((waiting, history), watermark, state.emitted), self.nothing_out, late)
         together = pl.concat(waiting)
         leaving, staying = together.filter(passed), together.filter(~passed)
         emission = self._emission(leaving, history, state.emitted)
-        history = added(history, as_run(leaving, self.by), lambda runs: self._kept(runs, watermark))
-        after = State(
-            ((staying,) if staying.height else (), history), watermark, state.emitted + leaving.height
-        )
+        history = added(history, as_run(leaving, self.by), lambda run: merged_by(run, lambda rows: rows))
+        history = forgotten(history, pl.col(AT) <= watermark - self.kind.size)
+        waiting = replace(waiting, frames=(staying,) if staying.height else ())
+        after = State((waiting, history), watermark, state.emitted + leaving.height)
         return Applied(after, emission, late)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
@@ -139,7 +143,7 @@ class SlidingOperator:
     def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
         """The rows that wait, and the others in the order of this process's hashes."""
         waiting, history = kept
-        return (tuple(frame for frame in waiting if frame.height), *rebuilt([history], self.by))
+        return (Runs(tuple(frame for frame in waiting if frame.height)), *rebuilt([history], self.by))
 
     # ------------------------------------------------------------ rows
 
@@ -148,10 +152,6 @@ class SlidingOperator:
         frame = pl.concat(rows) if rows else self.no_rows
         times = microseconds(frame[self.time])
         return ordered(frame, times).with_columns(times.alias(AT))
-
-    def _kept(self, runs: pl.DataFrame, watermark: int) -> pl.DataFrame:
-        """*runs* as one, without the rows that are too old for the windows that are still to come."""
-        return merged_by(runs, lambda frame: frame.filter(pl.col(AT) > watermark - self.kind.size))
 
     def _emission(self, leaving: pl.DataFrame, history: Runs, number: int) -> pl.DataFrame:
         """*leaving* by ORDER, numbered from *number* on, with the partials of their windows."""
