@@ -11,9 +11,11 @@ import pytest
 from tests.services import kafka as kafka_service
 from tests.services import postgres as postgres_service
 from tests.services import prometheus as prometheus_service
+from tests.services import redis as redis_service
 from tests.services.containers import engine_answers
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
 from tests.services.server import Server, Unavailable
 
 pytest_plugins = ["tests.plugins.share", "tests.plugins.skips"]
@@ -24,6 +26,8 @@ INSTALLS = {
     "postgres": postgres_service.install,
     "own_postgres": postgres_service.install,
     "promtool": prometheus_service.install,
+    "redis": redis_service.install,
+    "own_redis": redis_service.install,
 }
 ServerT = TypeVar("ServerT", bound=Server)
 
@@ -34,7 +38,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if engine_answers():
-        wanted &= {"promtool"}  # the servers come as images
+        wanted &= {"promtool", "redis", "own_redis"}  # the servers come as images
     for install in {INSTALLS[name] for name in wanted & INSTALLS.keys()}:
         with contextlib.suppress(Unavailable):  # the fixture says it again, as the reason of a skip
             install()
@@ -62,6 +66,18 @@ def postgres() -> Iterator[PostgresServer]:
 def own_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL for this test alone, which may kill it."""
     yield from _running(postgres_service.start)
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """The session's Redis; do not stop it, use ``own_redis`` for that."""
+    yield from _running(lambda: redis_service.from_environment() or redis_service.start())
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis for this test alone, which may kill it."""
+    yield from _running(redis_service.start)
 
 
 @pytest.fixture(scope="session")

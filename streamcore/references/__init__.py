@@ -2,5 +2,6 @@
 
 from streamcore.references.files import File
 from streamcore.references.postgres import Postgres
+from streamcore.references.redis import Redis
 
-__all__ = ["File", "Postgres"]
+__all__ = ["File", "Postgres", "Redis"]

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.services import kafka, postgres
+from tests.services import kafka, postgres, redis
 from tests.services.install import cache_folder
 from tests.services.server import Unavailable
 
-SERVERS = (kafka, postgres)
+SERVERS = (kafka, postgres, redis)
 _UP_SECONDS = 900
 _DOWN_SECONDS = 60
 

@@ -12,6 +12,7 @@ import pytest
 import streamcore as sc
 from streamcore.errors import BadConfig, Transient
 from streamcore.references.files import File
+from streamcore.systems.redis import shown_url
 
 COLUMNS = {"id": "int64", "name": "string"}
 
@@ -42,6 +43,33 @@ def test_the_question_quotes_its_names_and_takes_arrays():
     )
     assert (reference.name, reference.caching.misses) == ('postgres:s.a"b', 60.0)
     assert "password" not in repr(sc.references.Postgres("t", key="id", columns=COLUMNS, url="password"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "columns", "says"),
+    [
+        ("user", {"id": "int64"}, "has columns in braces"),
+        ("user:{id", {"id": "int64"}, "has columns in braces"),
+        ("user:{}", {"id": "int64"}, "has columns in braces"),
+        ("user:{id!r}", {"id": "int64"}, "has columns in braces"),
+        ("user:{id:5}", {"id": "int64"}, "has columns in braces"),
+        ("user:{idd}", {"id": "int64", "name": "string"}, "did you mean 'id'"),
+        ("user:{id.real}", {"id": "int64", "name": "string"}, "unknown column"),
+        ("user:{id}", {"id": "int64"}, "a hash needs fields"),
+        ("user:{id}", {"id": "date", "name": "string"}, "can't be the key"),
+    ],
+)
+def test_what_is_wrong_with_a_hash_is_said_at_once(pattern, columns, says):
+    with pytest.raises(BadConfig, match=says):
+        sc.references.Redis(pattern, columns=columns)
+
+
+@pytest.mark.parametrize("url", ["http://h", "redis://", "redis://:secret@h:port", "secret"])
+def test_an_address_that_is_none_is_refused_without_its_password(url):
+    with pytest.raises(BadConfig, match="not a Redis URL") as refused:
+        shown_url(url)
+    assert "secret" not in str(refused.value)
+    assert shown_url("rediss://me:secret@h:1/2?ssl_ca_certs=x") == "rediss://h:1/2"
 
 
 def write(path: Path, frame: pl.DataFrame, time: int) -> None:

@@ -1,0 +1,168 @@
+"""Lookups in a real Redis: hashes by key, what it says when something is wrong, and one that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import polars as pl
+import pytest
+import redis as client
+
+import streamcore as sc
+from batch_adapters.catalogue import open_source
+from streamcore.errors import Permanent, StreamcoreError, Transient
+from streamcore.runtime.replay import ReplayOptions, replay
+from streamcore.settings import Settings
+from tests.integration.runtime.memory_sink import MemorySink, Target
+from tests.services.redis import PASSWORD, RedisServer
+
+COLUMNS = {"id": "int64", "code": "string", "name": "string", "age": "int32", "since": "date"}
+
+
+def filled(server: RedisServer) -> RedisServer:
+    with client.Redis.from_url(server.url) as connection:
+        commands = connection.pipeline(transaction=False)
+        for i in range(0, 10_000, 2):
+            values = {"name": f"nä{i}", "age": i % 100, "since": "2026-01-01"}
+            commands.hset(f"user:{i}:c{i % 3}", mapping=values)
+            commands.hset(f"one:{i}", mapping={"name": f"n{i}"})
+        commands.hset("user:1:c1", mapping={"name": "young", "age": "12.5"})
+        commands.hset("user:3:c0", mapping={"other": "x", "name": "three"})
+        commands.hset("user:5:c2", mapping={"name": b"\xff", "other": "x"})
+        commands.set("user:7:c1", "no hash")
+        commands.execute()
+    return server
+
+
+@pytest.fixture(scope="module")
+def server(redis: RedisServer) -> RedisServer:
+    return filled(redis)
+
+
+def reference(url: str, **given: object) -> sc.references.Redis:
+    declared = {"pattern": "user:{id}:{code}", "columns": COLUMNS, "url": url, **given}
+    return sc.references.Redis(**declared)  # type: ignore[arg-type]
+
+
+async def ask(what: sc.references.Redis, keys: pl.DataFrame) -> pl.DataFrame:
+    reader = what.reader(lambda: 0.0)
+    try:
+        await reader.start()
+        return await reader.rows(keys)
+    finally:
+        await reader.close()
+
+
+def keys_of(*pairs: tuple[int, str]) -> pl.DataFrame:
+    return pl.DataFrame(pairs, schema={"id": pl.Int64, "code": pl.String}, orient="row")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_rows_are_the_fields_in_their_types(server: RedisServer, tls: bool) -> None:
+    url = server.tls_url if tls else server.url
+    if not url:
+        pytest.skip("TEST_REDIS names a server without TLS")
+    what = reference(url)
+    found = asyncio.run(ask(what, keys_of((4, "c1"), (4, "c2"), (3, "c0"))))
+    assert found.schema == what.types
+    assert found.cast({"since": pl.String}).rows() == [
+        (4, "c1", "nä4", 4, "2026-01-01"),
+        (3, "c0", "three", None, None),
+    ]
+    one = reference(url, pattern="one:{id}", columns={"id": "int64", "name": "string"})
+    many = asyncio.run(ask(one, pl.DataFrame({"id": range(20_000)})))
+    assert many["id"].to_list() == list(range(0, 10_000, 2))
+    assert many["name"][7] == "n14"
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ((1, "c1"), "not of the types declared, got 'age Int32'"),
+        ((5, "c2"), "not of the types declared, got 'name String'"),
+        ((7, "c1"), "WRONGTYPE"),
+    ],
+)
+def test_values_that_do_not_fit_stop_with_the_field(
+    server: RedisServer, key: tuple[int, str], says: str
+) -> None:
+    with pytest.raises(Permanent) as refused:
+        asyncio.run(ask(reference(server.url), keys_of(key)))
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("login", "pattern", "says"),
+    [
+        ("", "user:{id}:{code}", "login"),
+        (":wrong@", "user:{id}:{code}", "login"),
+        ("reader:readerpass@", "other:{id}:{code}", "no right"),
+    ],
+)
+def test_logins_and_rights_that_are_missing_are_said(
+    server: RedisServer, login: str, pattern: str, says: str
+) -> None:
+    url = server.url.replace(f":{PASSWORD}@", login)
+    with pytest.raises(Permanent, match=says) as refused:
+        asyncio.run(ask(reference(url, pattern=pattern), keys_of((4, "c1"))))
+    assert "pass" not in str(refused.value).replace("password", "")
+    readable = asyncio.run(
+        ask(reference(server.url.replace(f":{PASSWORD}@", "reader:readerpass@")), keys_of((4, "c1")))
+    )
+    assert readable.height == 1
+
+
+def test_a_server_that_is_not_known_is_not_believed(server: RedisServer) -> None:
+    if not server.tls_url:
+        pytest.skip("TEST_REDIS names a server without TLS")
+    with pytest.raises(Permanent, match=r"certificate was not accepted.*ssl_ca_certs"):
+        asyncio.run(ask(reference(server.tls_url.partition("?")[0]), keys_of((4, "c1"))))
+
+
+def test_a_server_that_is_not_there_may_come() -> None:
+    with pytest.raises(Transient, match="connection failed"):
+        asyncio.run(ask(reference("redis://127.0.0.1:1/0"), keys_of((4, "c1"))))
+
+
+def test_rows_wait_while_the_server_is_down(own_redis: RedisServer, tmp_path: Path) -> None:
+    """It is killed between two lookups and comes back later: no row is lost, or goes on without its own."""
+    filled(own_redis)
+    rows = pl.DataFrame({"row": range(6_000)}).with_columns((pl.col("row") * 7 % 10_000).alias("user"))
+    rows.write_parquet(tmp_path / "clicks.parquet", row_group_size=500)
+    back: list[threading.Timer] = []
+
+    def trip(frame: pl.DataFrame) -> pl.DataFrame:
+        if not back and frame["row"].max() >= 3_000:  # type: ignore[operator]
+            own_redis.kill()
+            back.append(threading.Timer(0.7, own_redis.start))
+            back[0].start()
+        return frame
+
+    target, topology = Target(), sc.Topology("clicks")
+    named = {"id": "int64", "name": "string"}
+    users = sc.references.Redis("one:{id}", columns=named, url=own_redis.url, cache_for="0s")
+    clicks = topology.stream("clicks", {"row": "int64", "user": "int64"}).map_batches(trip)
+    clicks.lookup(users, on={"user": "id"}).to(MemorySink("out", target))
+    waiting = {"retry": {"initial_s": 0.05, "max_s": 0.2}}
+    options = ReplayOptions(Settings.model_validate({"state": {"dir": tmp_path / "state"}, **waiting}))
+    source = {"clicks": open_source(str(tmp_path / "clicks.parquet"))}
+    asyncio.run(replay(topology, source, options, lambda progress: None))
+    assert back, "the server was not killed"
+    found = target.frame().sort("row")
+    assert found["row"].to_list() == list(range(6_000))
+    assert found["name"].to_list() == [f"n{user}" if user % 2 == 0 else None for user in rows["user"]]
+
+
+def test_a_job_does_not_start_with_a_login_that_is_refused(server: RedisServer, tmp_path: Path) -> None:
+    pl.DataFrame({"user": [1]}).write_parquet(tmp_path / "clicks.parquet")
+    topology = sc.Topology("clicks")
+    wrong = server.url.replace(PASSWORD, "wrong")
+    nobody = reference(wrong, pattern="one:{id}", columns={"id": "int64", "n": "string"})
+    clicks = topology.stream("clicks", {"user": "int64"})
+    clicks.lookup(nobody, on={"user": "id"}).to(MemorySink("out", Target()))
+    options = ReplayOptions(Settings.model_validate({"state": {"dir": tmp_path / "state"}}))
+    source = {"clicks": open_source(str(tmp_path / "clicks.parquet"))}
+    with pytest.raises(StreamcoreError, match="refused the login"):
+        asyncio.run(replay(topology, source, options, lambda progress: None))
