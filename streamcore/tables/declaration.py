@@ -201,7 +201,7 @@ def retractions_of(key: tuple[str, ...], columns: pl.Schema, op: str, number: st
 
     *op* and *number* name the columns that it adds: BadConfig when they can't, or when the state needs one.
     """
-    _check_free(columns, retractions.RESERVED)
+    _check_free(columns, [*retractions.RESERVED, *(retractions.OLD + name for name in columns)])
     for name in (op, number):
         if not name or name in (*HIDDEN, *columns, *retractions.RESERVED) or op == number:
             raise BadConfig("this can't be the name of a new column", got=name, fix="give op= and number=")

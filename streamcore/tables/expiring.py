@@ -25,18 +25,15 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, Rejects
 from streamcore.event_time import BEGINNING, END, microseconds
 from streamcore.state.operator import Applied, Delta, Operator, Runs, State
 from streamcore.state.runs import HASH, added, as_run, compacted, found, hashes_of, merged_by, rebuilt, taken
-from streamcore.tables.grouping import PLACE, youngest
+from streamcore.tables.grouping import PLACE, groups_of, together, youngest
+from streamcore.tables.lives import lives_of
 
 LIFE = "_life"
 """Column of the table's keys: the number of the row that began the key's life."""
 _LAST = "_last"
 """Column of the lives: the newest time of the life's rows, in microseconds."""
-_TIME_OF, _ENDS = "_time", "_ends"
-"""Columns of a call: the time of a row, and whether it ends the life before it."""
-RESERVED = (HASH, PLACE, LIFE, _LAST, _TIME_OF, _ENDS)
+RESERVED = (HASH, PLACE, LIFE, _LAST)
 """Names that columns of the rows can't have."""
-_NEWEST = pl.col(_LAST).cum_max()
-_TIME = pl.col(_LAST).alias(_TIME_OF)
 _STEPS = 16
 _NEVER = -(1 << 62) + 1
 """The time of a deletion that has none: it keeps nothing alive."""
@@ -165,19 +162,19 @@ class ExpiringOperator:
 
         Column :data:`_LAST` is the newest time of the key up to the row.
         """
-        known = [part.select(self._no_lives.columns) for part in found(lives, hashes_of(came, self.by))]
-        knew = youngest(pl.concat([self._no_lives, *known]).sort(HASH, maintain_order=True), self.by)
-        numbers = pl.Series(LIFE, np.arange(first, first + came.height), pl.Int64)
-        new = came.select(self.by).with_columns(numbers, times.fill_null(_NEVER).alias(_LAST))
-        both = pl.concat([knew.drop(HASH), new]).with_columns(_NEWEST.over(self.by).alias(_LAST), _TIME)
-        before = pl.col(_LAST).shift(1).over(self.by)
-        begins = before.is_null() | (pl.col(_TIME_OF) - before > self.ttl)
-        both = both.with_columns(
-            pl.when(begins).then(LIFE).alias(LIFE), (before.is_not_null() & begins).alias(_ENDS)
-        ).with_columns(pl.col(LIFE).forward_fill().over(self.by))
-        was = both.select(pl.col(LIFE).shift(1).over(self.by).filter(_ENDS))[LIFE]
-        rows = both[knew.height :]
-        return came.with_columns(rows[LIFE], rows[_LAST]), was
+        parts = [part.select(self._no_lives.columns) for part in found(lives, hashes_of(came, self.by))]
+        knew = youngest(pl.concat([self._no_lives, *parts]).sort(HASH, maintain_order=True), self.by)
+        keys = groups_of(pl.concat([knew.select(self.by), came.select(self.by)]), self.by)
+        numbers = np.arange(first, first + came.height)
+        judged = lives_of(
+            together(keys),
+            np.concatenate([knew[_LAST].to_numpy(), times.fill_null(_NEVER).to_numpy()]),
+            np.concatenate([knew[LIFE].to_numpy(), numbers]),
+            self.ttl,
+        )
+        columns = (pl.Series(LIFE, judged.lives), pl.Series(_LAST, judged.newest))
+        lived = came.with_columns(column[knew.height :] for column in columns)
+        return lived, pl.Series(LIFE, judged.ended, pl.Int64)
 
     def _with(self, lives: Runs, lived: pl.DataFrame) -> Runs:
         """*lives* with the newest of each key of *lived*."""

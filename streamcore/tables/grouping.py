@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,29 @@ def groups_of(frame: pl.DataFrame, by: Sequence[str]) -> Int64s:
     place = pl.col(PLACE).first().over(*by).cast(pl.Int64)
     places: Int64s = frame.select(by).with_row_index(PLACE).select(place)[PLACE].to_numpy()
     return places
+
+
+class Together(NamedTuple):
+    """Rows put together by group, each group's in their order: ``order`` are their places, shape (rows,).
+
+    ``first``: which of them, in that order, are the first of their group.
+    """
+
+    order: Int64s
+    first: npt.NDArray[np.bool_]
+
+    @property
+    def before(self) -> Int64s:
+        """For each row, in the rows' own order, the place of the one before it in its group; -1 for none."""
+        places = np.empty(len(self.order), np.int64)
+        places[self.order] = np.where(self.first, -1, np.roll(self.order, 1))
+        return places
+
+
+def together(groups: Int64s) -> Together:
+    """Rows by *groups*, as :func:`groups_of` gives them."""
+    order = np.argsort(groups, kind="stable")
+    return Together(order, np.diff(groups[order], prepend=-1) != 0)
 
 
 def crowded(hashes: Hashes, places: int) -> npt.NDArray[np.bool_]:

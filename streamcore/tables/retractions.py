@@ -30,13 +30,14 @@ from streamcore.batch import (
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
-from streamcore.tables.grouping import GONE, PLACE, without_gone, youngest
+from streamcore.tables.grouping import GONE, PLACE, groups_of, together, without_gone, youngest
 
 INSERT, DELETE = "insert", "delete"
 UPDATE_BEFORE, UPDATE_AFTER = "update_before", "update_after"
 """What the operator says of its rows, with the names of Flink's and Debezium's change logs."""
-_OLD, _STOOD, _CHANGES = "_old", "_stood", "_changes"
-RESERVED = (HASH, NUMBER, GONE, PLACE, _OLD, _STOOD, _CHANGES)
+OLD, _STOOD = "_old ", "_stood"
+"""Before the names of columns as they were, and a column: whether the key had a row."""
+RESERVED = (HASH, NUMBER, GONE, PLACE, _STOOD)
 """Names that columns can't have."""
 
 
@@ -119,20 +120,17 @@ class Retractions:
 
     def _changes(self, came: pl.DataFrame, known: Sequence[pl.DataFrame]) -> pl.DataFrame:
         """What *came* takes back and adds; *known* are pieces of its keys, older ones first."""
-        before = [part.drop(HASH).with_columns(pl.lit(-1, pl.Int64).alias(NUMBER)) for part in known]
-        old, stood = pl.struct(*self.inputs).shift(1).over(self.by), ~pl.col(GONE).shift(1).over(self.by)
-        rows = (
-            pl.concat([*before, came], rechunk=True)
-            .with_columns(old.alias(_OLD), stood.fill_null(False).alias(_STOOD))
-            .filter(pl.col(NUMBER) >= 0)
-        )
-        same = pl.all_horizontal(
-            pl.col(name).eq_missing(pl.col(_OLD).struct.field(name)) for name in self.inputs
-        )
-        rows = rows.filter(~(same & pl.col(_STOOD) & ~pl.col(GONE)))
-        left, stays = rows.filter(_STOOD), rows.filter(~pl.col(GONE))
+        knew = pl.concat([part.drop(HASH) for part in known] or [came.drop(NUMBER).clear()])
+        rows = pl.concat([knew, came.drop(NUMBER)], rechunk=True)
+        before = together(groups_of(rows, self.by)).before[knew.height :]
+        stood = pl.Series(_STOOD, before >= 0) & ~rows[GONE][before]
+        old = rows.select(*self.inputs)[before].rename({name: OLD + name for name in self.inputs})
+        both = pl.concat([came.with_columns(stood), old], how="horizontal")
+        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(OLD + name)) for name in self.inputs)
+        both = both.filter(~(same & pl.col(_STOOD) & ~pl.col(GONE)))
+        left, stays = both.filter(_STOOD), both.filter(~pl.col(GONE))
         taken = left.select(
-            *(pl.col(_OLD).struct.field(name).alias(name) for name in self.inputs),
+            *(pl.col(OLD + name).alias(name) for name in self.inputs),
             pl.when(GONE).then(pl.lit(DELETE)).otherwise(pl.lit(UPDATE_BEFORE)).alias(self.op),
             pl.col(NUMBER),
         )

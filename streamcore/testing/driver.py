@@ -131,14 +131,14 @@ class TopologyDriver:
     def push(
         self,
         stream: str,
-        rows: pl.DataFrame | Iterable[Row | bytes | Marker | None],
+        rows: pl.DataFrame | Iterable[Row | bytes | Marker | Tombstone | None],
         *,
         partition: int = 0,
     ) -> None:
         """Push *rows* into a partition of *stream* as one batch, but for the markers among them.
 
-        A mapping becomes a JSON document, bytes and None (a tombstone) go as they are, a frame goes in
-        columns as a file's rows do.
+        A mapping becomes a JSON document, bytes and None (a tombstone) go as they are, a :class:`Tombstone`
+        has a key too, a frame goes in columns as a file's rows do.
         """
         source = PartitionId(stream, partition, "driver")
         if isinstance(rows, pl.DataFrame):
