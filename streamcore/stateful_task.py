@@ -105,8 +105,18 @@ class StatefulTask:
         self._check_definition(snapshot.definition, "a snapshot")
         for upstream, read in snapshot.reads.items():
             self._upstream[upstream] = _Read(read.covered, read.watermark, read.idle)
-        state = snapshot.state
-        self._state = replace(state, kept=self._operator.restored(state.kept))
+        pairs = zip(snapshot.state.kept, self._state.kept, strict=True)
+        kept = tuple(self._restored(kind, frames, own.place) for kind, (frames, own) in enumerate(pairs))
+        self._state = replace(snapshot.state, kept=kept)
+
+    def _restored(self, kind: int, frames: Runs, place: Place) -> Runs:
+        """The *frames* of a kind of pieces as this process has them: one after the other, so that one at a
+        time is in memory."""
+        size, made = sum(int(frame.estimated_size()) for frame in frames), list[pl.DataFrame]()
+        for frame in frames:
+            alone = [[frame] if number == kind else [] for number in range(len(self._state.kept))]
+            made += [place.put(run, size) for run in self._operator.restored(alone)[kind]]
+        return Runs(tuple(made), place)
 
     def on_entries(self, entries: Sequence[Entry], answer: Answer = nobody) -> Outcome | None:
         """The result of :meth:`asking` when *answer* answers."""

@@ -55,6 +55,8 @@ class KeptState:
         place: Place = MEMORY,
     ) -> None:
         """Start with an empty state; *place* as for :class:`StatefulTask`."""
+        if self._snapshots is not None:
+            self._snapshots = SnapshotReader(self.first, place)
         self._task = StatefulTask(
             graph,
             self.log.node,

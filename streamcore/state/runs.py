@@ -190,20 +190,40 @@ def _both(merge: Merge, after: Merge) -> Merge:
 
 def _merged(frames: Sequence[pl.DataFrame], merge: Merge | None, place: Place) -> list[pl.DataFrame]:
     """One run of *frames*, older ones first."""
-    size, made, waiting = _size(frames), list[pl.DataFrame](), list[pl.DataFrame]()
-    most = max(FRAME_BYTES, size // _MOST_FRAMES)
+    made = Frames(place, _size(frames))
     for parts in _ranges(frames):
         part = pl.concat(parts, rechunk=True)
-        waiting.append(part if merge is None else merge(part))
-        if _size(waiting) >= most:
-            made, waiting = [*made, *_placed(waiting, place, size)], []
-    return [*made, *_placed(waiting, place, size)]
+        made.add(part if merge is None else merge(part))
+    return made.end()
 
 
-def _placed(parts: Sequence[pl.DataFrame], place: Place, size: int) -> list[pl.DataFrame]:
-    """One frame of *parts*, or none where they have no rows."""
-    frame = pl.concat(parts, rechunk=True) if parts else None
-    return [place.put(frame, size)] if frame is not None and frame.height else []
+class Frames:
+    """Makes frames of a run, which has about *size* bytes, of small ones, and puts them in their *place*."""
+
+    def __init__(self, place: Place, size: int) -> None:
+        self._place, self._size = place, size
+        self._most = max(FRAME_BYTES, size // _MOST_FRAMES)
+        self._waiting: list[pl.DataFrame] = []
+        self._waits = 0
+        self._made: list[pl.DataFrame] = []
+
+    def add(self, part: pl.DataFrame) -> None:
+        """*part* follows what was added before it."""
+        self._waiting.append(part)
+        self._waits += int(part.estimated_size())
+        if self._waits >= self._most:
+            self._put()
+
+    def end(self) -> list[pl.DataFrame]:
+        """All frames; none is empty."""
+        self._put()
+        return self._made
+
+    def _put(self) -> None:
+        frame = pl.concat(self._waiting, rechunk=True) if self._waiting else None
+        if frame is not None and frame.height:
+            self._made.append(self._place.put(frame, self._size))
+        self._waiting, self._waits = [], 0
 
 
 def _ranges(frames: Sequence[pl.DataFrame]) -> Iterator[list[pl.DataFrame]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import polars as pl
@@ -19,7 +19,8 @@ import polars as pl
 from streamcore.errors import Permanent
 from streamcore.state.log_record import Upstream
 from streamcore.state.operator import State
-from streamcore.state.runs import HASH, Runs
+from streamcore.state.places import MEMORY, Place
+from streamcore.state.runs import HASH, Frames, Runs
 
 _MARK = b'["snapshot",'
 
@@ -59,6 +60,7 @@ class Snapshot:
             "watermark": self.state.watermark,
             "emitted": self.state.emitted,
             "arrived": self.state.arrived,
+            "bytes": sum(int(frame.estimated_size()) for runs in self.state.kept for frame in runs),
         }
         yield _record(id, self.as_of, 0, len(frames) + 1, meta, None)
         for part, (kind, run, frame) in enumerate(frames, start=1):
@@ -78,22 +80,67 @@ def reads_in(value: bytes) -> Mapping[Upstream, Read]:
 
 @dataclass
 class SnapshotReader:
-    """Puts snapshots together whose ``as_of`` is *least* or later, and notices when one is complete."""
+    """Puts snapshots together whose ``as_of`` is *least* or later, and notices when one is complete.
+
+    The frames of large ones are at *place* from when they were read.
+    """
 
     least: int
-    _parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    place: Place = MEMORY
+    _parts: dict[str, _Parts] = field(default_factory=dict)
+    part: int = 0
+    parts: int = 0
+    """How far the snapshot is of which a record was read last."""
 
     def add(self, value: bytes) -> Snapshot | None:
-        """The snapshot that *value* completes. Its frames are as they were written."""
-        id, as_of, part, parts, _ = _head(value)
+        """The snapshot that *value* completes. Its frames are as they were written, small ones put together.
+
+        A snapshot's records come in their order; one may come again.
+        """
+        id, as_of, part, parts, meta = _head(value)
         if as_of < self.least:
             return None
-        have = self._parts.setdefault(id, {})
-        have[part] = value
-        if len(have) < parts:
-            return None
-        del self._parts[id]
-        return _snapshot(as_of, [have[number] for number in range(parts)])
+        try:
+            if part == 0 and id not in self._parts:
+                self._parts[id] = _Parts(as_of, meta, self.place)
+            known = self._parts.get(id)
+            if known is None or part != known.count:
+                return None
+            self.part, self.parts = part + 1, parts
+            known.add(value)
+            if known.count < parts:
+                return None
+            del self._parts[id]
+            return known.snapshot()
+        except (ValueError, LookupError, OSError, pl.exceptions.PolarsError) as error:
+            raise _unreadable() from error
+
+
+class _Parts:
+    """A snapshot of which *count* records have been read."""
+
+    def __init__(self, as_of: int, meta: Mapping[str, Any], place: Place) -> None:
+        self._as_of, self._meta, self._place = as_of, meta, place
+        self._kept: list[dict[int, Frames]] = [{} for _ in range(meta["kinds"])]
+        self.count = 0
+
+    def add(self, value: bytes) -> None:
+        if self.count:
+            head, _, body = value.partition(b"\n")
+            at = orjson.loads(head)[-1]
+            frames = self._kept[at["kind"]].setdefault(
+                at["run"], Frames(self._place, self._meta.get("bytes", 0))
+            )
+            frames.add(pl.read_ipc_stream(io.BytesIO(body)))
+        self.count += 1
+
+    def snapshot(self) -> Snapshot:
+        meta = self._meta
+        kept = tuple(
+            Runs(tuple(frame for run in sorted(runs) for frame in runs[run].end())) for runs in self._kept
+        )
+        state = State(kept, meta["watermark"], meta["emitted"], meta["arrived"])
+        return Snapshot(self._as_of, meta["definition"], _reads(meta), state)
 
 
 def _parts(frame: pl.DataFrame, most_bytes: int) -> Sequence[pl.DataFrame]:
@@ -112,7 +159,7 @@ def _record(
     return out.getvalue()
 
 
-def _head(value: bytes) -> tuple[str, int, int, int, dict[str, list[list[int]]]]:
+def _head(value: bytes) -> tuple[str, int, int, int, dict[str, Any]]:
     try:
         _, id, as_of, part, parts, meta = orjson.loads(value.partition(b"\n")[0])
     except ValueError as error:
@@ -124,22 +171,6 @@ def _reads(meta: Mapping[str, object]) -> dict[Upstream, Read]:
     reads = meta["reads"]
     assert isinstance(reads, list)
     return {(topic, number): Read(covered, mark, idle) for topic, number, covered, mark, idle in reads}
-
-
-def _snapshot(as_of: int, records: Sequence[bytes]) -> Snapshot:
-    try:
-        meta = orjson.loads(records[0].partition(b"\n")[0])[-1]
-        kept: list[dict[int, list[pl.DataFrame]]] = [{} for _ in range(meta["kinds"])]
-        for value in records[1:]:
-            head, _, body = value.partition(b"\n")
-            place = orjson.loads(head)[-1]
-            part = pl.read_ipc_stream(io.BytesIO(body))
-            kept[place["kind"]].setdefault(place["run"], []).append(part)
-    except (ValueError, LookupError, OSError, pl.exceptions.PolarsError) as error:
-        raise _unreadable() from error
-    frames = tuple(Runs(tuple(pl.concat(runs[run]) for run in sorted(runs))) for runs in kept)
-    state = State(frames, meta["watermark"], meta["emitted"], meta["arrived"])
-    return Snapshot(as_of, meta["definition"], _reads(meta), state)
 
 
 def _unreadable() -> Permanent:
