@@ -132,6 +132,14 @@ class Metrics:
         "stream",
         "partition",
     )
+    recovery_records_left = _Declared(
+        Gauge,
+        "recovery_records_left",
+        "Records of a log to be read until the state of its partition is what it was; 0 when it is.",
+        "topology",
+        "stream",
+        "partition",
+    )
     commit_age_seconds = _Declared(
         Gauge,
         "commit_age_seconds",
@@ -161,6 +169,7 @@ class Metrics:
         for gauge in (
             self.lag_rows,
             self.lag_seconds,
+            self.recovery_records_left,
             self.commit_age_seconds,
             self.last_progress_timestamp_seconds,
         ):

@@ -11,8 +11,10 @@ import numpy as np
 from streamcore.asking import Answer, AskingEach, answered_each, nobody
 from streamcore.batch import Chunk, PartitionId, nothing_at
 from streamcore.contracts import Log
+from streamcore.errors import Permanent
 from streamcore.graph import Graph
 from streamcore.passage import Logged, Outcome, RowId
+from streamcore.runtime.recovery import Recovery
 from streamcore.runtime.state_logs import StateLog
 from streamcore.state.log_record import decode
 from streamcore.state.places import MEMORY, Place
@@ -34,7 +36,12 @@ class KeptState:
     positions of their own know better; the others are not given again what came out before it.
     """
 
-    def __init__(self, log: StateLog, emissions: PartitionId, first: int, committed: int) -> None:
+    def __init__(
+        self, log: StateLog, emissions: PartitionId, first: int, committed: int, end: int | None = None
+    ) -> None:
+        self._end = first if end is None else end
+        self.recovery: Recovery | None = None
+        """Reads what the log holds before *end*; None before :meth:`begin`."""
         self.log, self.emissions, self.first = log, emissions, first
         self._committed = self._settled = committed
         self._waiting: deque[tuple[int, int]] = deque()
@@ -57,6 +64,8 @@ class KeptState:
         """Start with an empty state; *place* as for :class:`StatefulTask`."""
         if self._snapshots is not None:
             self._snapshots = SnapshotReader(self.first, place)
+        what = f"the state of {self.log.node} of {self.log.topic}/{self.emissions.partition}"
+        self.recovery = Recovery(what, self.first, self._end, timer)
         self._task = StatefulTask(
             graph,
             self.log.node,
@@ -102,7 +111,10 @@ class KeptState:
             values, resumed = self._with_snapshot(values)
             if resumed is not None:
                 yield resumed, True
+        if self.recovery is not None:
+            self.recovery.moved(chunk.end, chunk.nbytes)
         if not self.knows:
+            self._check_snapshot(chunk)
             return
         entries = [(offset, decode(value)) for offset, value in values if not is_snapshot(value)]
         cut = int(np.searchsorted([offset for offset, _ in entries], self._committed))
@@ -115,13 +127,24 @@ class KeptState:
     def _with_snapshot(self, values: _Values) -> tuple[_Values, Outcome | None]:
         """The records that the state does not have yet, if it is known now, and that it is."""
         assert self._snapshots is not None
-        self._held += values
+        self._held += [(offset, value) for offset, value in values if not is_snapshot(value)]
         for _, value in values:
             if value is not None and is_snapshot(value):
                 snapshot = self._snapshots.add(value)
                 if snapshot is not None:
                     return self._resume(snapshot)
         return [], None
+
+    def _check_snapshot(self, chunk: Chunk) -> None:
+        """Permanent when all that the log held has been read, and no snapshot says what was before it."""
+        if self.first < self._end <= chunk.end:
+            raise Permanent(
+                f"the state of {self.log.node!r} can't be made again: its log has lost what was before its "
+                "first record, and holds no whole snapshot of that",
+                where=f"{self.log.topic}/{self.emissions.partition}",
+                got=self.first,
+                fix="set the topic's retention back to -1; give the node another name= to begin anew",
+            )
 
     def _resume(self, snapshot: Snapshot) -> tuple[_Values, Outcome]:
         self.task.restore(snapshot)
@@ -148,5 +171,6 @@ async def taken_over(
         if (own := logs.get(source.topic)) is not None:
             held = bounds[source.topic][source.partition]
             _log.info("state of %s: %d records of its log %s", own.node, len(range(*held)), source)
-            found[source] = KeptState(own, own.emissions(topology, source), held.start, committed)
+            out = own.emissions(topology, source)
+            found[source] = KeptState(own, out, held.start, committed, held.end)
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +25,8 @@ from streamcore.errors import Permanent
 
 _ALIGNED = 64
 """Bytes to whose multiples buffers are aligned: polars would copy others into memory."""
+_MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+"""All files of this process that still have rows in use."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,11 @@ def _mapped(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:
         file.flush()
         if not file.tell():
             return frame
-        whole = pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    for other in _MAPPED:  # what a merge has just read is not looked at again soon
+        other.madvise(mmap.MADV_DONTNEED)
+    _MAPPED.add(mapped)
+    whole = pa.py_buffer(mapped)
     buffers = (None if place is None else whole.slice(*place) for place in places)
     columns = [_read(array, buffers) for array in arrays]
     table = pa.table(columns, names=frame.columns)

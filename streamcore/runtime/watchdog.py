@@ -70,10 +70,14 @@ class Watchdog:
             self._metrics.forget_partition(self._pipeline.graph.name, source.topic, source.partition)
         stuck = [source for source, confirmed in positions.items() if self._is_stuck(source, confirmed, now)]
         if stuck:
-            self._stop(f"{', '.join(map(str, stuck))} did not move", self._pipeline.causes(stuck))
+            self._stop(f"{', '.join(map(str, stuck))} did not move", self._cause(stuck))
         for sink, runner in self._pipeline.runners.items():
             if runner.busy_since is not None and now - runner.busy_since > self._timeout:
                 self._stop(f"sink {sink!r} did not return from a call", runner.last_error or "it hangs")
+
+    def _cause(self, stuck: list[PartitionId]) -> str:
+        causes = self._pipeline.causes(stuck)
+        return f"{causes}; {self.recovering}" if self.recovering else causes
 
     def _is_stuck(self, source: PartitionId, confirmed: int, now: float) -> bool:
         processed, end = self._pipeline.processed.get(source, confirmed), self._end_of(source)
@@ -96,8 +100,19 @@ class Watchdog:
         metrics = self._metrics
         metrics.lag_rows.labels(*labels).set(lag)
         metrics.lag_seconds.labels(*labels).set(now - seen.ends[0][0] if seen.ends else 0)
+        metrics.recovery_records_left.labels(*labels).set(self._recovery_left(source))
         metrics.commit_age_seconds.labels(*labels).set(now - seen.confirmed_moved if lag else 0)
         metrics.last_progress_timestamp_seconds.labels(*labels).set(self._wall() - (now - seen.moved))
+
+    @property
+    def recovering(self) -> str | None:
+        """Which states are not yet what they were, and how long that takes; None when all are."""
+        texts = [kept.recovery.text for kept in self._pipeline.kept.values() if kept.recovery is not None]
+        return "; ".join(text for text in texts if text) or None
+
+    def _recovery_left(self, source: PartitionId) -> int:
+        kept = self._pipeline.kept.get(source)
+        return 0 if kept is None or kept.recovery is None else kept.recovery.records_left
 
     def _stop(self, what: str, cause: str) -> None:
         self.stalled = f"{what} for {self._timeout:g} s: {cause}"

@@ -169,6 +169,7 @@ async def _watch(
     )
     idleness = Idleness(job.pipeline.graph, job.pipeline, streams, end_of, time.monotonic)
     health.add("assigned", lambda: None if job.pipeline.owned() else "no partition is assigned yet")
+    health.add("recovered", lambda: watchdog.recovering)
     health.add("moving", lambda: watchdog.stalled)
     while not stop.is_set():
         job.check()

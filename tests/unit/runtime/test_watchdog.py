@@ -10,6 +10,7 @@ from streamcore.batch import PartitionId
 from streamcore.errors import Permanent
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.ledger import Ledger
+from streamcore.runtime.recovery import Recovery
 from streamcore.runtime.watchdog import Watchdog
 
 P, Q = PartitionId("t", 0, "id"), PartitionId("t", 1, "id")
@@ -27,11 +28,17 @@ class FakeGraph:
 
 
 @dataclass
+class FakeKept:
+    recovery: Recovery
+
+
+@dataclass
 class FakePipeline:
     ledger: Ledger
     processed: dict[PartitionId, int]
     runners: dict[str, Runner] = field(default_factory=dict)
     graph: FakeGraph = field(default_factory=FakeGraph)
+    kept: dict[PartitionId, FakeKept] = field(default_factory=dict)
 
     def owned(self) -> dict[PartitionId, int]:
         return self.ledger.positions()
@@ -135,3 +142,22 @@ def test_the_age_of_the_commit_grows_while_only_reading_goes_on() -> None:
         scene.after(1)
     assert scene.lag(P, "commit_age_seconds") == pytest.approx(99, abs=2)
     assert scene.lag(P, "lag_seconds") == pytest.approx(99, abs=2)
+
+
+def test_a_recovery_is_told_of_while_it_lasts_and_named_when_nothing_moves() -> None:
+    scene = Scene()
+    recovery = Recovery("the state of table of t/1", 0, 5, lambda: scene.now)
+    scene.pipeline.kept[Q] = FakeKept(recovery)
+    scene.ends[Q] = 5
+    scene.after(1)
+    assert scene.lag(Q, "recovery_records_left") == 5
+    assert scene.lag(P, "recovery_records_left") == 0
+    recovery.moved(3, 100)
+    scene.pipeline.processed[Q] = 3
+    scene.after(1)
+    assert scene.lag(Q, "recovery_records_left") == 2
+    assert "60 % of 5 records, about 1 s left" in str(scene.watchdog.recovering)
+    with pytest.raises(Permanent, match=r"refused; the state of table of t/1 is made again: 60 %"):
+        scene.after(61)
+    recovery.moved(5, 100)
+    assert scene.watchdog.recovering is None
