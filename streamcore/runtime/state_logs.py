@@ -21,8 +21,9 @@ from streamcore.batch import Batch, PartitionId, Range, TimedBatch
 from streamcore.contracts import Log, Records
 from streamcore.errors import BadConfig, Permanent
 from streamcore.event_time import BEGINNING
-from streamcore.graph import Graph, Late, label
+from streamcore.graph import Graph, Late, Node, label
 from streamcore.passage import Logged, operator_of
+from streamcore.runtime.declarations import Declaration, check_declarations
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.topic_records import record_keys
 from streamcore.state.log_record import Entry, Upstream, decode, encode, pieces_of
@@ -71,9 +72,11 @@ async def made_logs(
     """The log of each node of *graph* by its topic, made in *log* where it does not exist yet.
 
     *streams* maps topics to names of streams, *read* to their numbers of partitions. *replay* names what a
-    replay reads: it has logs of its own. BadConfig when two nodes would have one log.
+    replay reads: it has logs of its own. BadConfig when two nodes would have one log, and as
+    :func:`check_declarations` for logs that were made by another declaration.
     """
     found: dict[str, StateLog] = {}
+    made: set[str] = set()
     counts = {emission_topic(graph.name, w): 0 for w in graph.stateful} | dict(read)
     for node in graph.stateful:
         topic, own = log_topic(graph, node, replay), _own_id(graph, node, replay)
@@ -86,7 +89,8 @@ async def made_logs(
             )
         feeding = [t for t in counts if node in fed_states(graph, streams, t)]
         wanted = 1 if replay or not operator_of(graph, node).by else max(counts[t] for t in feeding)
-        await log.create(topic, wanted, LOG_CONFIG)
+        if await log.create(topic, wanted, LOG_CONFIG):
+            made.add(topic)
         partitions = len(await log.bounds(topic))
         counts[emission_topic(graph.name, node)] = partitions
         upstream = tuple((t, number) for t in sorted(feeding) for number in range(counts[t]))
@@ -99,6 +103,9 @@ async def made_logs(
             definition_of(graph, node),
             own and f"node/{own}",
         )
+    if not replay:
+        declared = [_declaration(graph, own) for own in found.values()]
+        await check_declarations(log, graph.name, declared, made)
     return found
 
 
@@ -135,9 +142,24 @@ def definition_of(graph: Graph, node: str) -> str:
 
 def declared(graph: Graph, node: str) -> str:
     """What *node* computes of what, as text: equal in each process for the same declaration."""
-    before = [other for other in graph.nodes.values() if other.id != node and node in graph.below(other.id)]
+    before = _before(graph, node)
     steps = [(step.id, label(step), *(getattr(step.part, of, "") for of in _DECLARED)) for step in before]
     return f"{operator_of(graph, node).definition} {steps}"
+
+
+def _before(graph: Graph, node: str) -> list[Node]:
+    return [other for other in graph.nodes.values() if other.id != node and node in graph.below(other.id)]
+
+
+def _declaration(graph: Graph, log: StateLog) -> Declaration:
+    steps = []
+    for step in _before(graph, log.node):
+        extra = [str(getattr(step.part, of, "") or "") for of in _DECLARED]
+        more = [text for text in extra if text and text not in label(step)]
+        steps.append(f"{label(step)} ({', '.join(more)})" if more else label(step))
+    where = graph.nodes[log.node].where
+    computes = str(operator_of(graph, log.node).definition)
+    return Declaration(log.node, log.topic, log.partitions, log.definition, computes, tuple(steps), where)
 
 
 class StateLogWriter(AppendingWriter):

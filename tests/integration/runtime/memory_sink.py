@@ -24,7 +24,7 @@ class Target:
     owners: dict[PartitionId, object] = field(default_factory=dict)
 
     def frame(self) -> pl.DataFrame:
-        return pl.concat(self.batches, how="vertical_relaxed") if self.batches else pl.DataFrame({"id": []})
+        return pl.concat(self.batches, how="diagonal_relaxed") if self.batches else pl.DataFrame({"id": []})
 
 
 @dataclass(frozen=True)
