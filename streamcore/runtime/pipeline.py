@@ -36,9 +36,9 @@ from streamcore.runtime.kept_state import KeptState, taken_over
 from streamcore.runtime.keying import KeyCheck
 from streamcore.runtime.ledger import Ledger
 from streamcore.runtime.lookups import Abandoned, Lookups
-from streamcore.runtime.new_sinks import from_now_on
 from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.refusals import Refusals
+from streamcore.runtime.repeated import pass_on
 from streamcore.runtime.sink_runner import SinkRunner
 from streamcore.runtime.sink_writers import sink_writer
 from streamcore.runtime.skipped import check_ends, hole
@@ -305,11 +305,9 @@ class Pipeline:
         async for outcome, repeated in self._lookups.answered_each(kept.asking(chunk), wanted):
             if self._tasks.get(chunk.source) is not kept:
                 return
-            if repeated:  # what has no positions of its own had these before the commit
-                for sink in self._reached(kept.emissions):
-                    if not self.runners[sink].stores_positions:
-                        self.ledger.confirm(sink, {kept.emissions: outcome.chunk.end})
-                self._fill_up(kept.emissions, outcome.chunk.first)
+            if repeated:
+                reached = {sink: self.runners[sink] for sink in self._reached(kept.emissions)}
+                pass_on(self.graph, reached, self.ledger, outcome.chunk, self.processed[kept.emissions])
             await self._refuse(outcome)
             if self._tasks.get(chunk.source) is not kept:
                 return
@@ -320,15 +318,6 @@ class Pipeline:
         if not self._keeps_logs:
             self._snapshots.look(chunk.source, kept, chunk.end)
             await self._snapshots.trim(chunk.source, self._settled(chunk.source) or 0)
-
-    def _fill_up(self, source: PartitionId, first: int) -> None:
-        """Results of *source* before number *first* can't be made again: who lacks them begins there."""
-        if first <= self.processed[source]:
-            return
-        for sink in self._reached(source) & self.graph.sinks.keys():
-            position = self.ledger.sink_position(sink, source)
-            if self.runners[sink].stores_positions and position < first:
-                self.runners[sink].put(from_now_on(self.graph, sink, source, position, first))
 
     def _settled(self, source: PartitionId) -> int | None:
         kept = self.kept.get(source)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
+import orjson
+import pyarrow as pa
 import pytest
 
 import streamcore as sc
+from streamcore.contracts import Records
 from tests.integration.runtime.memory_sink import MemorySink, Target
 from tests.integration.runtime.test_windows_on_kafka import Click, Clicks, counted, times_of
 from tests.integration.runtime.test_worker import Working, until
@@ -38,16 +43,11 @@ class Busy(Clicks):
         while True:
             some = times_of(ROWS, start=len(self.times))
             self.times += some
+            values = pa.array([orjson.dumps({"user": f"u{at % 50}", "at": at}) for at in some], pa.binary())
+            stamps, partitions = np.full(ROWS, int(time.time() * 1000)), np.arange(ROWS, dtype=np.int32) % 4
             for topic in (self.topic, f"{self.topic}-again"):
-                await self.send_to(topic, some)
+                await (await self.log.append(topic, Records(values, stamps, partitions=partitions)))
             await asyncio.sleep(0.05)
-
-    async def send_to(self, topic: str, times: list[int]) -> None:
-        kept, self.topic = self.topic, topic
-        try:
-            await self.send_times(times, [i % 4 for i in range(len(times))])
-        finally:
-            self.topic = kept
 
     def users(self) -> dict[str, int]:
         frame = self.table.frame()

@@ -10,7 +10,7 @@ import streamcore as sc
 from streamcore.batch import PartitionId, Range
 from streamcore.errors import BadConfig, Permanent
 from streamcore.runtime.declarations import Declaration, changes, check_declarations
-from streamcore.runtime.new_sinks import from_now_on
+from streamcore.runtime.repeated import from_now_on
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 
