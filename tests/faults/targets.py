@@ -207,7 +207,7 @@ async def committed_records(bootstrap: str, topic: str, patience: float) -> list
         deadline = time.monotonic() + patience
         while tps:
             stable = await consumer.end_offsets(tps)
-            if time.monotonic() > deadline or all(stable[tp] >= ends[tp] for tp in tps):
+            if time.monotonic() > deadline or all(stable[tp] >= ends.get(tp, 0) for tp in tps):
                 return await _up_to(consumer, stable)
             await asyncio.sleep(0.02)
         return []
