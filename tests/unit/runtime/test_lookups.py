@@ -11,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamcore as sc
+from batch_adapters.catalogue import open_source
 from streamcore.asking import Asked, Asking, AskingEach, Caching
 from streamcore.errors import Permanent, Transient
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.lookup_cache import LookupCache
 from streamcore.runtime.lookups import Abandoned, Lookups
+from streamcore.runtime.replay import ReplayOptions, replay
 from streamcore.runtime.retry import Retries
+from streamcore.settings import Settings
+from tests.integration.runtime.memory_sink import MemorySink, Target
 from tests.unit.tables.test_outside_lookup import Users
 from tests.unit.topology.collecting import Collect
 
@@ -31,7 +35,7 @@ class Reader:
         self.asked: list[list[int]] = []
         self.fails: list[Exception] = []
         self.version = 0
-        self.closed = False
+        self.closed = self.broken = False
 
     async def start(self) -> None:
         if self.fails:
@@ -40,6 +44,8 @@ class Reader:
     async def rows(self, keys: pl.DataFrame) -> pl.DataFrame:
         if self.fails:
             raise self.fails.pop(0)
+        if self.broken:
+            raise Transient("broken", where="there")
         self.asked.append(keys["user"].to_list())
         there = keys.filter(pl.col("user") % 2 == 0)
         return there.with_columns(pl.format("{}-{}", "user", pl.lit(self.version)).alias("country"))
@@ -144,7 +150,7 @@ def test_results_between_the_questions_come_in_order():
     assert asyncio.run(run()) == ["first", [(2, "2-0")], "last"]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(asks=st.lists(st.tuples(st.sets(st.integers(0, 30), min_size=1), st.integers(0, 4)), max_size=20))
 def test_a_cache_knows_what_was_last_said_and_no_more_than_it_may(asks):
     cache = LookupCache(TYPES, ("user",), Caching(20, seconds=5, misses=2))
@@ -165,3 +171,37 @@ def test_a_cache_knows_what_was_last_said_and_no_more_than_it_may(asks):
         for user in missing["user"]:
             said[user] = (now + 2, None) if user % 2 else (now + 5, str(version))
         assert len(cache) <= 20
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_job_that_is_to_stop_does_not_wait_for_a_reference_and_loses_nothing(tmp_path, kept):
+    """Also where the lookup is behind a table: what waits is done when the job goes on."""
+    rows = pl.DataFrame({"user": range(4_000)})
+    rows.write_parquet(tmp_path / "s.parquet", row_group_size=500)
+    target, scene = Target(), Scene(None)
+
+    def topology() -> sc.Topology:
+        topology = sc.Topology("t")
+        stream = topology.stream("s", {"user": "int64"})
+        if kept:
+            stream = stream.by("user").first()
+        stream.lookup(scene.reference, on="user").to(MemorySink("out", target))
+        return topology
+
+    async def run(*, stop_after: float | None) -> str:
+        stop = asyncio.Event()
+        if stop_after is not None:
+            asyncio.get_running_loop().call_later(stop_after, stop.set)
+        retry = {"initial_s": 0.05, "max_s": 0.1}
+        settings = Settings.model_validate({"state": {"dir": tmp_path / "state"}, "retry": retry})
+        source = {"s": open_source(str(tmp_path / "s.parquet"))}
+        return (await replay(topology(), source, ReplayOptions(settings), lambda _: None, stop)).status
+
+    scene.reader.broken = True
+    assert asyncio.run(asyncio.wait_for(run(stop_after=1.0), 15)) != "finished"
+    assert not target.frame().height
+    scene.reader.broken = False
+    assert asyncio.run(run(stop_after=None)) == "finished"
+    found = target.frame().sort("user")
+    assert found["user"].to_list() == list(range(4_000))
+    assert found["country"].null_count() == 2_000

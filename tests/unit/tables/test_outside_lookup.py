@@ -19,10 +19,11 @@ from streamcore.batch import PartitionId, RecordChunk, TimedBatch, nothing_at
 from streamcore.errors import BadConfig, Permanent
 from streamcore.event_time import END
 from streamcore.graph import Graph
+from streamcore.joint import on_chunks
 from streamcore.passage import Outcome
 from streamcore.state.log_record import Entry
 from streamcore.stateful_task import StatefulTask
-from streamcore.task import PartitionTask
+from streamcore.task import PartitionTask, Redriven, RedriveTask
 from streamcore.testing import TopologyDriver
 from tests.unit.topology.collecting import Collect
 
@@ -78,6 +79,39 @@ def test_it_is_asked_for_each_key_of_a_batch_once_and_for_none_that_is_null():
     assert [one.keys.rows() for one in asked] == [[(1,), (2,)]]
     with pytest.raises(Permanent, match="nothing here can look up rows of 'users'"):
         task.on_chunk(chunk(6, rows(9, 1)))
+
+
+def test_small_chunks_of_several_partitions_ask_together():
+    topology, stream = clicks()
+    stream.lookup(Users(), on={"by": "user"}).to(Collect("out"))
+    graph, asked = topology.freeze(), list[Asked]()
+
+    def answer(one: Asked) -> pl.DataFrame:
+        asked.append(one)
+        return USERS.filter(pl.col("user").is_in(one.keys["user"].implode()))
+
+    sources = [PartitionId("clicks", number, "x") for number in range(2)]
+    chunks = [
+        RecordChunk(source, range(2), [orjson.dumps(row) for row in rows(*by)])
+        for source, by in zip(sources, ((1, 2), (2, 3)), strict=True)
+    ]
+    work = [(PartitionTask(graph, "clicks", one.source), one) for one in chunks]
+    outcomes = on_chunks(work, answer)
+    assert [sorted(one.keys["user"]) for one in asked] == [[1, 2, 3]]
+    assert [o.writes["out"].rows["country"].to_list() for o in outcomes] == [["at", None], [None, None]]
+
+
+def test_a_redriven_row_is_looked_up_again():
+    topology, stream = clicks()
+    looked = stream.lookup(Users(), on={"by": "user"}, name="look")
+    looked.validate(sc.rules.not_null("country"), on_fail="dead-letter", name="check").to(Collect("out"))
+    again = PartitionId("t.redrive", 0, "x")
+    record = RecordChunk(again, range(1), [orjson.dumps(rows(1)[0])])
+    redriven = [(record, Redriven("clicks", "check", 0))]
+    task = RedriveTask(topology.freeze(), again, unpack=lambda chunk: redriven)
+    outcome = task.on_chunk(record, lambda one: USERS.join(one.keys, on="user", how="semi"))
+    assert outcome.writes["out"].rows["country"].to_list() == ["at"]
+    assert len(task.on_chunk(record, nothing).rejects) == 1
 
 
 def test_one_lookup_may_follow_another_and_both_may_follow_a_window():
