@@ -33,6 +33,8 @@ _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 class Disk:
     """Puts frames of runs that have more than half of *memory* bytes into files in *folder*.
 
+    Frames with numbers of more than 38 digits stay in memory: Arrow has no type for them.
+
     A run is at least twice as large as all younger ones that are merged with it later, so what stays in
     memory is about *memory* bytes, of each kind of pieces.
     """
@@ -44,19 +46,33 @@ class Disk:
         """See :class:`~streamcore.state.places.Place`."""
         return Disk(self.folder, self.memory // kinds)
 
+    def making(self, size: int) -> None:
+        """Let go of the pages that this process holds of its files: a merge reads all of them once."""
+        if 2 * size > self.memory:
+            _let_go()
+
     def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:
         """See :class:`~streamcore.state.places.Place`. Permanent when the folder can't be written."""
         if 2 * size <= self.memory or not frame.height:
             return frame
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return _mapped(frame, self.folder)
+            made = _mapped(frame, self.folder)
+            _let_go()
+            return made
+        except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):  # numbers of more digits than decimals have
+            return frame
         except OSError as error:
             raise Permanent(
                 f"state that is larger than its memory can't be written to {self.folder}",
                 got=f"{type(error).__name__}: {error.strerror or error}",
                 fix="make room there, set state.dir elsewhere or raise state.memory_mb, and start again",
             ) from error
+
+
+def _let_go() -> None:
+    for mapped in _MAPPED:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapped(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -72,8 +88,6 @@ def _mapped(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:
         if not file.tell():
             return frame
         mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    for other in _MAPPED:  # what a merge has just read is not looked at again soon
-        other.madvise(mmap.MADV_DONTNEED)
     _MAPPED.add(mapped)
     whole = pa.py_buffer(mapped)
     buffers = (None if place is None else whole.slice(*place) for place in places)

@@ -17,6 +17,10 @@ class Place(Protocol):
         """The place of each of so many kinds of pieces that share this one."""
         ...
 
+    def making(self, size: int) -> None:
+        """A run of about *size* bytes is going to be made, of others that are read once and then let go."""
+        ...
+
     def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:
         """*frame*, or the same rows and columns from elsewhere; its run has about *size* bytes.
 
@@ -31,6 +35,9 @@ class Memory:
     def shared(self, kinds: int) -> Memory:
         """See :class:`Place`."""
         return self
+
+    def making(self, size: int) -> None:
+        """See :class:`Place`."""
 
     def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:
         """See :class:`Place`."""

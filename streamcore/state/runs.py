@@ -202,6 +202,7 @@ class Frames:
 
     def __init__(self, place: Place, size: int) -> None:
         self._place, self._size = place, size
+        place.making(size)
         self._most = max(FRAME_BYTES, size // _MOST_FRAMES)
         self._waiting: list[pl.DataFrame] = []
         self._waits = 0

@@ -61,8 +61,10 @@ def test_windows_of_a_replay_equal_the_same_question_in_sql(project):
     "state_log.confirmed", "pipeline.before_sinks:2", "files.before_seal", "files.after_seal",
     "files.after_outputs", "commit.before",
 ])  # fmt: skip
-def test_a_replay_that_was_killed_gives_each_window_once(project, point):
+def test_a_replay_that_was_killed_gives_each_window_once(project, point, monkeypatch):
+    monkeypatch.setenv("STREAMCORE_STATE__MEMORY_MB", "0")  # state on disk is as good, and leaves nothing
     kill_at(project, point)
+    assert not [*(project.folder / ".streamcore").rglob("tmp*")]
     # "already" where the seal was the last thing missing: the sink writes it when it opens
     assert project.document(*DELAYS)["status"] in ("finished", "already finished")
     assert ask(project, FOUND) == ask(project, EXPECTED)

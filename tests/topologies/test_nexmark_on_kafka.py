@@ -68,6 +68,7 @@ class Workers:
                 "STREAMCORE_HTTP__PORT": "0",
                 "STREAMCORE_CRASH_POINT": crash_point,
                 "STREAMCORE_STATE__SNAPSHOT_MB": "0",  # whenever it pays
+                "STREAMCORE_STATE__MEMORY_MB": "0",  # all of it on disk
                 "STREAMCORE_LIMITS__FETCH_MAX_BYTES": str(1 << 20),
             },
             stderr=stderr,

@@ -22,11 +22,11 @@ from tests.integration.runtime.test_windows_on_kafka import (
 )
 from tests.services.kafka import KafkaServer
 
-OFTEN = {"snapshot_mb": 0}
+OFTEN = {"snapshot_mb": 0, "memory_mb": 0}
 
 
 class SnapshotClicks(Clicks):
-    """Clicks whose workers write a snapshot whenever it pays."""
+    """Clicks whose workers write a snapshot whenever it pays, of state that is all on disk."""
 
     def settings(self, **more: object):  # type: ignore[no-untyped-def]
         made = super().settings(**more)

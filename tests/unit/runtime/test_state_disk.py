@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import signal
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -84,6 +87,25 @@ def test_files_have_no_names_and_go_with_the_rows(tmp_path):
     assert part["x"][0] == 500
     del part
     assert files_of_this_process(tmp_path) == []
+
+
+def test_numbers_that_arrow_has_no_type_for_stay_in_memory(tmp_path):
+    frame = pl.DataFrame({"x": pl.Series([2**126, 10**38], dtype=pl.Int128)})
+    assert Disk(tmp_path, 0).put(frame, 10) is frame
+
+
+def test_a_killed_process_leaves_nothing(tmp_path):
+    code = f"""if True:
+        import os, signal
+        from pathlib import Path
+        import polars as pl
+        from streamcore.runtime.state_disk import Disk
+        kept = Disk(Path({str(tmp_path)!r}), 0).put(pl.DataFrame({{"x": range(100_000)}}), 1)
+        assert any({str(tmp_path)!r} in line for line in open("/proc/self/maps"))
+        os.kill(os.getpid(), signal.SIGKILL)"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert os.listdir(tmp_path) == []
 
 
 def test_small_runs_stay_in_memory(tmp_path):
