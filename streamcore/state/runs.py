@@ -231,7 +231,7 @@ def _ranges(frames: Sequence[pl.DataFrame]) -> Iterator[list[pl.DataFrame]]:
     """What *frames* have of each range of hashes, of which there are as many as makes them small."""
     count = -(-_height(frames) // _MERGED_ROWS)
     if count <= 1:
-        yield list(frames)
+        yield from [list(frames)] if frames else []
         return
     hashes = [frame[HASH].to_numpy() for frame in frames]
     sample = np.sort(np.concatenate([own[_SAMPLE // 2 :: _SAMPLE] for own in hashes]))

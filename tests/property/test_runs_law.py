@@ -1,0 +1,123 @@
+"""Runs hold what was added to them, however it was merged, and few of them hold much."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamcore.state.runs import (
+    HASH,
+    Runs,
+    added,
+    as_run,
+    compacted,
+    folded,
+    forgotten,
+    found,
+    hashes_of,
+    matches,
+    merged_by,
+    taken,
+)
+
+PIECES = st.lists(st.lists(st.integers(0, 30), max_size=25), max_size=12)
+
+
+def summed(pieces: pl.DataFrame) -> pl.DataFrame:
+    grouped = pieces.group_by("key", maintain_order=True)
+    return grouped.agg(
+        pl.col("n").sum(),
+        pl.col("parts").list.explode(keep_nulls=False, empty_as_null=False),
+        pl.col(HASH).last(),
+    )
+
+
+def merge(frame: pl.DataFrame) -> pl.DataFrame:
+    return merged_by(frame, lambda pieces: folded(pieces, summed))
+
+
+def piece(keys: list[int], number: int) -> pl.DataFrame:
+    once = list(dict.fromkeys(keys))
+    columns = {"key": once, "n": [keys.count(key) for key in once], "parts": [[number]] * len(once)}
+    types = {"key": pl.Int64, "n": pl.Int64, "parts": pl.List(pl.Int64)}
+    return as_run(pl.DataFrame(columns, schema=types), ["key"])
+
+
+def runs_of(pieces: list[list[int]]) -> Runs:
+    runs = Runs()
+    for number, keys in enumerate(pieces):
+        runs = added(runs, piece(keys, number), merge)
+        assert all(frame.height and frame[HASH].is_sorted() for frame in runs)
+    return runs
+
+
+def looked_up(runs: Runs, keys: list[int]) -> dict[int, tuple[int, list[int]]]:
+    parts = found(runs, hashes_of(pl.DataFrame({"key": keys}, schema={"key": pl.Int64}), ["key"]))
+    rows = summed(pl.concat(parts)).rows() if parts else []
+    return {key: (n, list(of)) for key, n, of, _ in rows}
+
+
+@settings(deadline=None, max_examples=150)
+@given(pieces=PIECES, wanted=st.lists(st.integers(0, 40)))
+def test_what_is_found_of_a_key_is_all_that_was_added_older_first(pieces, wanted):
+    runs = runs_of(pieces)
+    expected: dict[int, tuple[int, list[int]]] = {}
+    for number, keys in enumerate(pieces):
+        for key in dict.fromkeys(keys):
+            n, of = expected.get(key, (0, []))
+            expected[key] = (n + keys.count(key), [*of, number])
+    one = {key: value for key, value in expected.items() if key in wanted}
+    assert looked_up(runs, wanted) == one
+    whole = compacted(runs, merge)
+    assert looked_up(whole, wanted) == one
+    assert sum(frame.height for frame in whole) == len(expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(pieces=PIECES, least=st.integers(0, 31))
+def test_rows_are_taken_all_and_forgotten_where_they_are_many(pieces, least):
+    runs, gone = runs_of(pieces), pl.col("key") < least
+    stay, rows = taken(runs, gone)
+    count = sum(frame.height for frame in runs)
+    assert all((part["key"] < least).all() for part in rows)
+    assert all((frame["key"] >= least).all() for frame in stay)
+    assert sum(part.height for part in [*rows, *stay]) == count
+    less = forgotten(runs, gone)
+    lives = {key for frame in runs for key in frame["key"] if key >= least}
+    assert {key for frame in less for key in frame["key"] if key >= least} == lives
+    assert all(2 * (frame["key"] < least).sum() < frame.height for frame in less)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    there=st.lists(st.integers(0, 12), max_size=20),
+    wanted=st.lists(st.integers(0, 12), max_size=20).map(sorted),
+)
+def test_matches_are_all_pairs_of_equal_hashes_in_their_order(there, wanted):
+    run = pl.DataFrame({HASH: sorted(there)}, schema={HASH: pl.UInt64})
+    places = matches(run, np.array(wanted, np.uint64))
+    pairs = list(zip(*(each.tolist() for each in places), strict=True))
+    own = run[HASH].to_list()
+    assert pairs == [(i, j) for i, a in enumerate(wanted) for j, b in enumerate(own) if a == b]
+
+
+def test_a_row_is_copied_few_times_and_few_runs_are_looked_into():
+    copied = 0
+
+    def counting(frame: pl.DataFrame) -> pl.DataFrame:
+        nonlocal copied
+        copied += frame.height
+        return merge(frame)
+
+    runs, rows = Runs(), 0
+    for number in range(200):
+        keys = list(range(rows, rows + 10))
+        rows += len(keys)
+        runs = added(runs, piece(keys, number), counting)
+        heights = [frame.height for frame in runs]
+        ends = [frame[HASH][-1] for frame in runs]
+        levels = 1 + sum(a >= frame[HASH][0] for a, frame in zip(ends[:-1], runs[1:], strict=True))
+        assert levels <= 12, heights
+    assert copied <= 8 * rows
