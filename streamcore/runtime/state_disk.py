@@ -60,7 +60,10 @@ class Disk:
             made = _mapped(frame, self.folder)
             _let_go()
             return made
-        except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):  # numbers of more digits than decimals have
+        except (
+            pl.exceptions.ComputeError,
+            pl.exceptions.InvalidOperationError,
+        ):  # numbers too long for Arrow
             return frame
         except OSError as error:
             raise Permanent(
