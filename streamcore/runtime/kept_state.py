@@ -50,6 +50,8 @@ class KeptState:
         self._snapshots = SnapshotReader(first) if first > 0 else None
         """None as soon as the state is known."""
         self._held: _Values = []
+        self._at_work = False
+        """Whether something may come yet of the chunk that was read last: a question waits, or its taker."""
         self.since_snapshot = 0
         """Bytes of the log that were read behind the newest snapshot."""
 
@@ -91,8 +93,8 @@ class KeptState:
 
     @property
     def ended(self) -> bool:
-        """Whether everything that feeds it is bounded and has ended."""
-        return self._task is not None and self._task.ended
+        """Whether everything that feeds it is bounded and has ended, and all that came of it was taken."""
+        return self._task is not None and self._task.ended and not self._at_work
 
     @property
     def knows(self) -> bool:
@@ -105,6 +107,11 @@ class KeptState:
 
     def asking(self, chunk: Chunk) -> AskingEach[Made]:
         """What comes of *chunk*; between that, what it needs from outside, to be answered."""
+        self._at_work = True  # for good, if nobody answers: not all was taken then
+        yield from self._made(chunk)
+        self._at_work = False
+
+    def _made(self, chunk: Chunk) -> AskingEach[Made]:
         values: _Values = list(zip(chunk.offsets().tolist(), chunk.values(), strict=True))
         self.since_snapshot += chunk.nbytes
         if not self.knows:
