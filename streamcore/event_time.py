@@ -43,10 +43,12 @@ CLOCK_TYPE = pl.Datetime("us", "UTC")
 
 
 class Judged(NamedTuple):
-    """``late``: which rows came too late, shape (rows,). ``watermark``: after the last row."""
+    """``late``: which rows came too late. ``watermark``: after the last row. ``behind``: by how much each
+    row's time lies before the watermark that held when it came, in microseconds; shapes (rows,)."""
 
     late: npt.NDArray[np.bool_]
     watermark: int
+    behind: Int64s
 
 
 def judge(times: Int64s, watermark: int, max_lateness: int) -> Judged:
@@ -56,11 +58,12 @@ def judge(times: Int64s, watermark: int, max_lateness: int) -> Judged:
     judging the rows in pieces, each behind the watermark of the piece before it, gives the same.
     """
     if not len(times):
-        return Judged(np.zeros(0, np.bool_), watermark)
+        return Judged(np.zeros(0, np.bool_), watermark, np.zeros(0, np.int64))
     held = np.empty(len(times) + 1, np.int64)
     held[0], held[1:] = watermark, times - max_lateness
     np.maximum.accumulate(held, out=held)
-    return Judged(times < held[:-1], int(held[-1]))
+    late = times < held[:-1]
+    return Judged(late, int(held[-1]), np.where(late, held[:-1] - times, 0))
 
 
 def microseconds(times: pl.Series) -> pl.Series:

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from streamcore.asking import Asked, Asking, AskingStep
-from streamcore.batch import OFFSET, SUB, Batch, Chunk, PartitionId, Range, Rejects, TimedBatch
+from streamcore.batch import OFFSET, SUB, Batch, Chunk, Int64s, PartitionId, Range, Rejects, TimedBatch
 from streamcore.contracts import Decoder, Sink
 from streamcore.event_time import BEGINNING
 from streamcore.graph import Agent, Graph, Late, Node, Stateful
-from streamcore.state.operator import LATE_MARK, Operator
+from streamcore.state.operator import BEHIND, LATE_MARK, Operator
 from streamcore.transforms.functions import renumbered
 
 DECODE = "decode"
@@ -68,6 +69,8 @@ class Passage:
         self.timed_batches: dict[str, Batch] = {}
         self.late = self.future = NO_POSITIONS
         """Positions of the rows that are too late for windows, and of those from too far in the future."""
+        self.behind: Int64s = np.zeros(0, np.int64)
+        """How far each of the late rows lies before the watermark that held when it came, in microseconds."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -210,17 +213,22 @@ class Stage:
         with run.timed(node):
             delta = operator_of(self.graph, node).prepare(frame, node)
         run.rejects.append(run.new(delta.rejects))
+        if BEHIND in frame.columns:
+            run.counts[node, LATE] += frame.height - delta.rows.height - len(delta.rejects)
         reached = max(logged.watermark, watermark)
         self._logged[node] = Logged(max(chunk.end, logged.position), reached)
         return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
 
     def _in_time(self, run: Passage, node: str, frame: pl.DataFrame) -> pl.DataFrame:
-        if LATE_MARK in operator_of(self.graph, node).no_rows.columns:
+        asked = operator_of(self.graph, node).no_rows.columns
+        if BEHIND in asked:
+            frame = _behind(frame, run)
+        elif LATE_MARK in asked:
             late = pl.col(OFFSET).is_in(run.late.implode())
             frame = frame.with_columns(late.alias(LATE_MARK))
         else:
             run.counts[node, LATE] += 0
-        if len(run.late) and LATE_MARK not in frame.columns:
+        if len(run.late) and not {LATE_MARK, BEHIND} & set(asked):
             run.counts[node, LATE] += at(frame, run.late).height
             frame = at(frame, run.late, but=True)
         if len(run.future):
@@ -228,6 +236,16 @@ class Stage:
             run.rejects.append(run.new(Rejects.of(at(frame, run.future), node, "future", message)))
             frame = at(frame, run.future, but=True)
         return frame
+
+
+def _behind(frame: pl.DataFrame, run: Passage) -> pl.DataFrame:
+    """*frame* with BEHIND: how late each row is. Of a record with several rows that of the latest."""
+    if not len(run.late):
+        return frame.with_columns(pl.lit(0, pl.Int64).alias(BEHIND))
+    late = pl.DataFrame({OFFSET: run.late, BEHIND: run.behind}).group_by(OFFSET).agg(pl.col(BEHIND).max())
+    return frame.join(late, on=OFFSET, how="left", maintain_order="left").with_columns(
+        pl.col(BEHIND).fill_null(0)
+    )
 
 
 def at(frame: pl.DataFrame, positions: pl.Series, *, but: bool = False) -> pl.DataFrame:

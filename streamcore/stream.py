@@ -15,6 +15,7 @@ import polars as pl
 from streamcore.asking import AskingStep, Reference
 from streamcore.contracts import Sink, Step
 from streamcore.declaring import at, caller
+from streamcore.durations import microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.expressions import condition
 from streamcore.graph import Late, Node, Source, Stateful, Union
@@ -174,12 +175,17 @@ class Stream:
         id = name or topology._free_id(f"{self.node.source.name}/late")
         return Stream(topology, topology._add(id, Late(), (self.node,), self.columns, where))
 
-    def window(self, kind: AnyKind) -> WindowedStream:
+    def window(self, kind: AnyKind, *, late_updates: str | dt.timedelta | None = None) -> WindowedStream:
         """Windows of event time: ``sc.tumbling("1h")``, ``sc.hopping(…)``, ``sc.session(…)``,
-        ``sc.sliding(…)`` and ``sc.global_window()``; ``sc.counted(100)`` are windows of so many rows."""
+        ``sc.sliding(…)`` and ``sc.global_window()``; ``sc.counted(100)`` are windows of so many rows.
+
+        With *late_updates*, e.g. "2h", a window is kept for that long after it is over, and rows that are
+        late by no more than that update it: what comes of it is a table.
+        """
         with at(caller()):
             self._check_only_added("a window")
-        return WindowedStream(self, kind, ())
+            late = 0 if late_updates is None else microseconds_of(late_updates)
+        return WindowedStream(self, kind, (), late)
 
     def by(self, *columns: str, ttl: str | dt.timedelta | None = None) -> GroupedStream:
         """The rows in groups by the values of *columns*, without windows, e.g. to :meth:`aggregate` them.

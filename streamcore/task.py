@@ -104,6 +104,7 @@ class PartitionTask:
         self.watermark = judged.watermark
         if judged.late.any():
             run.late = offsets.filter(pl.Series(judged.late))
+            run.behind = judged.behind[judged.late]
 
     def on_watermark(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> Outcome:
         """The batches that tell the windows' logs that no row before *watermark* is waited for any more.

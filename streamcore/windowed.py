@@ -35,12 +35,12 @@ class _Given(TypedDict):
 class WindowedStream:
     """A stream whose rows belong to windows: :meth:`by` which keys, :meth:`aggregate` what of them."""
 
-    def __init__(self, stream: Stream, kind: AnyKind, by: tuple[str, ...]) -> None:
-        self._stream, self._kind, self._by = stream, kind, by
+    def __init__(self, stream: Stream, kind: AnyKind, by: tuple[str, ...], late_updates: int = 0) -> None:
+        self._stream, self._kind, self._by, self._late = stream, kind, by, late_updates
 
     def by(self, *columns: str) -> WindowedStream:
         """Windows for each combination of the values of *columns*; without, one for all rows."""
-        return WindowedStream(self._stream, self._kind, columns)
+        return WindowedStream(self._stream, self._kind, columns, self._late)
 
     def aggregate(self, *, name: str | None = None, **aggregates: str) -> Stream:
         """Aggregates in SQL text by their names, e.g. ``flights="count(*)", mean="avg(delay)"``.
@@ -53,9 +53,12 @@ class WindowedStream:
         of equal times the row of the lower partition comes first, and within one that of the lower offset.
 
         Of ``sc.counted(n)`` the rows have ``window_number`` instead of times. Of ``sc.sliding(…)`` they are
-        the rows themselves, each with the aggregates of its window.
+        the rows themselves, each with the aggregates of its window. With ``late_updates`` what comes out is a
+        table: a window comes when it is over, and again whenever a late row changes it.
         """
         where, source = caller(), self._stream.node.source
+        if self._late:
+            return self._table(name, aggregates, where, final=True)
         if isinstance(self._kind, Counted):
             return self._counted(self._kind, name, aggregates, where)
         if isinstance(self._kind, Sliding):
@@ -74,13 +77,18 @@ class WindowedStream:
         The key of the table is that of :meth:`by` and ``window_start``. The last update of a window is what
         :meth:`aggregate` would have given. Tumbling and hopping windows only.
         """
-        where, source = caller(), self._stream.node.source
+        return self._table(name, aggregates, caller(), final=False)
+
+    def _table(self, name: str | None, aggregates: Mapping[str, str], where: str, *, final: bool) -> Stream:
+        stream, given = self._stream, self._given
         with at(where):
             if isinstance(self._kind, Counted | Sliding):
                 raise BadConfig("these windows have no table", got=self._kind.label, fix="aggregate() them")
-            operator = window_table(self._kind, self._by, aggregates, self._stream.columns, **self._given)
-        after = replace(source, key=operator.key, event_time=None, of_windows=False, updates=True)
-        return self._stream._kept(operator, name, "window", where, after)
+            operator = window_table(
+                self._kind, self._by, aggregates, stream.columns, **given, allowed=self._late, final=final
+            )
+        after = replace(stream.node.source, key=operator.key, event_time=None, of_windows=False, updates=True)
+        return stream._kept(operator, name, "window", where, after)
 
     def _counted(self, kind: Counted, name: str | None, aggregates: Mapping[str, str], where: str) -> Stream:
         stream, own = self._stream, self._given["functions"]

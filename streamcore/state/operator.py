@@ -36,6 +36,11 @@ LATE_MARK = "_late"
 
 In its emissions it says so of rows that go on: windows behind it leave them out."""
 
+BEHIND = "_behind"
+"""A column of ``no_rows`` by which an operator asks for late rows too, and ``prepare`` is told how late each
+is: microseconds before the watermark that held when it came, else 0. What prepare leaves out counts as late.
+It does not go to the log."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -120,7 +125,7 @@ class Operator(Protocol):
     @property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns that :meth:`apply` takes: ``_offset``, those that are needed, and
-        :data:`UPSTREAM` if the operator asks for it, which does not go to the log."""
+        :data:`UPSTREAM` and :data:`BEHIND` if the operator asks for them, which do not go to the log."""
         ...
 
     @property

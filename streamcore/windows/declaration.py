@@ -14,6 +14,7 @@ from streamcore.state.operator import UPSTREAM
 from streamcore.state.runs import HASH
 from streamcore.windows.assigners import LAST, START, Aligned, Global, WindowKind
 from streamcore.windows.counted import SEEN, WINDOW_NUMBER, Counted, CountedOperator
+from streamcore.windows.final import FinalWindowTable
 from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
 from streamcore.windows.order import ORDER
 from streamcore.windows.sliding import AT, Sliding, SlidingOperator
@@ -63,9 +64,17 @@ def window_table(
     time: str | None,
     of_windows: bool,
     functions: Mapping[str, Maker] = AGGREGATES,
+    allowed: int = 0,
+    final: bool = False,
 ) -> WindowTable:
-    """The same windows as a table that is kept up to date. BadConfig as there, and for sessions."""
+    """The same windows as a table that is kept up to date. BadConfig as there, and for sessions.
+
+    *allowed*: for how long, in microseconds, late rows update a window. *final*: it has no row before it is
+    over.
+    """
     time = _checked(by, aggregates, columns, stream, time)
+    if allowed < 0 or allowed >= 1 << 61:
+        raise BadConfig("late rows update windows for a time from 0 on", got=f"{allowed} microseconds")
     if isinstance(kind, Global):
         raise BadConfig("a global window has no table", fix="stream.by(…).aggregate(…) is one")
     if not isinstance(kind, Aligned):
@@ -75,9 +84,9 @@ def window_table(
             allowed=["tumbling", "hopping"],
             fix="aggregate() gives each session when it is over",
         )
-    return WindowTable(
-        kind, by, Aggregation.of(aggregates, columns, functions, order=ORDER), time, columns, of_windows
-    )
+    made = FinalWindowTable if final else WindowTable
+    aggregation = Aggregation.of(aggregates, columns, functions, order=ORDER)
+    return made(kind, by, aggregation, time, columns, of_windows, allowed)
 
 
 def counted_operator(

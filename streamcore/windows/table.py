@@ -17,13 +17,13 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
-from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
+from streamcore.state.operator import BEHIND, UPSTREAM, Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, folded, forgotten, found, merged_by, rebuilt
 from streamcore.windows.assigners import LAST, START, Aligned
 from streamcore.windows.operator import WINDOW_END, WINDOW_START
 from streamcore.windows.order import asked_for, ordered
 
-_NUMBER = "_n"
+NUMBER = "_n"
 """Hidden column of a piece: the number of its last row."""
 
 
@@ -31,7 +31,9 @@ _NUMBER = "_n"
 class WindowTable:
     """Aggregates by the columns *by* and aligned windows, updated with each row; *time* as of a window.
 
-    A window is forgotten when the watermark has passed its end: rows that come later are late.
+    With *allowed*, rows update their window that are late by no more than so many microseconds. How late a
+    row is was judged where it was read, so in any cut the same rows count. A window is forgotten when the
+    watermark has passed its end by that time.
     """
 
     kind: Aligned
@@ -40,6 +42,7 @@ class WindowTable:
     time: str
     inputs: pl.Schema
     of_windows: bool = False
+    allowed: int = 0
 
     timed: ClassVar[bool] = True
     orderly: ClassVar[bool] = False
@@ -73,19 +76,20 @@ class WindowTable:
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
         types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        told = (self.kind, self.keys, dict(self.aggregation.texts), self.time, self.of_windows, types)
-        return repr(("window table", told, *(["ordered"] if self.aggregation.ordered else [])))
+        told = (self.kind, self.keys, dict(self.aggregation.texts), self.time, self.of_windows, self.allowed)
+        return repr((type(self).__name__, told, types, *(["ordered"] if self.aggregation.ordered else [])))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.keys, self.time, *self.aggregation.inputs}
         columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
-        return pl.DataFrame(schema={**columns, **asked_for(self.aggregation)})
+        late = {BEHIND: pl.Int64()} if self.allowed else {}
+        return pl.DataFrame(schema={**columns, **late, **asked_for(self.aggregation)})
 
     @cached_property
     def _logged(self) -> list[str]:
-        return [name for name in self.no_rows.columns if name != UPSTREAM]
+        return [name for name in self.no_rows.columns if name not in (UPSTREAM, BEHIND)]
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
@@ -99,6 +103,8 @@ class WindowTable:
             message = f"{self.time} holds no time, so the row belongs to no window"
             rejects = Rejects.of(frame.filter(timeless), stage, "no_time", message)
             frame = frame.filter(~timeless)
+        if self.allowed:
+            frame = frame.filter(pl.col(BEHIND) <= self.allowed)
         return Delta(frame.select(self._logged), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
@@ -109,7 +115,7 @@ class WindowTable:
         pieces = self._pieces(frame, arrived)
         given = pieces.height
         if given and before > BEGINNING:
-            pieces = pieces.filter(pl.col(LAST) >= before)
+            pieces = pieces.filter(pl.col(LAST) >= before - self.allowed)
         updates = self.nothing_out
         if pieces.height:
             updates = self._updates([*found(runs, pieces[HASH].to_numpy()), pieces], arrived)
@@ -151,19 +157,19 @@ class WindowTable:
     def _pieces(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
         """A run with a piece for each window of *frame*, whose rows are numbered from *first* on."""
         times = microseconds(frame[self.time]) - int(self.of_windows)
-        numbers = pl.Series(_NUMBER, np.arange(first, first + frame.height), pl.Int64)
+        numbers = pl.Series(NUMBER, np.arange(first, first + frame.height), pl.Int64)
         rows = ordered(frame, times).with_columns(numbers)
         made = self.kind.pieces(rows, times.to_numpy(), self.keys, self._first, self._merge)
-        columns = [*self.keys, START, LAST, *self.aggregation.partials, _NUMBER]
+        columns = [*self.keys, START, LAST, *self.aggregation.partials, NUMBER]
         return as_run(made.select(columns), self._window)
 
     def _first(self, rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         grouped = rows.group_by(keys, maintain_order=True)
-        return grouped.agg(*self.aggregation.partial(), pl.col(_NUMBER).max())
+        return grouped.agg(*self.aggregation.partial(), pl.col(NUMBER).max())
 
     def _merge(self, pieces: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
         grouped = pieces.group_by(keys, maintain_order=True)
-        return grouped.agg(*self.aggregation.merge(), pl.col(_NUMBER).max())
+        return grouped.agg(*self.aggregation.merge(), pl.col(NUMBER).max())
 
     def _merged(self, pieces: pl.DataFrame) -> pl.DataFrame:
         return self._merge(pieces, [*self._window, LAST, HASH]).select(pieces.columns)
@@ -172,20 +178,20 @@ class WindowTable:
         return folded(pieces, self._merged)
 
     def _kept(self, runs: Runs, watermark: int) -> Runs:
-        """*runs* without most of the windows that are over."""
-        return runs if watermark == BEGINNING else forgotten(runs, pl.col(LAST) < watermark)
+        """*runs* without most of the windows that nothing can update any more."""
+        return runs if watermark == BEGINNING else forgotten(runs, pl.col(LAST) < watermark - self.allowed)
 
     def _updates(self, pieces: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
         """The windows of *pieces* (older first) that a row from number *first* on has touched."""
         merged = self._merged(pl.concat(pieces)) if len(pieces) > 1 else pieces[0]
-        touched = merged.filter(pl.col(_NUMBER) >= first)
+        touched = merged.filter(pl.col(NUMBER) >= first)
         place = ((pl.col(START) - self.kind.offset) // self.kind.every) % self._windows
         return (
             touched.with_columns(
-                (pl.col(_NUMBER) * self._windows + place).alias(OFFSET),
+                (pl.col(NUMBER) * self._windows + place).alias(OFFSET),
                 pl.lit(0, pl.UInt32).alias(SUB),
                 pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
             )
-            .drop(_NUMBER, HASH)
+            .drop(NUMBER, HASH)
             .sort(OFFSET)
         )

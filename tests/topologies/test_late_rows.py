@@ -74,3 +74,25 @@ def test_late_rows_are_there_once_beside_the_windows_of_the_others(project: Proj
     project.document(*COMMAND)
     assert found(project.folder, "late", '"user", "at"') == late
     assert found(project.folder, "windows", '"user", window_start, n') == windows
+
+
+def test_late_rows_that_are_replayed_complete_the_windows(project: Project) -> None:
+    """As docs/windows.md shows it: each late row is in a row for its window, from a replay of its own."""
+    (project.folder / "clicks.py").write_text(MODULE)
+    late, windows = write(project.folder)
+    project.document(*COMMAND)
+    again = project.folder / "again"
+    again.mkdir()
+    for number, file in enumerate(sorted((project.folder / "out" / "late").rglob("*.jsonl"))):
+        rows = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+        rows.sort(key=lambda row: row["at"])  # in the order of time none of them is late once more
+        (again / f"{number}.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)) + b"\n")
+    project.document("replay", "clicks.py", "--from", "clicks=again/*.jsonl")
+    counted: dict[tuple[object, object], int] = {}
+    for user, start, n in found(project.folder, "windows", '"user", window_start, n'):
+        counted[user, start] = counted.get((user, start), 0) + int(str(n))
+    expected: dict[tuple[object, object], int] = {(user, start): n for user, start, n in windows}
+    for user, at in late:
+        key = (user, at // 10_000 * 10_000)
+        expected[key] = expected.get(key, 0) + 1
+    assert counted == expected
