@@ -2,9 +2,10 @@
 
 Appending: columns -> record batches -> aiokafka's idempotent producer with acks=all, which retries a
 batch until it is in, once. When a batch fails for good, the producer's sequence numbers are torn and
-later batches of that partition fail with it, so that none overtakes the lost one. An append that was
-waiting when it tore fails too; one that is asked for afterwards starts another producer. So a caller
-that looks at its outcomes before it appends keeps its order.
+later batches of that partition fail with it, so that none overtakes the lost one. An append that is asked
+for while the outcome of a torn one is not known yet, e.g. since another of its partitions is still on its
+way, fails too; one that is asked for afterwards starts another producer. So a caller that looks at its
+outcomes before it appends keeps its order.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class KafkaLog:
         self._producer: AIOKafkaProducer | None = None
         self._torn = False
         self._tears = 0
+        self._unheard: list[tuple[asyncio.Future[None], Sequence[asyncio.Future[object]]]] = []
+        """Appends whose outcome nobody could know when the last one was asked for: outcome, batches."""
         self._topics: dict[str, TopicDescription] = {}
         self._keyless = count()
         self._positions: dict[str, PositionTopic] = {}
@@ -59,11 +62,13 @@ class KafkaLog:
     async def append(self, topic: str, records: Records) -> Awaitable[None]:
         """See :class:`streamcore.contracts.Log`."""
         tears = self._tears
+        unheard = self._unheard = [one for one in self._unheard if not one[0].done()]
         async with self._appending:  # one caller after the other keeps each partition in order
             try:
                 producer = await self._started_producer()
                 described = await self._described(producer, topic)
-                if self._tears != tears:  # its caller could not know that what came before is lost
+                torn = any(_has_failed(batch) for _, sent in unheard for batch in sent)
+                if torn or self._tears != tears:  # its caller could not know that what came before is lost
                     raise Transient("an append before this one failed", where=topic)
                 sent = await self._send(producer, topic, records, len(described.partitions))
             except KafkaError as error:
@@ -72,6 +77,7 @@ class KafkaLog:
                 raise translate(error, topic) from error
         outcome = asyncio.ensure_future(self._outcome(topic, sent))
         outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._unheard.append((outcome, sent))
         return outcome
 
     async def _send(
@@ -104,7 +110,7 @@ class KafkaLog:
         self._in_flight -= size
         self._unsettled.discard(delivered)
         self._room.set()
-        if delivered.cancelled() or delivered.exception() is not None:
+        if _has_failed(delivered):
             self._torn = True
             self._tears += 1
 
@@ -279,3 +285,7 @@ class KafkaLog:
             await asyncio.wait_for(producer.stop(), _CLOSE_SECONDS)
         except (KafkaError, asyncio.TimeoutError):
             return  # no broker to say goodbye to; nothing on its way was confirmed
+
+
+def _has_failed(sent: asyncio.Future[object]) -> bool:
+    return sent.done() and (sent.cancelled() or sent.exception() is not None)
