@@ -53,7 +53,7 @@ class KeptState:
         self._at_work = False
         """Whether something may come yet of the chunk that was read last: a question waits, or its taker."""
         self.since_snapshot = 0
-        """Bytes of the log that were read behind the newest snapshot."""
+        """Bytes of the entries that were read behind the newest snapshot; snapshots do not cause others."""
 
     def begin(
         self,
@@ -113,7 +113,6 @@ class KeptState:
 
     def _made(self, chunk: Chunk) -> AskingEach[Made]:
         values: _Values = list(zip(chunk.offsets().tolist(), chunk.values(), strict=True))
-        self.since_snapshot += chunk.nbytes
         if not self.knows:
             values, resumed = self._with_snapshot(values)
             if resumed is not None:
@@ -123,7 +122,9 @@ class KeptState:
         if not self.knows:
             self._check_snapshot(chunk)
             return
-        entries = [(offset, decode(value)) for offset, value in values if not is_snapshot(value)]
+        values = [(offset, value) for offset, value in values if not is_snapshot(value)]
+        self.since_snapshot += sum(len(value or b"") for _, value in values)
+        entries = [(offset, decode(value)) for offset, value in values]
         cut = int(np.searchsorted([offset for offset, _ in entries], self._committed))
         for part, repeated in ((entries[:cut], True), (entries[cut:], False)):
             outcome = (yield from self.task.asking([entry for _, entry in part])) if part else None
@@ -157,7 +158,6 @@ class KeptState:
         self.task.restore(snapshot)
         self._snapshots, held, self._held = None, self._held, []
         left = [(offset, value) for offset, value in held if offset >= snapshot.as_of]
-        self.since_snapshot = sum(len(value or b"") for _, value in left)
         here = nothing_at(self.emissions, self.task.emitted)
         return left, Outcome(here, 0)
 
