@@ -44,11 +44,11 @@ class Declaration:
 
 
 async def check_declarations(
-    log: Log, topology: str, declared: Sequence[Declaration], made: Collection[str]
+    log: Log, topology: str, declared: Sequence[Declaration], gone: Collection[str]
 ) -> None:
     """Compare *declared* with what the logs were made by, and write down those that are new.
 
-    *made* are the logs that did not exist until now. BadConfig for a declaration that has changed,
+    *gone* are the logs that were declared and do not exist. BadConfig for a declaration that has changed,
     Permanent for a log that is gone or has another number of partitions; nothing is written then.
     """
     if not declared:
@@ -58,12 +58,17 @@ async def check_declarations(
     stored = await _stored(log, topic)
     for now in declared:
         if (before := stored.get(now.log)) is not None:
-            _check(before, now, gone=now.log in made)
+            _check(before, now, gone=now.log in gone)
     new = [now for now in declared if now.log not in stored]
     if new:
         values = pa.array([orjson.dumps(asdict(now)) for now in new], pa.binary())
         keys = pa.array([now.log.encode() for now in new], pa.binary())
         await (await log.append(topic, Records(values, np.zeros(len(new), np.int64), keys)))
+
+
+async def declared_logs(log: Log, topology: str) -> Collection[str]:
+    """The logs that were declared by now: all of them had been made before."""
+    return (await _stored(log, topology + SUFFIX)).keys()
 
 
 async def _stored(log: Log, topic: str) -> dict[str, Declaration]:

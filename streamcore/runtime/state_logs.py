@@ -23,7 +23,7 @@ from streamcore.errors import BadConfig, Permanent
 from streamcore.event_time import BEGINNING
 from streamcore.graph import Graph, Late, Node, label
 from streamcore.passage import Logged, operator_of
-from streamcore.runtime.declarations import Declaration, check_declarations
+from streamcore.runtime.declarations import Declaration, check_declarations, declared_logs
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.topic_records import record_keys
 from streamcore.state.log_record import Entry, Upstream, decode, encode, pieces_of
@@ -76,7 +76,9 @@ async def made_logs(
     :func:`check_declarations` for logs that were made by another declaration.
     """
     found: dict[str, StateLog] = {}
-    made: set[str] = set()
+    # Asked first: another worker that starts beside this one makes a log before it declares it.
+    known = () if replay else await declared_logs(log, graph.name)
+    gone: set[str] = set()
     counts = {emission_topic(graph.name, w): 0 for w in graph.stateful} | dict(read)
     for node in graph.stateful:
         topic, own = log_topic(graph, node, replay), _own_id(graph, node, replay)
@@ -89,8 +91,10 @@ async def made_logs(
             )
         feeding = [t for t in counts if node in fed_states(graph, streams, t)]
         wanted = 1 if replay or not operator_of(graph, node).by else max(counts[t] for t in feeding)
-        if await log.create(topic, wanted, LOG_CONFIG):
-            made.add(topic)
+        if topic in known and not await log.bounds(topic):
+            gone.add(topic)  # and not made, so that the next start is refused as well
+        else:
+            await log.create(topic, wanted, LOG_CONFIG)
         partitions = len(await log.bounds(topic))
         counts[emission_topic(graph.name, node)] = partitions
         upstream = tuple((t, number) for t in sorted(feeding) for number in range(counts[t]))
@@ -105,7 +109,7 @@ async def made_logs(
         )
     if not replay:
         declared = [_declaration(graph, own) for own in found.values()]
-        await check_declarations(log, graph.name, declared, made)
+        await check_declarations(log, graph.name, declared, gone)
     return found
 
 

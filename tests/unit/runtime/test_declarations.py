@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -11,8 +13,10 @@ from streamcore.batch import PartitionId, Range
 from streamcore.errors import BadConfig, Permanent
 from streamcore.runtime.declarations import Declaration, changes, check_declarations
 from streamcore.runtime.repeated import from_now_on
+from streamcore.runtime.state_logs import made_logs
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
+from tests.unit.topology.collecting import Collect
 
 STEPS = ("stream orders (id, at)", "filter id > 3", "add_column x (id * 2)")
 NOW = Declaration(
@@ -91,3 +95,38 @@ def test_a_new_sink_is_brought_to_the_first_result_that_can_be_made_again():
 def test_a_sink_that_would_lack_something_is_refused(table, position):
     with pytest.raises(Permanent, match="can't be made again"):
         from_now_on(graph_of(table), "topic:out", SOURCE, position, 90)
+
+
+class Racing(EmbeddedLog):
+    """Who makes a log first is held up until another worker has started."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.go_on: asyncio.Event | None = None
+
+    async def create(self, topic: str, partitions: int, config: Mapping[str, str]) -> bool:
+        made = await super().create(topic, partitions, config)
+        if self.go_on is not None:
+            await self.go_on.wait()
+        return made
+
+
+async def test_two_workers_that_start_at_once_do_not_take_the_log_for_gone():
+    broker = Broker("embedded://declared-at-once")
+    topology = sc.Topology("t")
+    topology.stream("users", {"user": "string"}).by("user").aggregate(n="count(*)", name="n").changelog().to(
+        Collect("out")
+    )
+    graph, slow, fast = topology.freeze(), Racing(broker), EmbeddedLog(broker)
+    slow.go_on = asyncio.Event()
+    first = asyncio.ensure_future(made_logs(graph, slow, {"users": "users"}, {"users": 1}))
+    await asyncio.sleep(0.01)
+    assert "t.n.log" in await fast.topics()
+    second = await made_logs(graph, fast, {"users": "users"}, {"users": 1})
+    slow.go_on.set()
+    assert await first == second
+    broker.delete("t.n.log")
+    for _ in range(2):  # a refused start does not make it, or the next one would begin without the state
+        with pytest.raises(Permanent, match="is gone, and with it the state"):
+            await made_logs(graph, fast, {"users": "users"}, {"users": 1})
+    broker.close()
