@@ -40,7 +40,7 @@ _NEVER = -(1 << 62) + 1
 
 
 class TableOperator(Operator, Protocol):
-    """The operator of a table."""
+    """The operator of a table, whose pieces are all found by its keys ``by``."""
 
     def rows_of(self, state: State) -> pl.DataFrame:
         """All rows of the table as updates, as ``finish`` takes them."""
@@ -123,7 +123,7 @@ class ExpiringOperator:
         if came.height:
             lived, ended = self._lived(came, times, lives, state.arrived)
             applied = self.table.apply(known, [lived.select(self.table.no_rows.columns)], watermark)
-            updates = applied.emission.filter(~pl.col(LIFE).is_in(ended.implode()))
+            updates = applied.emission.filter(~pl.col(LIFE).is_in(ended[LIFE].implode()))
             parts = [self._over(known, ended, updates), updates]
             known, lives = applied.state, self._with(lives, lived)
         before = self._limit(state.watermark)
@@ -157,24 +157,24 @@ class ExpiringOperator:
 
     def _lived(
         self, came: pl.DataFrame, times: pl.Series, lives: Runs, first: int
-    ) -> tuple[pl.DataFrame, pl.Series]:
-        """*came* with the life of each row, and the lives that its rows have ended.
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """*came* with the life of each row, and the lives that its rows have ended, by key.
 
         Column :data:`_LAST` is the newest time of the key up to the row.
         """
         parts = [part.select(self._no_lives.columns) for part in found(lives, hashes_of(came, self.by))]
         knew = youngest(pl.concat([self._no_lives, *parts]).sort(HASH, maintain_order=True), self.by)
-        keys = groups_of(pl.concat([knew.select(self.by), came.select(self.by)]), self.by)
+        keys = pl.concat([knew.select(self.by), came.select(self.by)])
         numbers = np.arange(first, first + came.height)
         judged = lives_of(
-            together(keys),
+            together(groups_of(keys, self.by)),
             np.concatenate([knew[_LAST].to_numpy(), times.fill_null(_NEVER).to_numpy()]),
             np.concatenate([knew[LIFE].to_numpy(), numbers]),
             self.ttl,
         )
         columns = (pl.Series(LIFE, judged.lives), pl.Series(_LAST, judged.newest))
         lived = came.with_columns(column[knew.height :] for column in columns)
-        return lived, pl.Series(LIFE, judged.ended, pl.Int64)
+        return lived, keys.with_columns(columns[0])[judged.ended]
 
     def _with(self, lives: Runs, lived: pl.DataFrame) -> Runs:
         """*lives* with the newest of each key of *lived*."""
@@ -189,11 +189,13 @@ class ExpiringOperator:
 
     # ------------------------------------------------------------ leaving
 
-    def _over(self, before: State, ended: pl.Series, updates: pl.DataFrame) -> pl.DataFrame:
+    def _over(self, before: State, ended: pl.DataFrame, updates: pl.DataFrame) -> pl.DataFrame:
         """Deletions of the rows that *ended* lives had *before*, but for those that *updates* replace."""
-        if not len(ended):
+        if not ended.height:
             return updates.clear()
-        gone = self._deleted(before, ended)
+        hashes = hashes_of(ended, self.table.by)
+        near = tuple(Runs(tuple(found(runs, hashes))) for runs in before.kept)
+        gone = self._deleted(replace(before, kept=near), ended[LIFE])
         return gone.join(updates, on=list(self.key), how="anti", nulls_equal=True, maintain_order="left")
 
     def _expired(self, table: State, lives: Runs, limit: int) -> tuple[State, Runs, pl.DataFrame]:

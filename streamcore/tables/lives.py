@@ -13,7 +13,8 @@ from streamcore.tables.grouping import Together
 class Lives(NamedTuple):
     """``lives``: the life of each row; ``newest``: its newest time so far, also of the key's former lives.
 
-    Both have the shape (rows,), in the rows' order. ``ended``: the lives that another one has followed.
+    Both have the shape (rows,), in the rows' order. ``ended``: the places of the last rows of the lives that
+    another one has followed.
     """
 
     lives: Int64s
@@ -33,7 +34,7 @@ def lives_of(keys: Together, times: Int64s, names: Int64s, ttl: int) -> Lives:
     begins = first | (since > ttl)
     begun = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
     named = names[order][begun]
-    found = Lives(np.empty_like(named), np.empty_like(newest), np.roll(named, 1)[begins & ~first])
+    found = Lives(np.empty_like(named), np.empty_like(newest), np.roll(order, 1)[begins & ~first])
     found.lives[order], found.newest[order] = named, newest
     return found
 

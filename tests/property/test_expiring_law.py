@@ -164,7 +164,7 @@ def test_a_key_lives_as_long_as_its_rows_say_in_any_cut(kind, rows, cuts, again)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_has_left_is_kept_no_more(kind):
     op, state, sizes = operator(kind), operator(kind).empty, []
-    for number in range(200):  # new keys all the time, of which 21 or so live
+    for number in range(90):  # new keys all the time, of which 21 or so live
         frame = _frame(op, [Row(f"key {number}", 1, number, False)])
         state = op.apply(state, [frame], number * 1_000).state
         sizes.append(len(state))

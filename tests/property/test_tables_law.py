@@ -165,7 +165,7 @@ def _aggregates(values: Sequence[int | None]) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(rows=ROWS, cuts=CUTS, again=st.integers(0, 41))
 def test_a_table_is_what_the_rows_so_far_make_of_it(name, rows, cuts, again):
     updates, _ = run(OPERATORS[name], rows, cuts, again)
@@ -173,7 +173,7 @@ def test_a_table_is_what_the_rows_so_far_make_of_it(name, rows, cuts, again):
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(rows=ROWS, cuts=CUTS, others=CUTS, data=st.data())
 def test_updates_of_one_cut_up_to_a_number_and_of_another_from_it_on_give_the_same_table(
     name, rows, cuts, others, data
