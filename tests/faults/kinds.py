@@ -23,6 +23,7 @@ Pipeline: TypeAlias = Literal[
     "embedded-files",
     "windows-postgres",
     "windows-files",
+    "windows-kafka-exact",
 ]
 _SINKS: dict[Pipeline, str] = {
     "kafka-postgres": "postgres",
@@ -30,6 +31,7 @@ _SINKS: dict[Pipeline, str] = {
     "kafka-kafka": "topic",
     "kafka-kafka-exact": "topic-exact",
     "windows-postgres": "postgres",
+    "windows-kafka-exact": "topic-exact",
 }
 _POINTS = (
     "pipeline.taken_over",
@@ -44,6 +46,7 @@ _SINK_POINTS: dict[Pipeline, tuple[str, ...]] = {
     "kafka-kafka": ("topic.confirmed",),
     "kafka-kafka-exact": ("topic.before_commit", "topic.after_commit"),
     "embedded-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
+    "windows-kafka-exact": ("state_log.confirmed", "topic.before_commit", "topic.after_commit"),
     "windows-postgres": ("state_log.confirmed", "postgres.before_commit", "postgres.after_commit"),
     "windows-files": ("state_log.confirmed", "files.before_seal", "files.after_seal", "files.after_outputs"),
 }
@@ -132,5 +135,6 @@ KINDS: dict[str, Kind] = {
         *_embedded("embedded-files"),
         *_on_postgres("windows-postgres"),
         *_embedded("windows-files"),
+        *_on_kafka("windows-kafka-exact"),
     ]
 }

@@ -12,6 +12,7 @@ from tests.faults.targets import records
 from tests.faults.window_oracle import Expected, Fed, expected
 from tests.faults.window_rows import WindowMaker
 from tests.faults.window_targets import WindowFiles, WindowsSeen, WindowTables
+from tests.faults.window_topics import WindowTopics
 
 TOPOLOGY = "tests/faults/window_topology.py"
 _TRIES = 3
@@ -23,10 +24,12 @@ class WindowRun(Run):
 
     topology = TOPOLOGY
     maker: WindowMaker
-    target: WindowTables
+    target: WindowTables | WindowTopics
     _looks: list[WindowsSeen]
 
-    def _target(self) -> WindowTables:
+    def _target(self) -> WindowTables | WindowTopics:
+        if self._sink == "topic-exact":
+            return WindowTopics(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
         assert self.servers.postgres is not None
         dsn = self.servers.postgres.fresh_database()
         return WindowTables(dsn, dsn, self.topic)

@@ -23,6 +23,8 @@ def _sink(name: str) -> Sink:
     kind, target = os.environ["SC_FAULT_SINK"], os.environ["SC_FAULT_TARGET"]
     if kind == "postgres":
         return sc.sinks.Postgres(name, target)
+    if kind == "topic-exact":
+        return sc.sinks.Topic(f"{target}-{name}", guarantee="exactly-once", name=name)
     return sc.sinks.Parquet(f"{target}/{name}", roll_rows=50, roll_seconds=0.3, name=name)
 
 
