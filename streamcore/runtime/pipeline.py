@@ -170,9 +170,9 @@ class Pipeline:
             return
         try:
             drain.result()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the worker stops with it; in here it would break Faust off
             self.fail(error)
-            raise
+            return
         # The ledger keeps the last positions, which the transport still commits after this.
         sources += [self.kept[source].emissions for source in sources if source in self.kept]
         for source in sources:

@@ -17,7 +17,7 @@ from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
-from tests.integration.runtime.memory_sink import MemorySink, Target
+from tests.integration.runtime.memory_sink import MemorySink, MemoryWriter, Target
 
 SOURCE = PartitionId("users", 0, "c/1")
 
@@ -47,6 +47,22 @@ async def test_a_rebalance_does_not_wait_for_a_sink_that_was_fenced_meanwhile() 
     with pytest.raises(Fenced):
         pipeline.failed.result()
     assert pipeline.commit_position(TP("users", 0)) == 0
+    await pipeline.stop()
+
+
+async def test_a_sink_that_is_fenced_in_the_drain_does_not_break_the_rebalance_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Faust did not stop any more after an exception there; the worker ends by what has failed."""
+
+    async def flush(writer: object, reason: object) -> None:
+        raise Fenced("another owner", where="out")
+
+    pipeline = await started(Target())
+    monkeypatch.setattr(MemoryWriter, "flush", flush)
+    await asyncio.wait_for(pipeline.revoked({TP("users", 0)}), 5)
+    with pytest.raises(Fenced):
+        pipeline.failed.result()
     await pipeline.stop()
 
 
