@@ -209,5 +209,5 @@ async def test_another_declaration_of_a_window_with_state_is_refused_with_a_way_
         while not sum(bounds.end for bounds in (await clicks.log.bounds(log)).values()):
             await asyncio.sleep(0.1)
     working = Working(clicks, clicks.topology("2s"))
-    with pytest.raises(sc.errors.Permanent, match=r"another declaration.*name="):
+    with pytest.raises(sc.errors.BadConfig, match=r"1000000 is now 2000000.*name="):
         await working.task
