@@ -12,7 +12,7 @@ from streamcore.runtime.state_disk import Disk
 from streamcore.state import places, runs
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _runs_of_many_frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder: Path = tmp_path_factory.mktemp("state")
 

@@ -121,3 +121,28 @@ def test_a_row_is_copied_few_times_and_few_runs_are_looked_into():
         levels = 1 + sum(a >= frame[HASH][0] for a, frame in zip(ends[:-1], runs[1:], strict=True))
         assert levels <= 12, heights
     assert copied <= 8 * rows
+
+
+FEW = st.dictionaries(st.integers(0, 20), st.booleans(), max_size=3).map(lambda marks: [*marks.items()])
+MARKED = st.lists(FEW, max_size=14).map(lambda few: [[(key, False) for key in range(21)], *few])
+
+
+@settings(deadline=None, max_examples=150)
+@given(pieces=MARKED)
+def test_what_the_oldest_run_leaves_out_is_hidden_until_nothing_older_is_there(pieces):
+    """A mark that a key is gone must hide older pieces of it, and goes with the last of them."""
+    runs, there = Runs(), dict[int, int]()
+    for number, marks in enumerate(pieces):
+        rows = [(key, number, gone) for key, gone in marks]
+        frame = pl.DataFrame(rows, schema={"key": pl.Int64, "n": pl.Int64, "gone": pl.Boolean}, orient="row")
+        runs = added(
+            runs,
+            as_run(frame, ["key"]),
+            lambda f: merged_by(f, lambda p: p.unique("key", keep="last", maintain_order=True)),
+            oldest=lambda f: f.filter(~pl.col("gone")),
+        )
+        there |= {key: number for key, gone in marks if not gone}
+        there = {key: n for key, n in there.items() if (key, True) not in marks}
+        parts = [run.select("key", "n", "gone") for run in runs] or [frame.clear()]
+        last = pl.concat(parts).unique("key", keep="last", maintain_order=True).filter(~pl.col("gone"))
+        assert dict(last.select("key", "n").rows()) == there

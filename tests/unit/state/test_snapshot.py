@@ -41,6 +41,16 @@ def test_parts_of_others_and_of_older_ones_do_not_disturb() -> None:
     assert reader.add(records("a")[-1]) is not None
 
 
+def test_records_may_come_twice_but_none_may_be_missing() -> None:
+    twice = [value for value in records() for _ in range(2)]
+    reader = SnapshotReader(9)
+    assert sum(reader.add(value) is not None for value in twice) == 1
+    for missing in (0, 2, len(records()) - 1):
+        torn = SnapshotReader(9)
+        left = [value for number, value in enumerate(records()) if number != missing]
+        assert not any(torn.add(value) for value in left)
+
+
 def test_only_the_first_record_says_how_far_partitions_are() -> None:
     first, second, *_ = records()
     assert reads_in(first) == READS
