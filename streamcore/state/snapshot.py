@@ -121,24 +121,30 @@ class _Parts:
 
     def __init__(self, as_of: int, meta: Mapping[str, Any], place: Place) -> None:
         self._as_of, self._meta, self._place = as_of, meta, place
-        self._kept: list[dict[int, Frames]] = [{} for _ in range(meta["kinds"])]
+        self._kept: list[list[pl.DataFrame]] = [[] for _ in range(meta["kinds"])]
+        self._at = (0, 0)
+        """Kind and run of the frame of which a record was read last."""
+        self._frames = Frames(place, meta.get("bytes", 0))
         self.count = 0
 
     def add(self, value: bytes) -> None:
         if self.count:
             head, _, body = value.partition(b"\n")
-            at = orjson.loads(head)[-1]
-            frames = self._kept[at["kind"]].setdefault(
-                at["run"], Frames(self._place, self._meta.get("bytes", 0))
-            )
-            frames.add(pl.read_ipc_stream(io.BytesIO(body)))
+            place = orjson.loads(head)[-1]
+            at = (place["kind"], place["run"])
+            if at != self._at:
+                self._end()
+                self._at = at
+            self._frames.add(pl.read_ipc_stream(io.BytesIO(body)))
         self.count += 1
 
+    def _end(self) -> None:
+        self._kept[self._at[0]] += self._frames.end()
+        self._frames = Frames(self._place, self._meta.get("bytes", 0))
+
     def snapshot(self) -> Snapshot:
-        meta = self._meta
-        kept = tuple(
-            Runs(tuple(frame for run in sorted(runs) for frame in runs[run].end())) for runs in self._kept
-        )
+        self._end()
+        meta, kept = self._meta, tuple(Runs(tuple(frames)) for frames in self._kept)
         state = State(kept, meta["watermark"], meta["emitted"], meta["arrived"])
         return Snapshot(self._as_of, meta["definition"], _reads(meta), state)
 
