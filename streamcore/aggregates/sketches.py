@@ -78,7 +78,8 @@ _INFINITE = 0x7FF << 7
 class Quantile:
     """quantile(x, q), median(x): within 0.4 % of the value at the rank q * (n - 1), rounded down; Float64.
 
-    Kept are the buckets that hold values, in order, how many each holds, and the least and largest value.
+    Kept are the buckets that hold values, in order, how many values there are up to each, and the least and
+    largest value.
     A bucket's number is the upper bits of the float, its exponent and 7 bits of the fraction: so where a
     value falls is exact, without a logarithm, and no value is farther than 1/256 from the bucket's middle.
     Negative values have buckets below zero, NaN is the largest number, and what is nearer to zero than
@@ -97,15 +98,16 @@ class Quantile:
         return *kept, number.min(), number.max()
 
     def merge(self, *kept: pl.Expr) -> Exprs:
-        bucket, count, least, largest = flat(kept[0]), flat(kept[1]), kept[2], kept[3]
-        total = count.sort_by(bucket, maintain_order=True).cum_sum()
-        return *self._added(bucket.sort(), total), least.min(), largest.max()
+        bucket, total, least, largest = flat(kept[0]), flat(kept[1]), kept[2], kept[3]
+        count = flat(kept[1].list.diff()).fill_null(total)  # the first of each piece has none before it
+        together = count.sort_by(bucket, maintain_order=True).cum_sum()
+        return *self._added(bucket.sort(), together), least.min(), largest.max()
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
-        buckets, counts, least, largest = kept
-        count = pl.element()
-        holds = count.cum_sum() > ((count.sum() - 1) * self.q).floor()
-        place = counts.list.eval(holds.arg_max()).list.first()
+        buckets, totals, least, largest = kept
+        rank = ((totals.list.last() - 1) * self.q).floor().cast(pl.Int64)
+        # Elementwise, and sums of lists: aggregates within list.eval take ten times as long.
+        place = (totals - rank).list.eval((pl.element() <= 0).cast(pl.UInt32)).list.sum()
         bucket = buckets.list.get(place, null_on_oob=True)
         magnitude = pl.when(bucket < 0).then(-1 - bucket).otherwise(bucket)
         power = (magnitude // _STEPS - 1023).cast(pl.Float64)
@@ -114,14 +116,13 @@ class Quantile:
         size = pl.when(magnitude < _STEPS).then(0.0).when(magnitude == _INFINITE).then(infinite)
         value = size.otherwise(middle) * pl.when(bucket < 0).then(-1.0).otherwise(1.0)
         nan = pl.when(magnitude > _INFINITE).then(infinite * 0.0)
-        return pl.when(place.is_not_null()).then(nan.otherwise(value.clip(least, largest)))
+        return pl.when(buckets.list.len() > 0).then(nan.otherwise(value.clip(least, largest)))
 
     @staticmethod
     def _added(buckets: pl.Expr, totals: pl.Expr) -> Exprs:
-        """*buckets*, sorted, each once, and their counts, from the *totals* up to and with each entry."""
+        """*buckets*, sorted, each once, and the *totals* up to and with each."""
         last = (buckets != buckets.shift(-1)).fill_null(True)
-        total = totals.filter(last)
-        return buckets.filter(last).implode(), (total - total.shift(1, fill_value=0)).implode()
+        return buckets.filter(last).implode(), totals.filter(last).implode()
 
 
 def _buckets(values: pl.Series) -> pl.Series:
