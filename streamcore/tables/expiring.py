@@ -2,8 +2,10 @@
 
 **Lives.** A key lives from its first row on until a time to live after the newest of its rows; a row that
 comes later than that begins a life of its own, in which nothing of the former one counts. That is judged row
-by row, by the rows' times alone, so it does not depend on how the stream is cut. The table itself is another
-operator's, whose keys are those of this one and the life's number (that of the row that began it).
+by row, by the rows' times in the log's order, so it does not depend on how the stream is cut. It does depend
+on the order among upstream partitions, where they are read unevenly by more than the time to live. The table
+itself is another operator's, whose keys are those of this one and the life's number (that of the row that
+began it).
 
 **Leaving.** What has a life that is over is deleted when the watermark has passed its end, rounded up to a
 sixteenth of the time to live, since each time costs a look at all keys. A row that is not late lies behind
