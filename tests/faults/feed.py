@@ -111,6 +111,8 @@ async def make_topics(bootstrap: str, *names: str) -> None:
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+        while any(topic["error_code"] for topic in await admin.describe_topics(list(names))):
+            await asyncio.sleep(0.02)  # it is answered before the topics can be seen
     finally:
         await admin.close()
 
