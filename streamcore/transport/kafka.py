@@ -208,7 +208,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return found
 
     async def _chunks(self, consumer: AIOKafkaConsumer, tp: TP, records: list[object]) -> list[object]:
-        first, end = self._next[tp], await consumer.position(TopicPartition(*tp))
+        first = self._next[tp]
+        try:
+            end = await consumer.position(TopicPartition(*tp))
+        except IllegalStateError:
+            return []  # it has left meanwhile
+        if self._next.get(tp) != first:
+            return []  # it has left, or was sought: what was fetched before that comes again, or elsewhere
         self._next[tp] = end
         source = PartitionId(tp.topic, tp.partition, self._topic_ids[tp.topic])
         batches = [b for b in records if isinstance(b, WholeBatch)]
@@ -222,7 +228,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # Aborted transactions and markers move the position on without a record: an empty chunk.
         self._looked_for_holes = monotonic()
         for tp in active & set(self._next) - set(ready):
-            if self.consumer.is_chunked(tp.topic):
+            if tp in self._next and self.consumer.is_chunked(tp.topic):  # others may leave at each await
                 chunks = await self._chunks(consumer, tp, [])
                 if chunks:
                     ready[tp] = chunks
