@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 # 3.10 is the oldest Python that we support: the lock must hold versions for it too, whatever runs here.
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --all-extras --group dev pyproject.toml
 
-.PHONY: help env lock relock demo fmt check test test-all chaos bench services clean
+.PHONY: help env lock relock demo fmt check test test-all chaos sim sim-mutants bench services clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,12 @@ test-all: env ## everything, all slow tests included
 
 chaos: env ## faults on real servers: make chaos MINUTES=30
 	$(BIN)/python -m tests.faults.chaos --minutes $(or $(MINUTES),10)
+
+sim: env ## seeded worlds in one process: make sim N=1000, FIRST=300 where to begin, or SEED=17 to see one again
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--runs $(or $(N),300) --first $(or $(FIRST),0))
+
+sim-mutants: env ## mistakes planted in streamcore: each must be caught by one of 200 seeds
+	@$(BIN)/python -m tests.simulation --mutants search
 
 bench: env .venv-bench/.installed ## we and the peers on the same work
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,195 @@
+"""What must come out, from the records as they lie in the sources: plain Python, one row at a time.
+
+It shares no code with streamcore's operators, and knows no batches, logs, workers or faults.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from tests.simulation.feed import LATENESS, Feed
+
+Document = dict[str, Any]
+NEVER = 1 << 62
+"""The time behind the last row of a partition that has ended."""
+MOST = 1_000
+"""``n`` above it breaks the rule."""
+DAY = 86_400_000
+
+
+class Letter(NamedTuple):
+    """A dead letter: which row, and the stage that refused it."""
+
+    stage: str
+    stream: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that was decoded. ``timeless``, ``future``, ``late``: what windows and joins make of it."""
+
+    stream: str
+    partition: int
+    offset: int
+    document: Document
+    late: bool = False
+    future: bool = False
+
+    @property
+    def time(self) -> int | None:
+        found: int | None = self.document["at" if self.stream == "rows" else "oat"]
+        return found
+
+
+@dataclass
+class Judged:
+    """The rows of all partitions that passed the rules, in order; the least watermark; dead letters."""
+
+    rows: list[Row] = field(default_factory=list)
+    letters: set[Letter] = field(default_factory=set)
+    watermarks: dict[str, int] = field(default_factory=dict)
+    """By stream: that of the partition that is farthest behind."""
+
+    def of(self, stream: str) -> list[Row]:
+        return [row for row in self.rows if row.stream == stream]
+
+
+def judged(feed: Feed) -> Judged:
+    """Every record of *feed*, judged row by row in the order of its partition."""
+    found = Judged()
+    for stream, partitions in feed.partitions.items():
+        ends = []
+        for number, records in enumerate(partitions):
+            watermark = -NEVER
+            for offset, record in enumerate(records):
+                if offset in feed.markers.get((stream, number), ()):
+                    continue
+                letter = Letter("", stream, number, offset)
+                stage, document = _read(record.value, stream)
+                if stage:
+                    found.letters.add(letter._replace(stage=stage))
+                    continue
+                row = Row(stream, number, offset, document)
+                if row.time is not None and row.time > record.stamp + DAY:
+                    row = Row(stream, number, offset, document, future=True)
+                elif row.time is not None:
+                    row = Row(stream, number, offset, document, late=row.time < watermark)
+                    watermark = max(watermark, row.time - LATENESS)
+                if stream == "rows" and document["n"] > MOST:
+                    found.letters.add(letter._replace(stage="limit"))
+                else:
+                    found.rows.append(row)
+            if records:  # a partition without rows is idle
+                ends.append(NEVER if feed.ended else watermark)
+        found.watermarks[stream] = min(ends, default=NEVER)
+    return found
+
+
+def _read(value: bytes, stream: str) -> tuple[str, Document]:
+    try:
+        document = orjson.loads(value)
+    except ValueError:
+        return "decode", {}
+    if not isinstance(document, dict):
+        return "schema", {}
+    number = document["n" if stream == "rows" else "m"]
+    return ("schema", {}) if number < 0 else ("", document)
+
+
+def timely(judged: Judged, rows: Iterable[Row], stage: str) -> list[Row]:
+    """The *rows* that windows and joins take; those without a usable time become letters of *stage*."""
+    kept = []
+    for row in rows:
+        if row.time is None or row.future:
+            judged.letters.add(Letter(stage, row.stream, row.partition, row.offset))
+        elif not row.late:
+            kept.append(row)
+    return kept
+
+
+Aggregates = Callable[[Sequence[Document]], Document]
+
+
+def windows(
+    rows: Iterable[Row], starts: Callable[[int], Iterable[int]], size: int, aggregates: Aggregates
+) -> dict[tuple[Any, int, int], Document]:
+    """(shop, start, end) to aggregates, of aligned windows, whether closed or not."""
+    held: dict[tuple[Any, int, int], list[Document]] = defaultdict(list)
+    for row in rows:
+        assert row.time is not None
+        for start in starts(row.time):
+            held[row.document["shop"], start, start + size].append(row.document)
+    return {window: aggregates(found) for window, found in held.items()}
+
+
+def sessions(rows: Iterable[Row], gap: int, aggregates: Aggregates) -> dict[tuple[Any, int, int], Document]:
+    """(shop, first, last + gap) to aggregates."""
+    by_shop: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_shop[row.document["shop"]].append(row)
+    found = {}
+    for shop, held in by_shop.items():
+        held.sort(key=lambda row: row.time or 0)
+        while held:
+            session = [held.pop(0)]
+            while held and (held[0].time or 0) - (session[-1].time or 0) <= gap:
+                session.append(held.pop(0))
+            key = shop, session[0].time or 0, (session[-1].time or 0) + gap
+            found[key] = aggregates([row.document for row in session])
+    return found
+
+
+def pairs(
+    left: Sequence[Row], right: Sequence[Row], low: int, high: int
+) -> tuple[list[tuple[Row, Row]], list[Row]]:
+    """Pairs of one key whose times differ by *low* to *high*, and the left rows that are in none."""
+    found, alone = [], []
+    for a in left:
+        mates = [
+            (a, b)
+            for b in right
+            if a.document["key"] == b.document["key"] and low <= (b.time or 0) - (a.time or 0) <= high
+        ]
+        found += mates
+        if not mates:
+            alone.append(a)
+    return found, alone
+
+
+def grouped(rows: Iterable[Row], by: str, aggregates: Aggregates) -> dict[Any, Document]:
+    """Value of *by* to aggregates."""
+    held: dict[Any, list[Document]] = defaultdict(list)
+    for row in rows:
+        held[row.document[by]].append(row.document)
+    return {key: aggregates(found) for key, found in held.items()}
+
+
+def frozen(row: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    """A row that can be counted."""
+    return tuple(sorted((name, _plain(value)) for name, value in row.items()))
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def difference(
+    what: str, wanted: Sequence[Mapping[str, object]], found: Sequence[Mapping[str, object]]
+) -> str:
+    """What is wrong with *found*, in words; empty when nothing is."""
+    lost = Counter(map(frozen, wanted))
+    more = Counter(map(frozen, found))
+    missing, extra = lost - more, more - lost
+    told = [
+        f"{sum(rows.values())} {name} (e.g. {dict(min(rows, key=repr))})"
+        for name, rows in (("missing", missing), ("too many", extra))
+        if rows
+    ]
+    return f"{what}: {len(wanted)} rows wanted, {', '.join(told)}" if told else ""
