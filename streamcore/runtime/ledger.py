@@ -52,8 +52,15 @@ class Ledger:
             self._give_back(sum(size for _, size in entry.taken))
 
     def took(self, chunk: Chunk, columns: int = 0) -> None:
-        """*chunk* has entered, and *columns* bytes of rows that were made of it."""
-        self._entries[chunk.source].taken.append((chunk.end, chunk.nbytes + columns))
+        """*chunk* has entered, and *columns* bytes of rows that were made of it.
+
+        What all sinks have already, e.g. results that a state gives again at a take-over, is not held: no
+        confirmation would give its bytes back.
+        """
+        entry = self._entries[chunk.source]
+        if chunk.end <= min(entry.sinks.values()):
+            return
+        entry.taken.append((chunk.end, chunk.nbytes + columns))
         self._bytes += chunk.nbytes + columns
 
     def confirm(self, sink: str, positions: Mapping[PartitionId, int]) -> None:

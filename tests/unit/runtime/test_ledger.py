@@ -47,6 +47,18 @@ def test_a_dropped_partition_gives_its_bytes_back() -> None:
     assert not ledger.full
 
 
+def test_what_all_sinks_have_does_not_count() -> None:
+    """Nobody confirms it, so that its bytes would fill the ledger for good: a worker that waits for ever."""
+    ledger = Ledger(1)
+    ledger.open(P, {"a": 10, "b": 20})
+    ledger.took(chunk(0, 10))
+    assert not ledger.full
+    ledger.took(chunk(10, 1))
+    assert ledger.full
+    ledger.confirm("a", {P: 11})
+    assert ledger.unconfirmed_bytes == 0
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 100))))
 def test_the_position_is_always_the_minimum(moves: list[tuple[str, int]]) -> None:
     ledger, model = Ledger(1 << 30), dict.fromkeys("abc", 0)
