@@ -171,9 +171,17 @@ class Consumer(ChunkOffsets):
             for tp in active_partitions or ():
                 if tp in self._next and (records := self._read(tp)):
                     found[tp] = records
-        if not found:
+        if not found and not await self._made_durable(active_partitions or ()):
             await self.wait(self._partition_active, timeout=timeout)
         return Fetched(found, generation)
+
+    async def _made_durable(self, active: Iterable[TP]) -> bool:
+        """Wait for records that were appended and may not be read yet; False when there are none."""
+        logs = (self._topic(tp).logs[tp.partition] for tp in active if self._topic(tp).logs)
+        if all(log.durable == log.end for log in logs):
+            return False
+        await self._broker.synced()
+        return True
 
     def _read(self, tp: TP) -> list[object]:
         topic, chunked = self._topic(tp), self.is_chunked(tp.topic)
@@ -182,7 +190,8 @@ class Consumer(ChunkOffsets):
             chunk = self._reader(tp, topic).chunk_at(self._next[tp])
         else:
             size = self.app.conf.consumer_max_fetch_size if chunked else _RECORDS_BYTES
-            chunk = topic.logs[tp.partition].read(self._next[tp], size)
+            log = topic.logs[tp.partition]
+            chunk = log.read(self._next[tp], size, log.durable)
         if chunk is None:
             return []
         return [chunk] if chunked else list(_records(chunk))

@@ -3,7 +3,9 @@
 ``embedded://name`` is in memory and shared by all who open the same URL in the process;
 ``embedded://name/abs/dir`` keeps everything in ``/abs/dir``. Appends are durable after
 :meth:`Broker.synced`; a commit syncs first, so that it never names records that a crash can take
-back. Everything runs on one event loop; reading of feeds and fsync go to threads.
+back. Consumers read durable records only: what comes of others could be in a sink, and after a power
+loss the log could hold other ones in their place. Everything runs on one event loop; reading of feeds
+and fsync go to threads.
 
 Retention: what all reading groups have committed is dropped from topics in memory, everything is
 kept on disk; a topic's configuration can say otherwise (:data:`RETENTION`). While a partition whose
@@ -209,17 +211,19 @@ class Broker:
         if self._directory is not None:
             self._unsynced.add(log)  # also when it fails: some of its blocks may be there
         first = log.append(batch)
+        self._wake()
+        return first
+
+    def _wake(self) -> None:
         for wake in self._listeners:
             wake()
-        return first
 
     async def room(self, topic: str, partition: int, size: int) -> None:
         """Wait until *size* more bytes may be appended."""
         log = self._log(topic, partition)
         while self._is_limited(topic) and log.nbytes and log.nbytes + size > self._partition_bytes:
             freed = self._full.setdefault(log.source, asyncio.Event())
-            for wake in self._listeners:
-                wake()
+            self._wake()
             await freed.wait()
 
     def let_appends_pass(self) -> None:
@@ -276,6 +280,7 @@ class Broker:
         except BaseException:
             self._unsynced.update(logs)  # the next one must not take them for durable
             raise
+        self._wake()
 
     # ------------------------------------------------------------ reading and groups
 
@@ -290,7 +295,7 @@ class Broker:
         return Range(log.first, log.end)
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call *wake* at each append and when appends wait for commits; returns what ends that."""
+        """Call *wake* when records are appended or durable, and when appends wait; returns what ends that."""
         self._listeners.append(wake)
         return lambda: self._listeners.remove(wake)
 

@@ -21,7 +21,7 @@ class PartitionLog:
     """The log of *source*, in *files* or, without them, in memory.
 
     ``first`` is the oldest offset that is kept, ``end`` the next one to be given, ``nbytes`` what the
-    kept blocks take in memory or on disk.
+    kept blocks take in memory or on disk. What lies before ``durable`` is on the disk for good.
     """
 
     def __init__(self, source: PartitionId, files: SegmentFiles | None = None) -> None:
@@ -31,9 +31,11 @@ class PartitionLog:
         self._memory: dict[int, pa.RecordBatch] = {}
         self._firsts: list[int] = []
         self._sizes: list[int] = []
+        self._durable = 0
         if files is not None:
             try:
                 self._recover(files)
+                self.sync()  # a process that was killed may have left it to the kernel
             except BaseException:
                 files.close()
                 raise
@@ -46,6 +48,11 @@ class PartitionLog:
         self.first = files.base
         self.end = max(self.end, self.first)
         self.nbytes = sum(self._sizes)
+
+    @property
+    def durable(self) -> int:
+        """The end of what even a power loss leaves; in memory, of everything."""
+        return self.end if self._files is None else self._durable
 
     def append(self, batch: pa.RecordBatch) -> int:
         """Add the records of *batch* (columns of ``embedded_blocks.SCHEMA``); returns the first one's offset.
@@ -113,7 +120,9 @@ class PartitionLog:
     def sync(self) -> None:
         """Make all that was appended durable; may be called from another thread. Nothing to do in memory."""
         if self._files is not None:
+            end = self.end
             self._files.sync()
+            self._durable = end
 
     def close(self) -> None:
         """Free files and memory; does not sync."""

@@ -320,3 +320,17 @@ def test_after_a_failed_fsync_nothing_is_written_or_called_durable(tmp_path: Pat
     again = on_disk(tmp_path)
     assert read_all(again)[:1] == [b"a"]
     again.close()
+
+
+def test_durable_is_what_was_synced_or_recovered(tmp_path: Path) -> None:
+    log = on_disk(tmp_path)
+    log.append(records(b"a", b"b"))
+    assert (log.durable, log.end) == (0, 2)
+    log.sync()
+    log.append(records(b"c"))
+    assert (log.durable, log.end) == (2, 3)
+    log.close()
+    assert on_disk(tmp_path).durable == 3
+    memory = PartitionLog(SOURCE)
+    memory.append(records(b"a"))
+    assert memory.durable == 1
