@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.__main__ import CATCHING, MOST_SEEDS
 from tests.simulation.mutants import MISTAKES
 
-RUNS = 300
+RUNS = 150
 
 
 def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,10 +37,9 @@ def test_planted_mistakes_are_caught() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_most_mistakes_have_a_seed_that_catches_them() -> None:
+def test_each_mistake_has_a_seed_that_catches_it() -> None:
     caught = json.loads(CATCHING.read_text())
-    assert caught.keys() <= MISTAKES.keys()
-    assert len(caught) >= 15
+    assert caught.keys() == MISTAKES.keys()
     assert all(0 <= seed < MOST_SEEDS for seed in caught.values())
 
 

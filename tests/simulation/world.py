@@ -103,7 +103,7 @@ class World:
             bounded=self.feed.ended,
             markers=self.feed.markers,
             commit_every=dice.choice([0.1, 0.5]),
-            memory_limit=dice.choice([2_000, 1 << 20]),
+            memory_limit=dice.choice([300, 1 << 20]),
             most_records=dice.choice([1, 3, 6, 12, 40]),
             pace=dice.choice([0.02, 0.2, 0.6]),
         )
