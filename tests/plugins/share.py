@@ -1,6 +1,6 @@
-"""Slow and chaos tests in shares: a run takes a fourth of them, another fourth with another commit.
+"""Slow and chaos tests in shares: a run takes an eighth of them, another eighth with another commit.
 
-``--share=auto`` (the default) takes every fourth of them, in an order that does not change; the commit says
+``--share=auto`` (the default) takes every eighth of them, in an order that does not change; the commit says
 where to begin, so that commits cover them all. ``--share=all`` and ``--share=none`` say what they do. A test
 that the command line names by its id always runs.
 """
@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 MARKS = ("slow", "chaos")
-SHARES = 4
+SHARES = 8
 _line = pytest.StashKey[str]()
 
 
@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--share",
         choices=("auto", "all", "none"),
         default="auto",
-        help="which of the slow and chaos tests run: a fourth that turns with the commit, all, or none",
+        help="which of the slow and chaos tests run: an eighth that turns with the commit, all, or none",
     )
 
 
