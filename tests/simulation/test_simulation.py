@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.__main__ import CATCHING, MOST_SEEDS
 from tests.simulation.mutants import MISTAKES
 
-RUNS = 150
+RUNS = 300
 
 
 def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
