@@ -362,3 +362,8 @@ class Group:
             check()
             await self._broker.write_commits(self.name, {**self.committed, **offsets})
             self.committed.update(offsets)
+
+    async def settled(self) -> Mapping[PartitionId, int]:
+        """The commits, behind any that is under way: a former owner's may have passed its last check."""
+        async with self._committing:
+            return self.committed

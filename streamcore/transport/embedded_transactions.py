@@ -48,7 +48,7 @@ class EmbeddedTransactions:
             self._check()
         self._broker.owners[self._lane.name] = self
         self._opened = True
-        stored = self._group.committed.get(self._lane.source)
+        stored = (await self._group.settled()).get(self._lane.source)
         self._there = await self._behind_the_commit() if stored is not None else pa.array([], pa.binary())
         self._beyond = max((_offset(value) + 1 for value in self._there.to_pylist()), default=0)
         position = start if stored is None else stored
