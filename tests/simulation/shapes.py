@@ -275,8 +275,10 @@ def join(*, outer: bool) -> Branch:
     name = "outer-join" if outer else "join"
 
     def declare(streams: Mapping[str, Stream]) -> Stream:
-        left = streams["rows"].select("id", "key", "at")
-        how = "left" if outer else "inner"
+        rows, how = streams["rows"], "left" if outer else "inner"
+        if outer:  # whether what closes its partition waits for others depends on the clock
+            rows = rows.filter("id not like 'close%'")
+        left = rows.select("id", "key", "at")
         return left.join(streams["others"], on="key", within=("-4ms", "6ms"), how=how, name=name)
 
     def wanted(judged: Judged) -> Wanted:
@@ -284,7 +286,7 @@ def join(*, outer: bool) -> Branch:
         right = oracle.timely(judged, judged.of("others"), name)
         found, alone = oracle.pairs(left, right, -4, 6)
         rows = [{**_side(a), "oid": b.document["oid"], "oat": b.time, "m": b.document["m"]} for a, b in found]
-        if outer:  # what closes its partition waits for others itself
+        if outer:
             over = [a for a in alone if not str(a.document["id"]).startswith("close")]
             rows += [{**_side(a), "oid": None, "oat": None, "m": None} for a in over]
         return Wanted(rows)

@@ -36,6 +36,8 @@ _FAULTS = ["kill", "step", "request", "pause", "freeze", "freeze", "freeze", "le
 _ZOMBIES = ["freeze", "freeze", "freeze", "pause", "kill"]
 _PAUSES = [0.3, 2 * SESSION, 3 * SESSION]
 """Seconds that a process stands still: the longer ones make it a zombie."""
+_IDLE = 2
+"""Seconds after which windows do not wait for a partition without rows, in a world that has one."""
 _LONGEST = 120.0
 """Virtual seconds after the last fault, by which everything must have come to rest."""
 
@@ -90,7 +92,7 @@ class World:
 
     def _job(self, broker: Broker) -> Job:
         dice = self.dice
-        topology = shapes.built(self.branches, self._sinks, idle_after="2s" if self.quiet else "1h")
+        topology = shapes.built(self.branches, self._sinks, idle_after=f"{_IDLE}s" if self.quiet else "1h")
         partitions = {stream: len(parts) for stream, parts in self.feed.partitions.items()}
         for stream, count in partitions.items():
             broker.create(stream, count, KEEP)
@@ -246,7 +248,7 @@ class World:
             now = self._standing()
             if now != before or not self._is_done():
                 before, since = now, self.loop.now
-            elif self.loop.now - since > 2.5:
+            elif self.loop.now - since > (_IDLE + 3 if self.quiet else 2.5):  # idle partitions are told
                 return
         raise TimeoutError(f"not at rest after {_LONGEST:g} s: {self._left()}")
 

@@ -383,21 +383,3 @@ async def test_a_slow_consumer_holds_the_producer_and_bounds_what_is_held(
             await app.producer.send("events", None, bytes(10_000), 0, None, None)
         await until(lambda: seen[0] == 300)
     assert 100_000 < held[0] <= 200_000 + 11_000
-
-
-async def test_on_disk_only_durable_records_are_read(tmp_path: Path) -> None:
-    """A sink may not have what comes of a record that a power loss takes back."""
-    broker = Broker.open(f"embedded://durable{tmp_path}/log")
-    broker.create("events", 1)
-    chunks: list[Chunk] = []
-    app = make_app(broker.url, tmp_path)
-    collect(app, "events", chunks.append)
-    try:
-        async with running(app):
-            put(broker, "events", range(10), 0)
-            await until(lambda: sum(map(len, chunks)) == 10)
-            put(broker, "events", range(10, 20), 0)
-            assert app.consumer._read(TP("events", 0)) == []  # nothing has been synced since
-            await until(lambda: sum(map(len, chunks)) == 20)
-    finally:
-        broker.close()
