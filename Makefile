@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 # 3.10 is the oldest Python that we support: the lock must hold versions for it too, whatever runs here.
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --all-extras --group dev pyproject.toml
+# Tests run in so many processes, each with servers of its own; the longer half of a test's time is waiting.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
 
 .PHONY: help env lock relock demo fmt check test test-all chaos sim sim-mutants bench services clean
 
@@ -42,10 +45,10 @@ check: env ## what CI checks before the tests
 	$(BIN)/python .ci/lock_is_current.py $(LOCK)
 
 test: env ## everything, with a turning share of the slow tests
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(PYTEST)
 
 test-all: env ## everything, all slow tests included
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --share=all
+	$(PYTEST) --share=all
 
 chaos: env ## faults on real servers: make chaos MINUTES=30
 	$(BIN)/python -m tests.faults.chaos --minutes $(or $(MINUTES),10)

@@ -16,7 +16,13 @@ from itertools import count
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from aiokafka.structs import TopicPartition
 
 from streamcore.batch import PartitionId, Range, RecordChunk
@@ -241,8 +247,7 @@ class KafkaLog:
             await admin.start()
             wanted = NewTopic(topic, partitions, 1, topic_configs=dict(config))
             wanted.replication_factor = -1  # the constructor does not allow the cluster's default
-            answer = await admin.create_topics([wanted])
-            error_type = for_code(answer.topic_errors[0][1])
+            error_type = await self._asked_to_create(admin, wanted)
             if error_type not in (NoError, TopicAlreadyExistsError):
                 raise translate(error_type(), topic)
             await self._wait_for_leaders(admin, topic)
@@ -252,6 +257,17 @@ class KafkaLog:
             await admin.close()
         self._topics.pop(topic, None)
         return error_type is NoError
+
+    async def _asked_to_create(self, admin: AIOKafkaAdminClient, wanted: NewTopic) -> type[KafkaError]:
+        # The controller counts the brokers that it hears from: one that was too busy to be heard comes back.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LEADER_SECONDS
+        while True:
+            answer = await admin.create_topics([wanted])
+            error_type: type[KafkaError] = for_code(answer.topic_errors[0][1])
+            if error_type is not InvalidReplicationFactorError or loop.time() > deadline:
+                return error_type
+            await asyncio.sleep(0.2)
 
     async def _wait_for_leaders(self, admin: AIOKafkaAdminClient, topic: str) -> None:
         loop = asyncio.get_running_loop()

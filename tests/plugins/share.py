@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 MARKS = ("slow", "chaos")
 SHARES = 8
@@ -38,10 +42,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     gone = set(map(id, left))
     items[:] = [item for item in items if id(item) not in gone]
     config.hook.pytest_deselected(items=left)
-    config.stash[_line] = (
+    line = (
         f"share {share} of commit {commit[:10]}: {len(chosen)} of {len(pool)} slow and chaos tests run, "
         f"{len(left)} are left to other commits (--share=all runs all)"
     )
+    # pytest-xdist's workers choose, each the same; the controller tells.
+    getattr(config, "workeroutput", {})["share"] = config.stash[_line] = line
 
 
 def choose(ids: list[str], commit: str) -> set[str]:
@@ -59,6 +65,13 @@ def _commit(root: object) -> str:
     except (OSError, subprocess.CalledProcessError):
         return "0"
     return done.stdout.strip()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """A worker of pytest-xdist has ended."""
+    if "share" in getattr(node, "workeroutput", {}):
+        node.config.stash[_line] = node.workeroutput["share"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -3,6 +3,8 @@
 An entry has ``tests`` (a pattern of test ids, as in a shell), ``skip`` (a part of the skip's own reason) and
 ``why`` (the reason why that is all right). One with ``without = "docker"`` holds only where no Docker engine
 answers. Without ``CI=true`` skips are what they always were.
+
+With pytest-xdist each worker judges its own skips, and the controller judges the entries by what all saw.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -23,6 +25,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 FILE = "tests/allowed_skips.toml"
 
@@ -51,6 +56,7 @@ class SkipRule:
     """The rule of one run under ``CI=true``."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._entries = _read(config.rootpath / FILE)
         # Only a run of everything can tell that an entry matches no test at all.
         selective = (
@@ -95,8 +101,19 @@ class SkipRule:
             report.outcome = "failed"
             report.longrepr = f"skipped in CI and not listed in {FILE}: {reason}"
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: WorkerController) -> None:
+        """A worker of pytest-xdist has ended: what it saw of each entry."""
+        seen = getattr(node, "workeroutput", {}).get("skips", [])
+        for entry, (used, passed) in zip(self._entries, seen, strict=False):
+            entry.used |= used
+            entry.passed += passed
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput["skips"] = [(entry.used, entry.passed) for entry in self._entries]
+            return
         for entry in self._entries:
             if not entry.used and entry.passed:
                 self._stale.append(f"{entry.tests} ({entry.skip}): {entry.passed[0]} ran")

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
 
 from streamcore.batch import Batch, PartitionId, Range, RecordChunk, hide
@@ -113,6 +114,25 @@ async def test_missing_topics_and_partitions_are_permanent(log):
 async def test_a_bad_topic_setting_is_permanent(log):
     with pytest.raises(Permanent):
         await log.create(fresh("bad"), 1, {"retention.ms": "never"})
+
+
+async def test_a_topic_waits_for_brokers_that_the_controller_misses(log, monkeypatch):
+    asked = AIOKafkaAdminClient.create_topics
+    factors = [3, 3]  # more than there are brokers: the answer of a controller that misses some
+
+    async def short_of_brokers(admin, topics):
+        wanted = topics[0].replication_factor
+        topics[0].replication_factor = factors.pop() if factors else wanted
+        try:
+            return await asked(admin, topics)
+        finally:
+            topics[0].replication_factor = wanted
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "create_topics", short_of_brokers)
+    topic = fresh("patience")
+    assert await log.create(topic, 1, KEEP)
+    assert not factors
+    assert set(await log.bounds(topic)) == {0}
 
 
 async def test_bytes_in_flight_are_bounded(kafka):

@@ -60,6 +60,12 @@ def test_auto_takes_an_eighth_and_says_so(project: Path) -> None:
     assert "2 passed, 7 deselected" in shown
 
 
+def test_a_parallel_run_says_it_too(project: Path) -> None:
+    shown = run(project, "-p", "xdist.plugin", "-n2")
+    assert "share auto of commit 0: 1 of 8 slow and chaos tests run, 7 are left" in shown
+    assert "2 passed" in shown
+
+
 def test_all_none_and_a_test_by_its_id(project: Path) -> None:
     assert "9 passed" in run(project, "--share=all")
     assert "1 passed, 8 deselected" in run(project, "--share=none")

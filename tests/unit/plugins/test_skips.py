@@ -70,6 +70,17 @@ def test_a_stale_entry_fails_and_is_named(tmp_path: Path, pattern: str) -> None:
     assert f"stale entry in tests/allowed_skips.toml: {pattern}" in shown
 
 
+def test_what_the_workers_of_a_parallel_run_saw_is_judged_together(tmp_path: Path) -> None:
+    two = ("-p", "xdist.plugin", "-n2")
+    listed = ENTRY.format("tests/*::test_mysql", "no MySQL server")
+    code, shown = run(tmp_path, listed, *two)
+    assert (code, "1 passed, 1 skipped, 1 xfailed" in shown) == (0, True), shown
+    code, shown = run(tmp_path, listed + ENTRY.format("tests/*::test_passes", "no MySQL"), *two)
+    assert (code, "test_passes ran" in shown) == (1, True), shown
+    code, shown = run(tmp_path, listed + ENTRY.format("tests/gone.py*", "no MySQL"), *two)
+    assert (code, "no such skip in this run" in shown) == (1, True), shown
+
+
 def test_an_entry_for_machines_without_docker_holds_there(tmp_path: Path) -> None:
     entry = ENTRY.format("tests/*::test_mysql", "no MySQL server") + 'without = "docker"\n'
     assert run(tmp_path, entry)[0] == int(engine_answers())
