@@ -159,8 +159,11 @@ class Transactions(Protocol):
         """Hand *records* over, behind those of the calls before. Nobody need see them before the commit."""
         ...
 
-    async def commit(self, position: int) -> None:
-        """Make all that was appended take effect, and with it *position*; durable on return."""
+    async def commit(self, position: int, records: Records | None = None) -> None:
+        """Append *records*; make all that was appended take effect, and with it *position*.
+
+        Durable on return. Records that come with the commit are there sooner than by an append before it.
+        """
         ...
 
     async def close(self) -> None:
@@ -197,8 +200,11 @@ class Log(Protocol):
         """
         ...
 
-    def transactions(self, topic: str, lane: Lane) -> Transactions:
-        """Output of *lane* to *topic* that takes effect exactly once. No I/O here."""
+    def transactions(self, topic: str, lane: Lane, crash_point: Callable[[str], None]) -> Transactions:
+        """Output of *lane* to *topic* that takes effect exactly once. No I/O here.
+
+        *crash_point* is called with "topic.before_commit" when all rows of a commit are sent.
+        """
         ...
 
     def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:

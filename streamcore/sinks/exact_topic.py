@@ -51,7 +51,7 @@ class ExactTopicWriter:
     def _lane(self, source: PartitionId) -> _OpenLane:
         context = self._context
         lane = Lane(context.topology, context.sink, source, context.owner)
-        transactions = context.log.transactions(self._topic, lane)
+        transactions = context.log.transactions(self._topic, lane, context.crash_point)
         return _OpenLane(lane, transactions, self._records, context, self._commit_seconds)
 
     async def write(self, batch: Batch) -> None:
@@ -66,7 +66,7 @@ class ExactTopicWriter:
         await lane.hold(batch)
 
     async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
-        """Begin to append what is held, and to commit what waits for long enough; or all, and wait."""
+        """Begin to commit what waits for long enough, or everything, and then wait for it."""
         await _all([lane.flush(lasting=reason in _LASTING) for lane in self._lanes.values()])
         return {source: lane.confirmed for source, lane in self._lanes.items()}
 
@@ -102,13 +102,14 @@ class _OpenLane:
         """Not committed yet, or not known to be."""
         self._held: list[Batch] = []
         self._held_rows = self._bytes = 0
-        self._since: float | None = None
-        """When the first of the rows came for which no commit is under way."""
+        self._asked, self._asked_at = 0, 0.0
+        """What the last commit that was begun reaches, and when that was."""
         self._turn: asyncio.Task[int | None] | None = None
         self._broken = True
 
     async def open(self, start: int) -> None:
-        self.confirmed = self.end = await self._transactions.open(start)
+        self.confirmed = self.end = self._asked = await self._transactions.open(start)
+        self._asked_at = self._context.clock()  # opening commits as well
         self._broken = False
 
     async def hold(self, batch: Batch) -> None:
@@ -118,18 +119,19 @@ class _OpenLane:
         self._held_rows += len(batch)
         self._bytes += _size(batch)
         self.end = batch.range.end
-        self._since = self._context.clock() if self._since is None else self._since
         if self._bytes > self._context.memory_limit:
             with suppress(Transient):  # mended already, or the next call tries to
                 await self.flush(lasting=True)
-        elif self._turn is None and (self._held_rows >= APPEND_ROWS or self._due):
-            self._begin(commit=self._due)
+        else:
+            self._begin_if_worth_it()
 
     async def flush(self, *, lasting: bool) -> None:
-        """Begin a turn with what is held; *lasting*: until everything is committed."""
+        """Begin a turn when it is time for one; *lasting*: until everything is committed."""
         await self._settle(wait=lasting)
-        if self._turn is None and self.end > self.confirmed:
-            self._begin(commit=lasting or self._due)
+        if lasting and self._turn is None and self.end > self.confirmed:
+            self._begin(commit=True)
+        else:
+            self._begin_if_worth_it()
         while lasting and self._turn is not None:
             await self._settle(wait=True)
 
@@ -142,22 +144,34 @@ class _OpenLane:
 
     @property
     def _due(self) -> bool:
-        return self._since is not None and self._context.clock() - self._since >= self._commit_seconds
+        """A commit for each interval at most; what comes after a pause waits for nothing."""
+        since = self._context.clock() - self._asked_at
+        waited = not 0 <= since < self._commit_seconds  # a clock may be set back
+        return waited and self.end > self._asked
+
+    def _begin_if_worth_it(self) -> None:
+        """Nobody sees rows before their commit: few rows wait for it, and their transaction is short.
+
+        While it is open it keeps readers from seeing what others have committed behind it.
+        """
+        if self._turn is None and (self._due or self._held_rows >= APPEND_ROWS):
+            self._begin(commit=self._due)
 
     def _begin(self, *, commit: bool) -> None:
         batches, self._held, self._held_rows = self._held, [], 0
         self._appended += batches
-        self._since = None if commit else self._since
+        if commit:
+            self._asked, self._asked_at = self.end, self._context.clock()
         self._turn = asyncio.create_task(self._take_turn(batches, self.end if commit else None))
         self._turn.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _take_turn(self, batches: Sequence[Batch], position: int | None) -> int | None:
-        if (records := self._records(batches)) is not None:
-            await self._transactions.append(records)
+        records = self._records(batches)
         if position is not None:
-            self._context.crash_point("topic.before_commit")
-            await self._transactions.commit(position)
+            await self._transactions.commit(position, records)
             self._context.crash_point("topic.after_commit")
+        elif records is not None:
+            await self._transactions.append(records)
         return position
 
     async def _settle(self, *, wait: bool) -> None:
@@ -193,8 +207,7 @@ class _OpenLane:
         left = [batch.cut(position, self.end) for batch in (*self._appended, *self._held)]
         self._held = [batch for batch in left if batch.range.end > position]
         self._held_rows, self._bytes = sum(map(len, self._held)), sum(map(_size, self._held))
-        self._appended, self.confirmed, self._broken = [], position, False
-        self._since = self._context.clock()
+        self._appended, self.confirmed, self._asked, self._broken = [], position, position, False
 
 
 def _size(batch: Batch) -> int:

@@ -50,7 +50,8 @@ class Topic:
     ``position_headers``: write ``sc-position``. ``name``: the sink's stable name.
 
     ``guarantee``: "exactly-once" writes in transactions, one for each partition that is read, which are
-    committed every ``commit_seconds`` (0.1: more costs latency, less costs the broker work).
+    committed every ``commit_seconds`` as long as rows come (0.1: more costs latency, less costs the broker
+    work).
     """
 
     topic: str

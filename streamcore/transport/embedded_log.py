@@ -60,9 +60,11 @@ class EmbeddedLog:
                 check()
                 self._broker.append(topic, partition, block)
 
-    def transactions(self, topic: str, lane: Lane) -> EmbeddedTransactions:
+    def transactions(
+        self, topic: str, lane: Lane, crash_point: Callable[[str], None]
+    ) -> EmbeddedTransactions:
         """See :class:`streamcore.contracts.Log`."""
-        return EmbeddedTransactions(self, self._broker, topic, lane)
+        return EmbeddedTransactions(self, self._broker, topic, lane, crash_point)
 
     async def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
         """The records in ``[start, end)``, as far as the log goes. TopicChanged when *start* is gone."""

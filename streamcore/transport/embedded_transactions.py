@@ -12,6 +12,7 @@ A directory belongs to one process at a time, so another owner of a lane is alwa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,11 @@ HEADER = "sc-position"
 class EmbeddedTransactions:
     """See :class:`streamcore.contracts.Transactions`."""
 
-    def __init__(self, log: EmbeddedLog, broker: Broker, topic: str, lane: Lane) -> None:
+    def __init__(
+        self, log: EmbeddedLog, broker: Broker, topic: str, lane: Lane, crash_point: Callable[[str], None]
+    ) -> None:
         self._log, self._broker, self._topic, self._lane = log, broker, topic, lane
+        self._crash_point = crash_point
         self._group = broker.group("lane-" + hashlib.sha256(lane.name.encode()).hexdigest()[:32])
         self._opened = False
         self._there = pa.array([], pa.binary())
@@ -68,8 +72,11 @@ class EmbeddedTransactions:
         if len(records):
             await self._log.append_if(self._topic, records, self._check)
 
-    async def commit(self, position: int) -> None:
+    async def commit(self, position: int, records: Records | None = None) -> None:
         """See :class:`streamcore.contracts.Transactions`."""
+        if records is not None:
+            await self.append(records)
+            self._crash_point("topic.before_commit")
         if position >= self._beyond:
             self._there = pa.array([], pa.binary())
         ends = self._ends() if not len(self._there) else {}

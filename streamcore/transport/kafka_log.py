@@ -11,7 +11,7 @@ outcomes before it appends keeps its order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import count
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -157,14 +157,14 @@ class KafkaLog:
             self._topics[topic] = found[topic]
         return self._topics[topic]
 
-    def transactions(self, topic: str, lane: Lane) -> KafkaTransactions:
+    def transactions(self, topic: str, lane: Lane, crash_point: Callable[[str], None]) -> KafkaTransactions:
         """See :class:`streamcore.contracts.Log`."""
         positions = self._positions.get(lane.topology)
         if positions is None:
             positions = self._positions[lane.topology] = PositionTopic(
                 lane.topology, self.create, self._consumer
             )
-        return KafkaTransactions(self._connection, positions, topic, lane)
+        return KafkaTransactions(self._connection, positions, topic, lane, crash_point)
 
     # ------------------------------------------------------------ reading
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TypeVar
 
@@ -38,8 +38,16 @@ _CLOSE_SECONDS = 5.0
 class KafkaTransactions:
     """See :class:`streamcore.contracts.Transactions`."""
 
-    def __init__(self, connection: KafkaConnection, positions: PositionTopic, topic: str, lane: Lane) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        positions: PositionTopic,
+        topic: str,
+        lane: Lane,
+        crash_point: Callable[[str], None],
+    ) -> None:
         self._connection, self._positions, self._topic, self._lane = connection, positions, topic, lane
+        self._crash_point = crash_point
         self._token = uuid.uuid4().hex
         self._claimed = False
         self._producer: AIOKafkaProducer | None = None
@@ -81,10 +89,10 @@ class KafkaTransactions:
         producer = await self._in_transaction()
         await self._within(self._send(producer, self._topic, records, self._partitions))
 
-    async def commit(self, position: int) -> None:
+    async def commit(self, position: int, records: Records | None = None) -> None:
         """See :class:`streamcore.contracts.Transactions`."""
         producer = await self._in_transaction()
-        await self._within(self._commit(producer, position))
+        await self._within(self._commit(producer, position, records))
         self._begun = False
 
     async def close(self) -> None:
@@ -132,13 +140,18 @@ class KafkaTransactions:
             sent.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._sent.append(sent)
 
-    async def _commit(self, producer: AIOKafkaProducer, position: int) -> None:
+    async def _commit(self, producer: AIOKafkaProducer, position: int, records: Records | None) -> None:
+        # All in one go: one request makes them part of the transaction, and one brings them.
+        if records is not None:
+            await self._send(producer, self._topic, records, self._partitions)
         here = self._positions.record(self._lane, position, self._token)
         await self._send(producer, self._positions.topic, here, 1)
         # aiokafka commits also when a batch has failed for good: that must be looked at first.
         await asyncio.wait(self._sent)
         for sent in self._sent:
             sent.result()
+        if records is not None:
+            self._crash_point("topic.before_commit")
         await producer.commit_transaction()
         self._sent.clear()
 

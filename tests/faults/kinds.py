@@ -70,14 +70,15 @@ class Kind:
     async def run(
         self, seed: int, servers: Servers, nursery: Nursery, planted: str = "", keep: Path | None = None
     ) -> Outcome:
-        """One run; Invalid when it proves nothing. Its files are moved to *keep* when it fails."""
-        folder = Path(tempfile.mkdtemp(prefix="streamcore-fault-"))
+        """One run; Invalid when it proves nothing. Its files are copied to *keep* unless it holds."""
+        folder, holds = Path(tempfile.mkdtemp(prefix="streamcore-fault-")), False
         try:
             outcome = await self._run(seed, servers, nursery, folder, planted)
-            if outcome.failures and keep is not None:
-                shutil.copytree(folder, keep, dirs_exist_ok=True)
+            holds = not outcome.failures
             return outcome
         finally:
+            if keep is not None and not holds:
+                shutil.copytree(folder, keep, dirs_exist_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _run(

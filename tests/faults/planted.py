@@ -15,6 +15,7 @@ import polars as pl
 from faust.types import TP
 
 from streamcore.batch import Batch, PartitionId
+from streamcore.contracts import Records
 from streamcore.deadletter.writer import DeadLetterWriter
 from streamcore.passage import Logged
 from streamcore.runtime.kept_state import KeptState
@@ -148,9 +149,9 @@ def _position_outside_of_the_transaction() -> None:
     """The rows are committed, and a little later, in a transaction of its own, the position."""
     commit = KafkaTransactions.commit
 
-    async def twice(self: KafkaTransactions, position: int) -> None:
+    async def twice(self: KafkaTransactions, position: int, records: Records | None = None) -> None:
         if self._claimed:
-            await commit(self, self.last)
+            await commit(self, self.last, records)
             await asyncio.sleep(_SLOW_SECONDS)
         await commit(self, position)
         self.last = position

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 import pytest
@@ -37,7 +37,9 @@ class HandTransactions:
         self.appended += records.values.to_pylist()
         self._called("append")
 
-    async def commit(self, position: int) -> None:
+    async def commit(self, position: int, records: Records | None = None) -> None:
+        if records is not None:
+            self.appended += records.values.to_pylist()
         if not (self.fails and self.lost_before):
             self.rows, self.appended = self.rows + self.appended, []
             self.position = position
@@ -59,7 +61,7 @@ class HandLog:
     async def bounds(self, topic: str) -> Mapping[int, Range]:
         return {0: Range(0, 0)}
 
-    def transactions(self, topic: str, lane: Lane) -> Transactions:
+    def transactions(self, topic: str, lane: Lane, crash_point: Callable[[str], None]) -> Transactions:
         return self.lanes.setdefault(lane.source, HandTransactions(lane))
 
 
@@ -90,25 +92,40 @@ def rows(start: int, end: int, source: PartitionId = ORDERS):
     return batch
 
 
-async def test_a_commit_waits_for_its_interval_and_takes_what_came_meanwhile():
+async def test_what_comes_after_a_pause_is_committed_at_once_and_the_next_waits_for_the_interval():
     world = World()
     writer, _ = await world.writer()
     lane = world.log.lanes[ORDERS]
+    world.now += 7
     await writer.write(rows(0, 3))
-    assert await writer.flush(FlushReason.IDLE) == {ORDERS: 0, OTHERS: 0}
     await turned()
-    assert (len(lane.appended), lane.rows) == (3, []), "the rows are on their way already"
+    assert (len(lane.rows), lane.position) == (3, 3)
     world.now += 0.09
     await writer.write(rows(3, 5))
     await writer.write(empty_batch(ORDERS, 5, 9))
-    assert await writer.flush(FlushReason.IDLE) == {ORDERS: 0, OTHERS: 0}
+    assert await writer.flush(FlushReason.IDLE) == {ORDERS: 3, OTHERS: 0}
     await turned()
-    world.now += 0.02  # since the first of them
+    assert lane.calls == ["open", "commit"], "their transaction is not open while they wait"
+    world.now += 0.02  # since the last commit
     await writer.flush(FlushReason.TIMER)
     await turned()
     assert await writer.flush(FlushReason.TIMER) == {ORDERS: 9, OTHERS: 0}
     assert (len(lane.rows), lane.position) == (5, 9)
+    world.now += 1
+    await writer.flush(FlushReason.TIMER)
+    await turned()
+    assert lane.calls.count("commit") == 2, "nothing came"
     assert "commit" not in world.log.lanes[OTHERS].calls, "nothing came there"
+
+
+async def test_many_rows_are_appended_before_their_commit_is_due():
+    world = World(memory_limit=1 << 30)
+    writer, _ = await world.writer()
+    lane = world.log.lanes[ORDERS]
+    await writer.write(rows(0, APPEND_ROWS))
+    await turned()
+    assert await writer.flush(FlushReason.IDLE) == {ORDERS: 0, OTHERS: 0}
+    assert (len(lane.appended), lane.rows) == (APPEND_ROWS, [])
 
 
 @pytest.mark.parametrize("reason", [FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE])
@@ -153,9 +170,8 @@ async def test_what_comes_while_a_commit_is_under_way_waits_for_the_next():
     world = World()
     writer, _ = await world.writer()
     lane = world.log.lanes[ORDERS]
-    await writer.write(rows(0, 3))
     world.now += 1
-    await writer.flush(FlushReason.IDLE)
+    await writer.write(rows(0, 3))
     await writer.write(rows(3, 5))
     await writer.write(rows(5, 6))
     await turned()

@@ -24,7 +24,8 @@ async def test_who_takes_a_lane_over_waits_for_a_commit_that_is_under_way(
     broker = Broker.open(f"embedded://lanes{tmp_path}/log")
     log = EmbeddedLog(broker)
     await log.create("out", 1, {})
-    former, heir = (log.transactions("out", Lane("t", "s", SOURCE, owner)) for owner in ("a", "b"))
+    lanes = [Lane("t", "s", SOURCE, owner) for owner in ("a", "b")]
+    former, heir = (log.transactions("out", lane, lambda _: None) for lane in lanes)
     assert await former.open(0) == 0
     write, writing, go_on = broker.write_commits, asyncio.Event(), asyncio.Event()
 
