@@ -160,10 +160,7 @@ class Transactions(Protocol):
         ...
 
     async def commit(self, position: int, records: Records | None = None) -> None:
-        """Append *records*; make all that was appended take effect, and with it *position*.
-
-        Durable on return. Records that come with the commit are there sooner than by an append before it.
-        """
+        """Append *records*, and make all that was appended take effect with *position*; durable on return."""
         ...
 
     async def close(self) -> None:
