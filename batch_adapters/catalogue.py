@@ -1,8 +1,11 @@
 """From what a user writes (a path, a glob, a folder, a URI) to a bounded source.
 
+``postgresql://user:${env:PASSWORD}@host/shop?table=users``: a system of :data:`SYSTEMS`, with its options in
+the query. Anything else names files:
+
 ``data/flights.csv.gz``, ``data/*.parquet``, ``data/**/*.json``, ``data/`` (a folder whose files are all
 of one format), ``file:///data/x.csv``, each with options: ``data.csv?delimiter=;&encoding=latin-1``.
-Several files are read in the order of their paths. A new format is one module and one line here.
+Several files are read in the order of their paths. A new format or system is one module and one line here.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,9 +25,11 @@ from batch_adapters.excel import ExcelFile, ExcelOptions
 from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.json import JsonFile, JsonOptions
 from batch_adapters.parquet import ParquetFile, ParquetOptions
+from batch_adapters.postgres import PostgresOptions, open_postgres
 from batch_adapters.text_stream import COMPRESSION_SUFFIXES
 from streamcore.contracts import BoundedSource
 from streamcore.errors import BadConfig, did_you_mean
+from streamcore.secrets import resolve
 
 Option: TypeAlias = str | int | float | bool | list[str] | tuple[str, ...] | None
 
@@ -70,7 +75,22 @@ FORMATS: Mapping[str, FileFormat] = {
         compressed=False,
     ),
 }
-SCHEMES = ("file",)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system that is read by URI: its options, and how a source is opened, by the URI without them."""
+
+    options: type[BaseModel]
+    open: Callable[[str, Mapping[str, object]], BoundedSource]
+
+
+_POSTGRES = System(
+    PostgresOptions, lambda uri, options: open_postgres(uri, PostgresOptions.model_validate(options))
+)
+SYSTEMS: Mapping[str, System] = {"postgresql": _POSTGRES, "postgres": _POSTGRES}
+"""By the URI's scheme."""
+SCHEMES = ("file", *SYSTEMS)
 """URI schemes that can be opened; a path without a scheme is a file."""
 
 _QUERY = re.compile(r"(?s)(.*)\?([A-Za-z_]+=.*)\Z")
@@ -84,6 +104,9 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     there, a file can't be read, its format is not known or they differ, or an option is wrong; the
     content is not read yet.
     """
+    system = _SCHEME.match(resolved := resolve(str(uri)))
+    if system and system[1].lower() in SYSTEMS:
+        return _open_system(system[1].lower(), resolved, options)
     pattern, query = _split(str(uri))
     given: dict[str, Option] = {**query, **options}
     wanted = format or given.pop("format", None)
@@ -94,6 +117,19 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     if len(parts) == 1:
         return parts[0]
     return JoinedFiles(pattern, tuple(parts), tuple(file.size for file in files))
+
+
+def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> BoundedSource:
+    """The source of a system; options of its own are taken out of the query, the others are its driver's."""
+    system = SYSTEMS[scheme]
+    parts = urlsplit(uri)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    own = {name: value for name, value in query if name in system.options.model_fields}
+    rest = urlencode([(name, value) for name, value in query if name not in own], quote_via=quote)
+    try:
+        return system.open(urlunsplit(parts._replace(query=rest)), {**own, **options})
+    except ValidationError as error:
+        raise _bad_option(error, scheme, {**own, **options}, system.options) from None
 
 
 def _split(uri: str) -> tuple[str, dict[str, Option]]:
@@ -212,11 +248,19 @@ def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSou
     try:
         return entry.open(file, {**entry.presets.get(_suffix(file.path)[0], {}), **given})
     except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0])
-        raise BadConfig(
-            f"option {option}: {first['msg'].removeprefix('Value error, ')}",
-            where=str(file.path),
-            got=given.get(option),
-            fix=known[option].description,
-        ) from None
+        raise _bad_option(error, str(file.path), given, entry.options) from None
+
+
+def _bad_option(
+    error: ValidationError, where: str, given: Mapping[str, Option], options: type[BaseModel]
+) -> BadConfig:
+    first = error.errors()[0]
+    option = str(first["loc"][0])
+    known = options.model_fields.get(option)
+    return BadConfig(
+        f"option {option}: {first['msg'].removeprefix('Value error, ')}",
+        where=where,
+        got=given.get(option),
+        allowed=None if known else options.model_fields,
+        fix=known.description if known else did_you_mean(option, options.model_fields),
+    )

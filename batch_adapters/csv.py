@@ -127,6 +127,7 @@ class CsvSplit:
     options: CsvOptions
     start: int
     end: int | None
+    bookmark = b""
 
     @property
     def name(self) -> str:
@@ -138,7 +139,7 @@ class CsvSplit:
         """Bytes; of a compressed or transcoded file as it lies on the disk."""
         return (self.file.size if self.end is None else self.end) - self.start
 
-    def open(self, source: PartitionId, position: int) -> CsvReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> CsvReader:
         return CsvReader(self, source, position)
 
 

@@ -161,6 +161,7 @@ class ExcelSplit:
 
     file: InputFile
     options: ExcelOptions
+    bookmark = b""
 
     @property
     def name(self) -> str:
@@ -171,7 +172,7 @@ class ExcelSplit:
         """Rows, the header and what is above it included."""
         return _layout(self.file, self.options).end
 
-    def open(self, source: PartitionId, position: int) -> ExcelReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> ExcelReader:
         return ExcelReader(self, source, position)
 
 

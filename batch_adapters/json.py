@@ -106,6 +106,7 @@ class JsonSplit:
     array: bool
     start: int
     end: int | None
+    bookmark = b""
 
     @property
     def name(self) -> str:
@@ -117,7 +118,7 @@ class JsonSplit:
         """Bytes; of a compressed or transcoded file as it lies on the disk."""
         return (self.file.size if self.end is None else self.end) - self.start
 
-    def open(self, source: PartitionId, position: int) -> SplitReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         return ArrayReader(self, source, position) if self.array else LinesReader(self, source, position)
 
 

@@ -112,6 +112,7 @@ class ParquetSplit:
 
     file: InputFile
     groups: tuple[RowGroup, ...]
+    bookmark = b""
 
     @property
     def name(self) -> str:
@@ -123,7 +124,7 @@ class ParquetSplit:
         """Rows."""
         return sum(group.rows for group in self.groups)
 
-    def open(self, source: PartitionId, position: int) -> ParquetReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> ParquetReader:
         return ParquetReader(self, source, position)
 
 

@@ -113,10 +113,11 @@ class Chunk(ABC):
     Transports and readers subclass it; everything is computed on demand and a chunk is immutable
     from outside. ``nbytes`` is what it costs in memory, for back-pressure. ``rejects`` are records
     that the reader itself could not cut (a ragged CSV row). ``frame`` is set by columnar sources
-    (row *i* of it is the record at ``offsets()[i]``), otherwise the records are bytes.
+    (row *i* of it is the record at ``offsets()[i]``), otherwise the records are bytes. ``bookmark`` says
+    how a bounded source goes on behind it (``contracts.Split.bookmark``).
     """
 
-    __slots__ = ("end", "first", "frame", "nbytes", "rejects", "source")
+    __slots__ = ("bookmark", "end", "first", "frame", "nbytes", "rejects", "source")
 
     def __init__(
         self,
@@ -130,6 +131,7 @@ class Chunk(ABC):
     ) -> None:
         self.source, self.first, self.end, self.nbytes = source, first, end, nbytes
         self.frame, self.rejects = frame, rejects or Rejects()
+        self.bookmark = b""
 
     @property
     def covered(self) -> Range:

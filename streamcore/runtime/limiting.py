@@ -11,10 +11,11 @@ from streamcore.runtime.chunk_part import ChunkPart
 
 @dataclass(frozen=True)
 class LimitedSplit:
-    """The first *limit* records of *split*. It is always read from its start."""
+    """The first *limit* records of *split*. It is always read from its start, and needs no bookmarks."""
 
     split: Split
     limit: int
+    bookmark = b""
 
     @property
     def name(self) -> str:
@@ -24,9 +25,9 @@ class LimitedSplit:
     def size(self) -> int:
         return self.split.size
 
-    def open(self, source: PartitionId, position: int) -> SplitReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         """A reader that counts from the start, so that a resume ends at the same record."""
-        return _LimitedReader(self.split.open(source, 0), self.limit, position)
+        return _LimitedReader(self.split.open(source, 0, self.split.bookmark), self.limit, position)
 
 
 class _LimitedReader:

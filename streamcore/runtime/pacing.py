@@ -84,6 +84,7 @@ class PacedSplit:
     decoder: Decoder
     event_time: str
     pacer: Pacer
+    bookmark = b""
 
     @property
     def name(self) -> str:
@@ -93,9 +94,9 @@ class PacedSplit:
     def size(self) -> int:
         return self.split.size
 
-    def open(self, source: PartitionId, position: int) -> SplitReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         """A reader of the parts from *position* on, any position that an earlier part ended at."""
-        return _PacedReader(self, self.split.open(source, 0), position)
+        return _PacedReader(self, self.split.open(source, 0, self.split.bookmark), position)
 
 
 class _PacedReader:

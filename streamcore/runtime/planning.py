@@ -6,6 +6,7 @@ known as the same.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class StreamPlan:
     part: Source
     splits: tuple[Split, ...]
     name: str
+
+    def bookmarks(self) -> list[str]:
+        """The bookmarks of its splits in base64; none where the splits have none."""
+        found = [base64.b64encode(split.bookmark).decode() for split in self.splits]
+        return found if any(found) else []
 
 
 def plan(

@@ -38,6 +38,7 @@ from streamcore.settings import Settings
 from streamcore.stateful_task import StatefulTasks
 from streamcore.task import PartitionTask
 from streamcore.topology import Topology
+from streamcore.transport.bookmarks import Bookmarks
 from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_feed import SplitFeed
 from streamcore.transport.embedded_log import EmbeddedLog
@@ -150,9 +151,10 @@ def _feeds(
     for stream, planned in plans.items():
         name = planned.name
         run = _run_number(folder, name, options.again)
+        bookmarks = Bookmarks(folder / f"bookmarks-{name}-{run}.jsonl")
         topic, topic_id = f"{planned.part.topic}.replay-{name[:8]}-{run}", f"replay/{name}/{run}"
         feeds[stream] = [
-            SplitFeed(split, PartitionId(topic, number, topic_id))
+            SplitFeed(split, PartitionId(topic, number, topic_id), bookmarks)
             for number, split in enumerate(planned.splits)
         ]
     return feeds

@@ -74,11 +74,15 @@ class RefusedRows(StreamcoreError):
 
 
 class Address(NamedTuple):
-    """Where and how to connect. ``shown`` has no credentials; ``dsn`` has: keep it out of messages."""
+    """Where and how to connect. ``shown`` has no credentials; the others have: keep them out of messages.
+
+    ``dsn`` and ``tls`` are asyncpg's, ``libpq`` is the same as one URL of libpq.
+    """
 
     shown: str
     dsn: str
     tls: ssl.SSLContext | str | bool
+    libpq: str
 
     def __repr__(self) -> str:
         return f"Address({self.shown!r})"
@@ -102,11 +106,28 @@ def address(url: str) -> Address:
     shown = f"postgresql://{host or 'localhost'}:{port}/{unquote(parts.path.lstrip('/'))}"
     dsn = urlunsplit(parts._replace(query=urlencode(options, quote_via=quote)))
     local = host in _LOCAL or host.startswith("/") or "host" in options
-    return Address(shown, dsn, _tls(tls, "prefer" if local else "verify-full", shown))
+    tls.setdefault("sslmode", "prefer" if local else "verify-full")
+    return Address(shown, dsn, _tls(tls, shown), urlunsplit(parts._replace(query=_libpq(options, tls))))
 
 
-def _tls(options: dict[str, str], default: str, shown: str) -> ssl.SSLContext | str | bool:
-    mode = options.get("sslmode", default)
+def _libpq(options: dict[str, str], tls: dict[str, str]) -> str:
+    """The query of libpq's URL."""
+    if tls["sslmode"].startswith("verify"):
+        tls = {"sslrootcert": "system"} | tls
+    settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items() if "tcp" not in name)
+    ours = {
+        "connect_timeout": str(int(CONNECT_SECONDS)),
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+        "options": f"{settings} {options.get('options', '')}".strip(),
+    }
+    return urlencode(options | tls | ours, quote_via=quote)
+
+
+def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext | str | bool:
+    mode = options["sslmode"]
     if mode not in _TLS_MODES:
         raise BadConfig("unknown sslmode", where=shown, got=mode, allowed=_TLS_MODES)
     if mode in ("disable", "prefer"):
@@ -247,15 +268,20 @@ def _translate(error: Exception, driver: ModuleType, shown: str) -> StreamcoreEr
 
 def _of_server(error: Exception, shown: str) -> StreamcoreError:
     """By SQLSTATE. Its text may quote rows where it speaks of data, so there only names are taken."""
-    state = str(getattr(error, "sqlstate", None) or "")
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+    names = [getattr(error, name, None) for name in ("constraint_name", "column_name", "data_type_name")]
+    state = str(getattr(error, "sqlstate", None) or "")
+    return of_state(state, str(error).splitlines()[0], words, [name for name in names if name], shown)
+
+
+def of_state(state: str, message: str, words: str, names: Sequence[str], shown: str) -> StreamcoreError:
+    """The error of this package for SQLSTATE *state*; *words* for *message* where that may quote rows."""
     if state == "55P03":
         return Locked("another session holds a lock", where=shown)
     if state.startswith(_TRANSIENT) or not state:
         return Transient(f"{words} ({state})", where=shown)
     if state.startswith(_REFUSED):
-        names = [getattr(error, name, None) for name in ("constraint_name", "column_name", "data_type_name")]
-        text = f"{words} ({state})" + "".join(f", {name}" for name in names if name)
+        text = f"{words} ({state})" + "".join(f", {name}" for name in names)
         return RefusedRows(text, code=words.replace(" ", "_"), where=shown)
     known = (fix for prefix, fix in _REMEDIES.items() if state.startswith(prefix))
-    return Permanent(f"{str(error).splitlines()[0]} ({state})", where=shown, fix=next(known, None))
+    return Permanent(f"{message} ({state})", where=shown, fix=next(known, None))

@@ -1,9 +1,10 @@
-"""Conformance suite of bounded sources: one named test for each sentence of ``contracts.BoundedSource``,
-``Split`` and ``SplitReader``.
+"""Conformance suites of bounded sources: one named test for each sentence of ``contracts.BoundedSource``,
+``Split`` and ``SplitReader``. :class:`FileSourceConformance` is for what lies still in files,
+:class:`TableSourceConformance` for tables of a database, whose rows may change while they are read.
 
 A source's test module subclasses it and says how to make the input anew::
 
-    class TestCsv(BoundedSourceConformance):
+    class TestCsv(FileSourceConformance):
         def write(self, folder: Path, content: SourceContent) -> None: ...
         def open(self, folder: Path) -> BoundedSource: ...
 
@@ -26,9 +27,11 @@ from streamcore.contracts import BoundedSource, Split, SplitReader
 
 __all__ = [
     "BoundedSourceConformance",
+    "FileSourceConformance",
     "ReadRecord",
     "SourceContent",
     "StreamedSourceConformance",
+    "TableSourceConformance",
     "read_source",
     "read_split",
 ]
@@ -94,9 +97,10 @@ def read_chunks(reader: SplitReader, position: int, max_bytes: int) -> Iterator[
         reader.close()
 
 
-def read_split(split: Split, position: int = 0, max_bytes: int = 1 << 20) -> list[ReadRecord]:
-    """All records of *split* from *position* on."""
-    chunks = read_chunks(split.open(SOURCE, position), position, max_bytes)
+def read_split(split: Split, behind: Chunk | None = None, max_bytes: int = 1 << 20) -> list[ReadRecord]:
+    """All records of *split*, or those *behind* a chunk of it."""
+    position, bookmark = (behind.end, behind.bookmark) if behind is not None else (0, split.bookmark)
+    chunks = read_chunks(split.open(SOURCE, position, bookmark), position, max_bytes)
     return [record for chunk in chunks for record in records_of(chunk)]
 
 
@@ -161,7 +165,7 @@ class BoundedSourceConformance:
         whole = read_split(split)
         for chunk in list(read_chunks(split.open(SOURCE, 0), 0, 1024)):
             rest = [record for record in whole if record.position >= chunk.end]
-            assert read_split(split, chunk.end, 700) == rest
+            assert read_split(split, chunk, 700) == rest
 
     def test_the_same_position_gives_the_same_records(self, folder: Path) -> None:
         source = self.source(folder, bad=True)
@@ -193,13 +197,14 @@ class BoundedSourceConformance:
 
     def test_splits_are_the_same_each_time(self, folder: Path) -> None:
         source = self.source(folder, 2000)
-        assert list(source.splits(3)) == list(self.open(folder).splits(3))
+        first, again = source.splits(3), self.open(folder).splits(3)
+        assert [(s.name, s.size, s.bookmark) for s in first] == [(s.name, s.size, s.bookmark) for s in again]
 
     def test_a_split_is_resumed_like_a_whole(self, folder: Path) -> None:
         split = self.source(folder, 2000).splits(3)[-1]
         whole = read_split(split)
         for chunk in list(read_chunks(split.open(SOURCE, 0), 0, 8192)):
-            assert read_split(split, chunk.end) == [r for r in whole if r.position >= chunk.end]
+            assert read_split(split, chunk) == [r for r in whole if r.position >= chunk.end]
 
     def test_splits_have_names_of_their_own_and_a_size(self, folder: Path) -> None:
         splits = self.source(folder, 2000).splits(3)
@@ -210,22 +215,6 @@ class BoundedSourceConformance:
 
     def test_the_fingerprint_stays_while_nothing_changes(self, folder: Path) -> None:
         assert self.source(folder).fingerprint() == self.open(folder).fingerprint()
-
-    def test_the_fingerprint_changes_with_the_content(self, folder: Path) -> None:
-        before = self.source(folder).fingerprint()
-        self.write(folder, SourceContent(300, start=700))
-        assert self.open(folder).fingerprint() != before
-
-    def test_the_fingerprint_changes_with_the_size(self, folder: Path) -> None:
-        before = self.source(folder).fingerprint()
-        self.write(folder, SourceContent(301))
-        assert self.open(folder).fingerprint() != before
-
-    def test_the_fingerprint_changes_with_the_modification_time(self, folder: Path) -> None:
-        before = self.source(folder).fingerprint()
-        for path in folder.iterdir():
-            os.utime(path, ns=(1, 1))
-        assert self.open(folder).fingerprint() != before
 
     def test_columns_are_known_before_reading(self, folder: Path) -> None:
         found = self.source(folder).columns()
@@ -246,7 +235,82 @@ class BoundedSourceConformance:
             assert not any("name" in text for text in chunk.rejects.frame["message"].to_list())
 
 
-class StreamedSourceConformance(BoundedSourceConformance):
+class FileSourceConformance(BoundedSourceConformance):
+    """The laws of files besides: positions are places, and another content is another replay."""
+
+    def test_bookmarks_are_empty(self, folder: Path) -> None:
+        split = self.source(folder).splits(1)[0]
+        assert {split.bookmark, *(c.bookmark for c in read_chunks(split.open(SOURCE, 0), 0, 1024))} == {b""}
+
+    def test_the_fingerprint_changes_with_the_content(self, folder: Path) -> None:
+        before = self.source(folder).fingerprint()
+        self.write(folder, SourceContent(300, start=700))
+        assert self.open(folder).fingerprint() != before
+
+    def test_the_fingerprint_changes_with_the_size(self, folder: Path) -> None:
+        before = self.source(folder).fingerprint()
+        self.write(folder, SourceContent(301))
+        assert self.open(folder).fingerprint() != before
+
+    def test_the_fingerprint_changes_with_the_modification_time(self, folder: Path) -> None:
+        before = self.source(folder).fingerprint()
+        for path in folder.iterdir():
+            os.utime(path, ns=(1, 1))
+        assert self.open(folder).fingerprint() != before
+
+
+class TableSourceConformance(BoundedSourceConformance):
+    """The laws of tables besides, with ``id`` as the key: bookmarks say where reading goes on."""
+
+    splits_of_four = 4
+
+    def change(self, folder: Path, deleted: Sequence[int], inserted: Sequence[int]) -> None:
+        """Delete and insert rows with these ids, as another client of the database."""
+        raise NotImplementedError
+
+    def test_the_fingerprint_is_not_of_the_rows(self, folder: Path) -> None:
+        before = self.source(folder).fingerprint()
+        self.change(folder, [3], [1000])
+        assert self.open(folder).fingerprint() == before
+
+    def test_a_later_process_goes_on_behind_the_last_row(self, folder: Path) -> None:
+        split = self.source(folder, 300).splits(1)[0]
+        reader = split.open(SOURCE, 0, split.bookmark)
+        chunk = next(read_chunks(reader, 0, 2000))
+        assert 10 < len(chunk) < 290
+        read = [row["id"] for row in self.rows(records_of(chunk))]
+        self.change(folder, [5, 295], [-7, 1000])
+        later = self.rows(read_split(self.open(folder).splits(1)[0], chunk))
+        ids = [i for i in [*range(300), 1000] if i > len(read) - 1 and i != 295]
+        assert [row["id"] for row in later] == ids, (
+            "none twice, none lost, behind the bookmark as they are now"
+        )
+
+    def test_a_later_process_has_the_ranges_of_the_first(self, folder: Path) -> None:
+        first = self.source(folder, 300).splits(3)
+        self.change(folder, list(range(200)), list(range(1000, 1400)))
+        now = self.open(folder).splits(3)
+        assert len(now) == len(first)
+        ids = [
+            row["id"]
+            for was, split in zip(first, now, strict=True)
+            for chunk in read_chunks(split.open(SOURCE, 0, was.bookmark), 0, 1 << 20)
+            for row in self.rows(records_of(chunk))
+        ]
+        assert ids == [*range(200, 300), *range(1000, 1400)]
+
+    def test_more_splits_than_rows(self, folder: Path) -> None:
+        splits = self.source(folder, 3).splits(8)
+        assert len(splits) == 8
+        assert len([record for split in splits for record in read_split(split)]) == 3
+
+    def test_splits_have_names_of_their_own_and_a_size(self, folder: Path) -> None:
+        splits = self.source(folder, 2000).splits(3)
+        assert len({split.name for split in splits}) == len(splits)
+        assert all(split.size >= 0 for split in splits), "an estimate"
+
+
+class StreamedSourceConformance(FileSourceConformance):
     """For sources that don't hold a whole split in memory."""
 
     def test_memory_does_not_grow_with_the_input(self, folder: Path) -> None:

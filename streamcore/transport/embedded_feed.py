@@ -14,6 +14,7 @@ from typing import Protocol
 
 from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts import Split, SplitReader
+from streamcore.transport.bookmarks import Bookmarks
 
 
 class Feed(Protocol):
@@ -38,13 +39,17 @@ class Feed(Protocol):
 
 
 class SplitFeed:
-    """A contracts.Split as a Feed: opens it at the position that is asked for, and reads on from there."""
+    """A contracts.Split as a Feed: opens it at the position that is asked for, and reads on from there.
 
-    def __init__(self, split: Split, source: PartitionId) -> None:
+    *bookmarks* are kept for a split that has them.
+    """
+
+    def __init__(self, split: Split, source: PartitionId, bookmarks: Bookmarks) -> None:
         self._split, self._source = split, source
         self._reader: SplitReader | None = None
         self._at = 0
-        self._end: int | None = None
+        self._bookmarks = bookmarks if split.bookmark else None
+        self._end = self._bookmarks.end(source.partition) if self._bookmarks else None
 
     @property
     def source(self) -> PartitionId:
@@ -62,18 +67,29 @@ class SplitFeed:
             return None
         if self._reader is None or position != self._at:
             self.close()
-            self._reader, self._at = self._split.open(self._source, position), position
+            self._reader, self._at = self._open(position), position
         try:
             chunk = self._reader.read(max_bytes)
         except BaseException:
             self.close()  # where it stands is unknown: a repeated read opens it again
             raise
         if chunk is None:
+            if self._bookmarks:
+                self._bookmarks.ended(self._source.partition, self._at)
             self._end = self._at
             self.close()
         else:
+            if self._bookmarks:
+                self._bookmarks.add(self._source.partition, chunk.end, chunk.bookmark)
             self._at = chunk.end
         return chunk
+
+    def _open(self, position: int) -> SplitReader:
+        if self._bookmarks is None:
+            return self._split.open(self._source, position)
+        number = self._source.partition
+        self._bookmarks.first(number, self._split.bookmark)
+        return self._split.open(self._source, position, self._bookmarks.at(number, position))
 
     def end(self) -> int | None:
         """See :class:`Feed`."""

@@ -17,7 +17,7 @@ import xlsxwriter
 from batch_adapters.catalogue import FORMATS, open_source
 from streamcore.contracts import BoundedSource
 from streamcore.testing.sources import (
-    BoundedSourceConformance,
+    FileSourceConformance,
     ReadRecord,
     SourceContent,
     StreamedSourceConformance,
@@ -151,7 +151,7 @@ class TestParquet(StreamedSourceConformance):
         return {"id": number, "name": name}
 
 
-class TestExcel(BoundedSourceConformance):
+class TestExcel(FileSourceConformance):
     known_columns = {"id": pl.Int64(), "name": pl.String()}
 
     def write(self, folder: Path, content: SourceContent) -> None:

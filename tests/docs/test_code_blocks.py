@@ -18,7 +18,9 @@ def test_every_block_names_its_language_and_can_be_parsed(block):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch, request):
+    if 'environ["DATABASE_URL"]' in page.read_text(encoding="utf-8"):
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres").fresh_database())
     todo = [b for b in blocks(page) if b.language in CHECKED and b.no_run is None]
     if todo:
         prepare(tmp_path)

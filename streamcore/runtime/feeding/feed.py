@@ -119,7 +119,13 @@ async def _marks(opening: Opening, control: Marks, again: bool) -> dict[str, Mar
         mark = known.get(planned.name)
         if mark is None or again:
             starts = {partition: found.end for partition, found in bounds[stream].items()}
-            mark = Mark(planned.name, mark.run + 1 if mark else 0, planned.part.topic, starts)
+            mark = Mark(
+                planned.name,
+                mark.run + 1 if mark else 0,
+                planned.part.topic,
+                starts,
+                bookmarks=planned.bookmarks(),
+            )
             await control.write(mark)
         marks[stream] = mark
     return marks

@@ -7,6 +7,7 @@ prefix of it, partition by partition, so an attempt that failed goes on from wha
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -73,8 +74,9 @@ class Feeder:
         Raises as ``Log.append`` and ``SplitReader.read`` do. On return all that it began has settled.
         """
         source = PartitionId(self._mark.topic, number, self._mark.replay)
-        first = written.first(number)
-        reader = await self._in_thread(lambda: self._plan.splits[number].open(source, first))
+        label = written.first(number, self._begin(number))
+        split, begin = self._plan.splits[number], label
+        reader = await self._in_thread(lambda: split.open(source, begin.first, begin.bookmark))
         sent: deque[_Sent] = deque()
         ahead = self._read(reader)
         try:
@@ -82,7 +84,8 @@ class Feeder:
                 ahead = self._read(reader)
                 while any(_failed(s.outcome) for s in sent):  # raises: nothing may overtake what failed
                     await self._confirm(number, sent.popleft())
-                sent.append(await self._append(number, rows, written))
+                sent.append(await self._append(label, rows, written))
+                label = label._replace(first=rows.end, bookmark=rows.bookmark)
                 while len(sent) > ON_THEIR_WAY:
                     await self._confirm(number, sent.popleft())
             while sent:
@@ -99,10 +102,15 @@ class Feeder:
 
         return self._in_thread(read)
 
-    async def _append(self, number: int, rows: Rows, written: Written) -> _Sent:
+    def _begin(self, number: int) -> Label:
+        """Where split *number* began when the run did: another process may have cut the source elsewhere."""
+        bookmarks = self._mark.bookmarks
+        bookmark = base64.b64decode(bookmarks[number]) if bookmarks else b""
+        return Label(self._mark.replay, number, 0, bookmark)
+
+    async def _append(self, label: Label, rows: Rows, written: Written) -> _Sent:
         partitions = rows.partitions(written.partitions)
-        keep = _missing(number, rows, partitions, written)
-        label = Label(self._mark.replay, number, rows.first)
+        keep = _missing(label.split, rows, partitions, written)
         records = rows.records(keep, partitions, label, int(self._clock() * 1000))
         outcome = await self._log.append(self._mark.topic, records)
         crash_point("feeding.appended")

@@ -101,7 +101,9 @@ async def _marks(opening: Opening, control: Marks, again: bool) -> dict[str, Mar
             topic = f"{planned.part.topic}.replay-{planned.name[:8]}-{run}"
             count = len(await opening.log.bounds(planned.part.topic)) or PARTITIONS
             await opening.log.create(topic, count, _KEPT)
-            mark = Mark(planned.name, run, topic, dict.fromkeys(range(count), 0))
+            mark = Mark(
+                planned.name, run, topic, dict.fromkeys(range(count), 0), bookmarks=planned.bookmarks()
+            )
             await control.write(mark)
         marks[stream] = mark
     return marks

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -33,6 +34,7 @@ State: TypeAlias = Literal["started", "ended", "done"]
 class Mark:
     """Run *run* of the plan *name* into *topic*. ``starts`` and ``ends``: the topic's end offset of each
     partition when it began and ended; ``rows``: how many rows it wrote, known at the end.
+    ``bookmarks``: those at which its splits began, in base64.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Mark:
     state: State = "started"
     ends: Mapping[int, int] = field(default_factory=dict)
     rows: int = 0
+    bookmarks: Sequence[str] = ()
 
     @property
     def replay(self) -> str:
@@ -56,6 +59,7 @@ class Mark:
         known = orjson.loads(data)
         for offsets in ("starts", "ends"):
             known[offsets] = {int(partition): offset for partition, offset in known[offsets].items()}
+        known["bookmarks"] = tuple(known.get("bookmarks", ()))
         return cls(**known)
 
 
@@ -86,16 +90,17 @@ class Marks:
 
 @dataclass(slots=True)
 class Written:
-    """What of a run is in its topic: per (partition, split) the last place, and where its chunk began."""
+    """What of a run is in its topic: per (partition, split) the last place, and its chunk's label."""
 
     partitions: int
     last: dict[tuple[int, int], At] = field(default_factory=dict)
-    firsts: dict[tuple[int, int], int] = field(default_factory=dict)
+    firsts: dict[tuple[int, int], Label] = field(default_factory=dict)
     rows: int = 0
 
-    def first(self, split: int) -> int:
-        """Where to read *split* from, so that no partition misses a row."""
-        return min(self.firsts.get((partition, split), 0) for partition in range(self.partitions))
+    def first(self, split: int, begin: Label) -> Label:
+        """Where to read *split*, which begins at *begin*, so that no partition misses a row."""
+        labels = [self.firsts.get((partition, split), begin) for partition in range(self.partitions)]
+        return min(labels, key=attrgetter("first"))
 
 
 async def written(log: Log, mark: Mark) -> Written:
@@ -110,7 +115,7 @@ async def written(log: Log, mark: Mark) -> Written:
                 label = Label.unpack(headers[REPLAY]) if REPLAY in headers else None
                 if label is not None and label.replay == mark.replay:
                     found.last[partition, label.split] = unpack_at(headers[AT])
-                    found.firsts[partition, label.split] = label.first
+                    found.firsts[partition, label.split] = label
                     found.rows += 1
     return found
 

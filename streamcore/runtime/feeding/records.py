@@ -3,11 +3,13 @@
 A record whose rows are all good is written anew from its typed columns, one record a row. A record of
 which some row is refused goes in whole as it came, so that the workers refuse it for the same reason
 and make the dead letter. Each carries its position in :data:`AT`; the constant :data:`REPLAY` says of
-which replay and split it is, and where the chunk began, since that is where reading can go on.
+which replay and split it is, and where the chunk began, since that is where reading can go on, with the
+bookmark that the source needs for that (``contracts.Split.bookmark``).
 """
 
 from __future__ import annotations
 
+import base64
 import struct
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,16 +44,21 @@ class Label(NamedTuple):
     replay: str
     split: int
     first: int
+    bookmark: bytes = b""
 
     def pack(self) -> bytes:
-        return f"{self.replay} {self.split} {self.first}".encode()
+        words = [self.replay, str(self.split), str(self.first)]
+        if self.bookmark:
+            words.append(base64.b64encode(self.bookmark).decode())
+        return " ".join(words).encode()
 
     @classmethod
     def unpack(cls, data: bytes) -> Label | None:
         """None when it is not of our making."""
-        replay, _, rest = data.decode("utf-8", "replace").partition(" ")
-        split, _, first = rest.partition(" ")
-        return cls(replay, int(split), int(first)) if split.isdigit() and first.isdigit() else None
+        replay, split, first, bookmark, *_ = [*data.decode("utf-8", "replace").split(" "), "", "", ""]
+        if not (split.isdigit() and first.isdigit()):
+            return None
+        return cls(replay, int(split), int(first), base64.b64decode(bookmark))
 
 
 def unpack_at(data: bytes) -> At:
@@ -65,12 +72,13 @@ class Rows:
 
     ``places``: ``_offset`` and ``_sub`` of each row; ``at``: the same, packed. ``keys`` has nulls where
     the stream has no key or the row is refused. ``refused``: the rejects (``batch.REJECT_TYPES``), which
-    the workers will find again.
+    the workers will find again. ``bookmark``: the chunk's.
     """
 
     first: int
     end: int
     nbytes: int
+    bookmark: bytes
     places: pl.DataFrame
     at: pa.BinaryArray
     keys: pa.BinaryArray
@@ -140,6 +148,7 @@ class RowMaker:
             chunk.first,
             chunk.end,
             chunk.nbytes,
+            chunk.bookmark,
             places,
             _packed(places),
             keys,

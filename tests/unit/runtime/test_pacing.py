@@ -46,12 +46,13 @@ class Rows:
     seconds: tuple[float | None, ...]
     per_chunk: int = 1000
     name = "rows"
+    bookmark = b""
 
     @property
     def size(self) -> int:
         return len(self.seconds)
 
-    def open(self, source: PartitionId, position: int) -> SplitReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         assert position == 0, "only the ends of whole chunks may be opened"
         return _Reader(self, source)
 

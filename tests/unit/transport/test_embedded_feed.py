@@ -5,27 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from streamcore.batch import Chunk, PartitionId, RecordChunk
 from streamcore.errors import Transient
+from streamcore.transport.bookmarks import Bookmarks
 from streamcore.transport.embedded_feed import FeedReader, SplitFeed
 
 SOURCE = PartitionId("numbers", 0, "run")
+NO_BOOKMARKS = Bookmarks(Path("/nowhere"))
 
 
 class Split:
     """The numbers from 0 to *count*, two a chunk."""
 
-    name, size = "numbers", 0
+    name, size, bookmark = "numbers", 0, b""
 
     def __init__(self, count: int) -> None:
         self.count, self.opened, self.closed = count, list[int](), 0
         self.fail_once = False
 
-    def open(self, source: PartitionId, position: int) -> Split.Reader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> Split.Reader:
         self.opened.append(position)
         return self.Reader(self, source, position)
 
@@ -49,7 +52,7 @@ class Split:
 
 def test_reading_on_does_not_open_again_and_a_seek_does() -> None:
     split = Split(7)
-    feed = SplitFeed(split, SOURCE)
+    feed = SplitFeed(split, SOURCE, NO_BOOKMARKS)
     first, second = feed.read(0, 100), feed.read(2, 100)
     assert first is not None
     assert second is not None
@@ -64,7 +67,7 @@ def test_reading_on_does_not_open_again_and_a_seek_does() -> None:
 
 def test_the_end_is_known_once_it_was_reached_and_nothing_is_opened_behind_it() -> None:
     split = Split(3)
-    feed = SplitFeed(split, SOURCE)
+    feed = SplitFeed(split, SOURCE, NO_BOOKMARKS)
     position = 0
     assert feed.end() is None
     while chunk := feed.read(position, 100):
@@ -103,7 +106,7 @@ class Woken:
 @pytest.fixture
 async def reading(threads: ThreadPoolExecutor) -> AsyncIterator[tuple[Split, FeedReader, Woken]]:
     split, woken = Split(6), Woken()
-    reader = FeedReader(SplitFeed(split, SOURCE), 100, threads, woken)
+    reader = FeedReader(SplitFeed(split, SOURCE, NO_BOOKMARKS), 100, threads, woken)
     yield split, reader, woken
     await reader.close()
     threads.shutdown()

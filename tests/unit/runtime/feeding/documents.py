@@ -51,6 +51,7 @@ class _Part:
     documents: tuple[bytes, ...]
     per_chunk: int
     number: int
+    bookmark = b""
 
     @property
     def name(self) -> str:
@@ -60,7 +61,7 @@ class _Part:
     def size(self) -> int:
         return len(self.documents) * GAP
 
-    def open(self, source: PartitionId, position: int) -> SplitReader:
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         assert position % (GAP * self.per_chunk) == 0, "only where a chunk ended"
         return _Reader(self, source, position // GAP)
 

@@ -18,6 +18,9 @@ import polars as pl
 import pyarrow as pa
 
 from streamcore.batch import Batch, Chunk, Int64s, PartitionId, Range, RecordChunk, Rejects
+from streamcore.contracts.sources import BoundedSource as BoundedSource
+from streamcore.contracts.sources import Split as Split
+from streamcore.contracts.sources import SplitReader as SplitReader
 from streamcore.schema import StreamSchema
 
 # ---------------------------------------------------------------- formats
@@ -335,64 +338,4 @@ class SinkWriter(Protocol):
 
     async def close(self) -> None:
         """Free connections; called once, also after errors; does not flush."""
-        ...
-
-
-# ---------------------------------------------------------------- bounded sources
-
-
-class SplitReader(Protocol):
-    """An open split. Called from a worker thread, one call at a time."""
-
-    def read(self, max_bytes: int) -> Chunk | None:
-        """The next chunk of about *max_bytes* in memory (at least one record), or None at the end.
-
-        The same split read again from the same position gives the same records at the same
-        positions. Transient and Permanent as in errors.py; what can't be cut into a record is in the
-        chunk's ``rejects`` with stage "read".
-        """
-        ...
-
-    def close(self) -> None: ...
-
-
-class Split(Protocol):
-    """A part of a bounded source that is read on its own: one source partition. Frozen."""
-
-    @property
-    def name(self) -> str:
-        """For people and dead letters, e.g. the path and byte range."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Size of what is to be read, in the unit of positions (bytes of text, rows), for progress."""
-        ...
-
-    def open(self, source: PartitionId, position: int) -> SplitReader:
-        """Read from *position* (0, or an ``end`` of an earlier chunk) and label the chunks with *source*.
-
-        Positions count from the split's start, so that ``size`` is where it ends.
-        """
-        ...
-
-
-class BoundedSource(Protocol):
-    """A file, table or collection that is replayed as a stream that ends. Frozen, made from a URI."""
-
-    @property
-    def uri(self) -> str:
-        """Without secrets."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Changes when what would be read changes (names, sizes, modification times)."""
-        ...
-
-    def columns(self) -> pl.Schema | None:
-        """Column names and types as the source knows them, or None (JSON). BadConfig when unreadable."""
-        ...
-
-    def splits(self, wanted: int) -> Sequence[Split]:
-        """About *wanted* splits, at least one a file; the same ones for the same fingerprint and *wanted*."""
         ...

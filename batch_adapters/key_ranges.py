@@ -1,0 +1,175 @@
+"""Tables as bounded streams: rows in the order of a key, in ranges of it that are read side by side.
+
+The rows of a table have no place of their own, so positions count them in the order of the key, and a
+bookmark says what is left: the keys behind this one, up to that one. A connector for a database gives a
+:class:`KeyedTable`; splits, positions and bookmarks are the same for all.
+
+While a table is read others may write to it. What a run sees is the table at one moment where the system can
+do that (see the connector). A run that goes on after a crash sees it as it is then: rows that were changed
+behind its bookmarks come as they are now, rows that came before them are not seen, and none comes twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import orjson
+import polars as pl
+
+from streamcore.batch import FrameChunk, PartitionId
+from streamcore.contracts import Split
+from streamcore.errors import Permanent
+
+Key: TypeAlias = tuple[str, ...]
+"""The values of a key's columns, each as text that the system takes."""
+Pages: TypeAlias = Generator["tuple[pl.DataFrame, Key]", None, None]
+"""Frames with the key of their last row."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """The rows with a key above ``behind`` and not above ``until``; None: from the first, to the last.
+
+    ``empty``: no row at all.
+    """
+
+    behind: Key | None = None
+    until: Key | None = None
+    empty: bool = False
+
+    def pack(self) -> bytes:
+        """As a bookmark."""
+        return orjson.dumps([self.behind, self.until, self.empty])
+
+    @classmethod
+    def unpack(cls, bookmark: bytes) -> KeyRange:
+        """What :meth:`pack` gave."""
+        behind, until, empty = orjson.loads(bookmark)
+        return cls(_key(behind), _key(until), empty)
+
+
+def _key(values: list[str] | None) -> Key | None:
+    return None if values is None else tuple(values)
+
+
+class KeyedTable(Protocol):
+    """A table, view or query of a database, with a key that is unique and never null.
+
+    Its methods may do I/O, from any thread but one call at a time, and raise Transient, Permanent and
+    BadConfig. All of one process see the same moment, where the system can do that.
+    """
+
+    @property
+    def uri(self) -> str:
+        """With what is read, without secrets."""
+        ...
+
+    def identity(self) -> str:
+        """What it is and which columns it has, not its rows: another one is another replay."""
+        ...
+
+    def columns(self) -> pl.Schema:
+        """The columns that are read, without what only the key needs."""
+        ...
+
+    def rows(self) -> int:
+        """About how many there are; 0 when unknown."""
+        ...
+
+    def borders(self, parts: int) -> Sequence[Key]:
+        """At most *parts* - 1 keys, ascending and different, that cut the rows into about equal parts."""
+        ...
+
+    def read(self, part: KeyRange, max_bytes: int) -> Pages:
+        """The rows of *part* in the order of the key, in frames of about *max_bytes* that are not empty,
+        each with its last row's key: () where the table has none. Closing it frees what it holds.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TableSource:
+    """*table* as a source. Its rows may change between two runs, so its fingerprint is not of them."""
+
+    table: KeyedTable
+
+    @property
+    def uri(self) -> str:
+        return self.table.uri
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.table.identity().encode()).hexdigest()
+
+    def columns(self) -> pl.Schema | None:
+        return self.table.columns()
+
+    def splits(self, wanted: int) -> Sequence[Split]:
+        """Always *wanted* ones, so that a replay that goes on finds its own; some may hold nothing."""
+        borders = self.table.borders(wanted) if wanted > 1 else ()
+        ends = [None, *borders, None]
+        parts = [KeyRange(behind, until) for behind, until in pairwise(ends)]
+        about = self.table.rows() // len(parts)
+        parts += [KeyRange(empty=True)] * (wanted - len(parts))
+        return [TableSplit(self.table, part, 0 if part.empty else about) for part in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSplit:
+    """A range of keys; positions count its rows from 0. ``size`` is an estimate."""
+
+    table: KeyedTable
+    part: KeyRange
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The table and the range."""
+        ends = ["" if key is None else ",".join(key) for key in (self.part.behind, self.part.until)]
+        return self.table.uri if ends == ["", ""] else f"{self.table.uri} ({ends[0]} to {ends[1]}]"
+
+    @property
+    def bookmark(self) -> bytes:
+        """All of the range."""
+        return self.part.pack()
+
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> TableReader:
+        return TableReader(self.table, KeyRange.unpack(bookmark or self.bookmark), source, position)
+
+
+class TableReader:
+    """Reads one split. Nothing is asked of the database before the first :meth:`read`."""
+
+    def __init__(self, table: KeyedTable, part: KeyRange, source: PartitionId, position: int) -> None:
+        self._table, self._part, self._source, self._position = table, part, source, position
+        self._pages: Pages | None = None
+
+    def read(self, max_bytes: int) -> FrameChunk | None:
+        if self._part.empty:
+            return None
+        if self._pages is None:
+            self._pages = self._table.read(self._part, max_bytes)
+        found = next(self._pages, None)
+        if found is None:
+            return None
+        frame, last = found
+        if last and last == self._part.behind:
+            raise Permanent(
+                "the key is not unique: two rows in a row have it",
+                where=self._table.uri,
+                got=",".join(last),
+                fix="give columns that are unique together with key=",
+            )
+        first, end = self._position, self._position + frame.height
+        chunk = FrameChunk(self._source, np.arange(first, end, dtype=np.int64), frame, first=first, end=end)
+        self._part, self._position = KeyRange(last, self._part.until), end
+        chunk.bookmark = self._part.pack()
+        return chunk
+
+    def close(self) -> None:
+        if self._pages is not None:
+            self._pages.close()

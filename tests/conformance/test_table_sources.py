@@ -1,0 +1,97 @@
+"""Tables of databases keep the laws of bounded sources, on the real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import asyncpg
+import polars as pl
+import pytest
+
+from batch_adapters.catalogue import open_source
+from streamcore.contracts import BoundedSource
+from streamcore.testing.sources import ReadRecord, SourceContent, TableSourceConformance
+from tests.services.postgres import PostgresServer
+
+_numbers = itertools.count()
+
+
+class PostgresLaws(TableSourceConformance):
+    """A table in a schema of its own for each test."""
+
+    known_columns = {"id": pl.Int64(), "name": pl.String()}
+    query = "table={table}"
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, postgres: PostgresServer) -> Path:
+        self.dsn = postgres.dsn
+        self.table = f"laws_{next(_numbers)}.Rows o'f"
+        return tmp_path
+
+    def execute(self, *statements: str) -> None:
+        async def run() -> None:
+            connection = await asyncpg.connect(self.dsn)
+            for statement in statements:
+                await connection.execute(statement)
+            await connection.close()
+
+        asyncio.run(run())
+
+    @property
+    def quoted(self) -> str:
+        return ".".join(f'"{name}"' for name in self.table.split("."))
+
+    def write(self, folder: Path, content: SourceContent) -> None:
+        schema = self.table.split(".")[0]
+        rows = [(row["id"], str(row["name"])) for row in reversed(content.good())]
+
+        async def fill(connection: asyncpg.Connection) -> None:
+            await connection.copy_records_to_table(self.table.split(".")[1], schema_name=schema, records=rows)
+
+        self.execute(
+            f"drop schema if exists {schema} cascade; create schema {schema}",
+            f"create table {self.quoted} (id bigint primary key, name text)",
+        )
+        self.connected(fill)
+
+    def connected(self, work: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+        async def run() -> None:
+            connection = await asyncpg.connect(self.dsn)
+            await work(connection)
+            await connection.close()
+
+        asyncio.run(run())
+
+    def change(self, folder: Path, deleted: Sequence[int], inserted: Sequence[int]) -> None:
+        ids, new = ",".join(map(str, deleted)), ",".join(f"({i}, 'name {i}')" for i in inserted)
+        self.execute(
+            f"delete from {self.quoted} where id in ({ids})", f"insert into {self.quoted} values {new}"
+        )
+
+    def open(self, folder: Path) -> BoundedSource:
+        where = f"{self.dsn}&{self.query.format(table=self.table, quoted=self.quoted)}"
+        return open_source(where.replace(" ", "%20"))
+
+    def row_of(self, record: ReadRecord) -> Mapping[str, object]:
+        number, name = record.value  # type: ignore[misc]  # a row of two columns
+        return {"id": number, "name": name}
+
+
+class TestPostgresTable(PostgresLaws):
+    pass
+
+
+class TestPostgresQuery(PostgresLaws):
+    query = "query=select id, name from {quoted}&key=id"
+
+
+class TestPostgresByTextsOfTwoColumns(PostgresLaws):
+    """Keys that are not numbers: in the server's own order."""
+
+    query = (
+        "query=select id, name, lpad((id %2B 1000)::text, 9, '0') as k from {quoted}&key=k,name"
+        "&columns=id,name"
+    )

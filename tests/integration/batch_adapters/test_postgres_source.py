@@ -1,0 +1,320 @@
+"""PostgreSQL as a source: types, tables without a key, one moment for all parts, clear errors, kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import uuid
+from decimal import Decimal
+from pathlib import Path
+
+import asyncpg
+import polars as pl
+import pytest
+
+from batch_adapters.catalogue import open_source
+from streamcore.errors import BadConfig, Permanent, Transient
+from streamcore.systems.kafka import KafkaConnection
+from streamcore.testing.sources import SOURCE, read_chunks, read_source, read_split
+from streamcore.transport.kafka_log import KafkaLog
+from tests.services.kafka import KafkaServer
+from tests.services.native import free_ports
+from tests.services.postgres import PostgresServer
+
+UTC = dt.timezone.utc
+
+
+def execute(dsn: str, *statements: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(dsn)
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def server(postgres: PostgresServer) -> PostgresServer:
+    return postgres
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> str:
+    """The DSN of an empty database, without a query."""
+    return server.fresh_database().partition("?")[0] + "?sslmode=disable"
+
+
+TYPES: dict[str, tuple[str, str, pl.DataType, object]] = {
+    "small": ("int2", "-7", pl.Int16(), -7),
+    "whole": ("int4", "7", pl.Int32(), 7),
+    "large": ("int8", "9223372036854775807", pl.Int64(), 2**63 - 1),
+    "single": ("float4", "1.5", pl.Float32(), 1.5),
+    "double": ("float8", "'NaN'", pl.Float64(), None),
+    "yes": ("bool", "true", pl.Boolean(), True),
+    "text_": ("text", "'Zoë\n'", pl.String(), "Zoë\n"),
+    "short": ("varchar(5)", "'abc'", pl.String(), "abc"),
+    "bytes_": ("bytea", "'\\x00ff'", pl.Binary(), b"\x00\xff"),
+    "day": ("date", "'2024-02-29'", pl.Date(), dt.date(2024, 2, 29)),
+    "local": (
+        "timestamp",
+        "'2024-02-29 01:02:03.000004'",
+        pl.Datetime("us"),
+        dt.datetime(2024, 2, 29, 1, 2, 3, 4),
+    ),
+    "instant": (
+        "timestamptz",
+        "'2024-02-29 01:02:03+02'",
+        pl.Datetime("us", "UTC"),
+        dt.datetime(2024, 2, 28, 23, 2, 3, tzinfo=UTC),
+    ),
+    "clock": ("time", "'23:59:59.5'", pl.Time(), dt.time(23, 59, 59, 500_000)),
+    "price": ("numeric(12,2)", "-1234567890.10", pl.Decimal(12, 2), Decimal("-1234567890.10")),
+    "many": (
+        "numeric",
+        "12345678901234567890123456789012345678901.5",
+        pl.String(),
+        "12345678901234567890123456789012345678901.5",
+    ),
+    "uuid_": (
+        "uuid",
+        "'6f1c2a52-8a3a-4f41-9a6e-0123456789ab'",
+        pl.String(),
+        "6f1c2a52-8a3a-4f41-9a6e-0123456789ab",
+    ),
+    "json_": ("json", "'{\"a\": 1}'", pl.String(), '{"a": 1}'),
+    "jsonb_": ("jsonb", "'{\"a\":1}'", pl.String(), '{"a": 1}'),
+    "mood_": ("mood", "'happy'", pl.String(), "happy"),
+    "host": ("inet", "'10.0.0.1'", pl.String(), "10.0.0.1/32"),
+    "money_": ("money", "'1.50'", pl.String(), "$1.50"),
+    "span": ("interval", "'1 mon 2 days'", pl.String(), "1 mon 2 days"),
+    "numbers": ("int4[]", "'{1,null,2}'", pl.List(pl.Int32()), [1, None, 2]),
+    "words": ("text[]", "'{x,y}'", pl.List(pl.String()), ["x", "y"]),
+    "moods": ("mood[]", "'{happy}'", pl.List(pl.String()), ["happy"]),
+}
+
+
+def test_every_type_is_a_column_or_its_text_and_nulls_stay_nulls(database: str) -> None:
+    declared = ", ".join(f"{name} {type_}" for name, (type_, *_) in TYPES.items())
+    values = ", ".join(value for _, value, *_ in TYPES.values())
+    execute(
+        database,
+        "create type mood as enum ('happy', 'sad')",
+        f"create table types (id int primary key, {declared})",
+        f"insert into types values (1, {values})",
+        "insert into types (id) values (2)",
+    )
+    source = open_source(f"{database}&table=types&columns={','.join(TYPES)}")
+    assert source.columns() == pl.Schema({name: dtype for name, (_, _, dtype, _) in TYPES.items()})
+    (chunk,) = read_chunks(source.splits(1)[0].open(SOURCE, 0), 0, 1 << 20)
+    assert chunk.frame is not None
+    assert chunk.frame.schema == source.columns()
+    first, second = chunk.frame.to_dicts()
+    assert first.pop("double") != first.get("double"), "not a number"
+    assert first == {name: value for name, (_, _, _, value) in TYPES.items() if name != "double"}
+    assert set(second.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("timestamptz", "infinity"),
+        ("timestamp", "-infinity"),
+        ("date", "infinity"),
+        ("date", "-infinity"),
+        ("timestamp", "280000-01-01"),
+        ("numeric(5,2)", "NaN"),
+    ],
+)
+def test_what_no_type_can_hold_ends_it_with_the_key(database: str, type_: str, value: str) -> None:
+    execute(
+        database,
+        f"create table odd (id int primary key, v {type_})",
+        f"insert into odd values (1, null), (42, '{value}')",
+    )
+    with pytest.raises(Permanent, match=r"column 'v'.*key 42"):
+        read_source(open_source(f"{database}&table=odd"))
+
+
+def test_the_only_table_is_meant_and_of_several_all_are_named(database: str) -> None:
+    with pytest.raises(BadConfig, match="no table"):
+        open_source(database)
+    execute(database, "create table users (id int primary key)", "insert into users values (7)")
+    assert [record.value for record in read_source(open_source(database))] == [(7,)]
+    execute(database, "create schema sales; create table sales.orders (id int)")
+    with pytest.raises(BadConfig, match=r"(?s)users.*sales\.orders|sales\.orders.*users"):
+        open_source(database)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("table=usres", "did you mean 'users'"),
+        ("table=users&columns=id,nmae", "did you mean 'name'"),
+        ("table=users&key=idd", "did you mean 'id'"),
+        ("table=users&query=select 1", "not both"),
+        ("query=select nothing from users", "nothing"),
+        ("query=selekt 1", "syntax error"),
+        ("table=users&where=age > 3", "age"),
+    ],
+)
+def test_mistakes_are_found_before_a_row_is_read(database: str, options: str, says: str) -> None:
+    execute(database, "create table users (id int primary key, name text)")
+    with pytest.raises((BadConfig, Permanent), match=says):
+        read_source(open_source(f"{database}&{options}".replace(" ", "%20")))
+
+
+def test_a_view_and_a_query_without_a_key_are_read_once_but_cannot_go_on(database: str) -> None:
+    execute(
+        database,
+        "create table users (id int primary key)",
+        "insert into users select generate_series(1, 3000)",
+        "create view v as select id from users",
+    )
+    for options in ("table=v", "query=select id from users"):
+        split = open_source(f"{database}&{options}".replace(" ", "%20")).splits(4)[0]
+        chunks = list(read_chunks(split.open(SOURCE, 0), 0, 4000))
+        assert sum(map(len, chunks)) == 3000
+        with pytest.raises(Permanent, match="key=COLUMN"):
+            split.open(SOURCE, chunks[0].end, chunks[0].bookmark).read(4000)
+    assert len(read_source(open_source(f"{database}&table=v&key=id"), 3)) == 3000
+
+
+def test_a_table_without_a_key_goes_on_by_the_place_of_its_rows(database: str) -> None:
+    execute(
+        database,
+        "create table log (line text)",
+        "insert into log select 'line ' || i from generate_series(1, 3000) i",
+        "delete from log where line like '%7'",
+    )
+    split = open_source(f"{database}&table=log").splits(4)[0]
+    whole = [r.value for r in read_source(open_source(f"{database}&table=log"))]
+    assert len(whole) == 2700
+    for chunk in list(read_chunks(split.open(SOURCE, 0), 0, 8000))[:5]:
+        later = read_chunks(split.open(SOURCE, chunk.end, chunk.bookmark), chunk.end, 1 << 20)
+        assert [row for c in later if c.frame is not None for row in c.frame.rows()] == whole[chunk.end :]
+
+
+def test_all_parts_are_of_one_moment(database: str) -> None:
+    execute(
+        database,
+        "create table users (id int primary key)",
+        "insert into users select generate_series(1, 1000)",
+    )
+    first, second = open_source(f"{database}&table=users").splits(2)
+    reader = first.open(SOURCE, 0, first.bookmark)
+    assert reader.read(100) is not None
+    execute(database, "delete from users where id % 2 = 0", "insert into users values (5000)")
+    assert len(read_split(second)) == 500
+    reader.close()
+
+
+def test_a_key_that_is_not_unique_is_found(database: str) -> None:
+    execute(
+        database,
+        "create table users (id int, name text)",
+        "insert into users select 1, 'x' from generate_series(1, 1000)",
+    )
+    with pytest.raises(Permanent, match="not unique"):
+        list(read_chunks(open_source(f"{database}&table=users&key=id").splits(1)[0].open(SOURCE, 0), 0, 500))
+
+
+def test_who_cannot_connect_learns_why_and_no_password_is_shown(
+    server: PostgresServer, database: str
+) -> None:
+    wrong = database.replace("pgpass", "s3cret")
+    with pytest.raises(Permanent, match="password authentication failed") as refused:
+        open_source(wrong)
+    (port,) = free_ports(1)
+    with pytest.raises(Transient, match="Connection refused"):
+        open_source(f"postgresql://u:s3cret@127.0.0.1:{port}/x?table=t")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_over_verified_tls_and_not_without_the_authority(server: PostgresServer) -> None:
+    if server.ca_file is None:
+        pytest.skip("the server has no TLS")
+    execute(server.dsn, "create table if not exists tls_rows (id int primary key)")
+    assert read_source(open_source(f"{server.tls_dsn}&table=tls_rows")) == []
+    stranger = server.tls_dsn.partition("&sslrootcert")[0]
+    with pytest.raises(Permanent, match="sslrootcert"):
+        open_source(f"{stranger}&table=tls_rows")
+
+
+MODULE = """
+import streamcore as sc
+topology = sc.Topology("pg")
+topology.stream("users", {"id": "int64", "name": "string"}).to(sc.sinks.Parquet("out", roll_seconds=0.2))
+"""
+
+
+def test_a_replay_killed_at_any_moment_goes_on_behind_rows_that_moved(database: str, tmp_path: Path) -> None:
+    """Killed three times; between the runs rows are inserted below and above what was read."""
+    execute(
+        database,
+        "create table users (id bigint primary key, name text)",
+        "insert into users select i, repeat('x', 200) from generate_series(1, 60000) i",
+    )
+    (tmp_path / "pg.py").write_text(MODULE)
+    command = [sys.executable, "-m", "streamcore.cli", "replay", "pg.py", "--from", f"users={database}"]
+    environment = {**os.environ, "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "65536"}
+    for kill in ("files.before_seal:2", "files.after_seal:2", "pipeline.before_sinks:4"):
+        crashed = {**environment, "STREAMCORE_CRASH_POINT": kill}
+        subprocess.run(command, cwd=tmp_path, env=crashed, capture_output=True, check=False, timeout=120)
+        execute(database, f"insert into users values ({-len(kill)}, 'below'), ({10**6 + len(kill)}, 'above')")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    ids = pl.read_parquet(tmp_path / "out/**/*.parquet")["id"]
+    assert ids.n_unique() == len(ids), "none twice"
+    assert set(range(1, 60_001)) <= set(ids.to_list()), "none lost"
+
+
+def test_a_replay_into_kafka_that_was_killed_goes_on(
+    database: str, kafka: KafkaServer, tmp_path: Path
+) -> None:
+    """The heir has no file of bookmarks: they are in the topic, and the table is cut otherwise by then."""
+    name = f"pg-{uuid.uuid4().hex[:8]}"
+    execute(
+        database,
+        "create table users (id bigint primary key, name text)",
+        "insert into users select i, repeat('x', 200) from generate_series(1, 20000) i",
+    )
+    (tmp_path / "pg.py").write_text(
+        MODULE.replace('"pg"', f'"{name}"').replace('"users", {', f'"users", topic="{name}", schema={{')
+    )
+
+    async def topic() -> list[int]:
+        log = KafkaLog(KafkaConnection.parse(kafka.url))
+        await log.create(name, 3, {})
+        found = []
+        for partition, bounds in (await log.bounds(name)).items():
+            async for chunk in log.scan(name, partition, *bounds):
+                found += [json.loads(value)["id"] for value in chunk.values() if value]
+        await log.close()
+        return found
+
+    assert asyncio.run(topic()) == []
+    command = [sys.executable, "-m", "streamcore.cli", "replay", "pg.py", "--from", f"users={database}"]
+    environment = {**os.environ, "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "65536"}
+    for run, kill in enumerate(("feeding.appended:3", "feeding.appended:9", "")):
+        done = subprocess.run(
+            [*command, "--broker", kafka.url, "--state-dir", str(tmp_path / f"state{run}")],
+            cwd=tmp_path,
+            env={**environment, "STREAMCORE_CRASH_POINT": kill},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode == 0) == (not kill), done.stderr
+        if kill:
+            execute(
+                database,
+                f"insert into users select i, 'new' from generate_series({run + 1}00000, {run + 1}09000) i",
+            )
+    ids = asyncio.run(topic())
+    assert len(ids) == len(set(ids)), "none twice"
+    assert set(range(1, 20_001)) <= set(ids), "none lost"
