@@ -15,20 +15,30 @@ import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import orjson
 import polars as pl
 
+from batch_adapters.refused_rows import PartlyRefusedChunk, Refused
 from streamcore.batch import FrameChunk, PartitionId
 from streamcore.contracts import Split
 from streamcore.errors import Permanent
 
 Key: TypeAlias = tuple[str, ...]
 """The values of a key's columns, each as text that the system takes."""
-Pages: TypeAlias = Generator["tuple[pl.DataFrame, Key]", None, None]
-"""Frames with the key of their last row."""
+
+
+class Page(NamedTuple):
+    """Rows in the order of the key, at least one; the last one's key (() where there is none); refused ones."""
+
+    frame: pl.DataFrame
+    last: Key
+    refused: Refused | None = None
+
+
+Pages: TypeAlias = Generator[Page, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +96,7 @@ class KeyedTable(Protocol):
         ...
 
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
-        """The rows of *part* in the order of the key, in frames of about *max_bytes* that are not empty,
-        each with its last row's key: () where the table has none. Closing it frees what it holds.
-        """
+        """The rows of *part*, about *max_bytes* a page. Closing the generator frees what it holds."""
         ...
 
 
@@ -156,7 +164,7 @@ class TableReader:
         found = next(self._pages, None)
         if found is None:
             return None
-        frame, last = found
+        frame, last, refused = found
         if last and last == self._part.behind:
             raise Permanent(
                 "the key is not unique: two rows in a row have it",
@@ -165,7 +173,12 @@ class TableReader:
                 fix="give columns that are unique together with key=",
             )
         first, end = self._position, self._position + frame.height
-        chunk = FrameChunk(self._source, np.arange(first, end, dtype=np.int64), frame, first=first, end=end)
+        offsets = np.arange(first, end, dtype=np.int64)
+        chunk = (
+            FrameChunk(self._source, offsets, frame, first=first, end=end)
+            if refused is None
+            else PartlyRefusedChunk(self._source, offsets, frame, refused, first=first, end=end)
+        )
         self._part, self._position = KeyRange(last, self._part.until), end
         chunk.bookmark = self._part.pack()
         return chunk

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from batch_adapters.files import InputFile, reading
-from streamcore.batch import OFFSET, SUB, FrameChunk, Int64s, Original, PartitionId, Rejects, arrow_bytes
+from batch_adapters.refused_rows import PartlyRefusedChunk, Refused
+from streamcore.batch import FrameChunk, Int64s, PartitionId
 from streamcore.contracts import Split
 from streamcore.errors import BadConfig, Permanent
 
@@ -167,7 +168,9 @@ class ParquetReader:
             raw = table.cast(_as_binary(table.schema))
             raw.validate(full=True)
             frame, bad = _decoded(_frame(raw), _frame(table.schema.empty_table()).schema)
-            return ParquetChunk(self._source, offsets, frame, _frame(raw), bad, first=first, end=end)
+            message = "a string of the row is not valid UTF-8"
+            refused = Refused(bad, _frame(raw).filter(bad), "encoding", message)
+            return PartlyRefusedChunk(self._source, offsets, frame, refused, first=first, end=end)
         return FrameChunk(self._source, offsets, _frame(table), first=first, end=end)
 
     def _read_batches(self, position: int) -> Iterator[pa.RecordBatch]:
@@ -192,32 +195,6 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame.with_columns(pl.selectors.categorical().cast(pl.String), pl.selectors.enum().cast(pl.String))
-
-
-class ParquetChunk(FrameChunk):
-    """Rows of which some are refused; ``raw`` holds all of them, with strings as binary."""
-
-    __slots__ = ("_all", "_raw")
-
-    def __init__(
-        self,
-        source: PartitionId,
-        offsets: Int64s,
-        frame: pl.DataFrame,
-        raw: pl.DataFrame,
-        bad: npt.NDArray[np.bool_],
-        *,
-        first: int,
-        end: int,
-    ) -> None:
-        self._all, self._raw = offsets, raw
-        rows = pl.DataFrame({OFFSET: offsets[bad], SUB: np.zeros(int(bad.sum()), np.uint32)})
-        rejects = Rejects.of(rows, "read", "encoding", "a string of the row is not valid UTF-8")
-        super().__init__(source, offsets[~bad], frame.filter(~bad), first=first, end=end, rejects=rejects)
-
-    def original(self, offset: int) -> Original:
-        """The row as Arrow; its strings are binary."""
-        return Original(arrow_bytes(self._raw[int(np.searchsorted(self._all, offset))]), "arrow")
 
 
 def _as_binary(schema: pa.Schema) -> pa.Schema:

@@ -6,8 +6,8 @@ the order in which its rows lie on the disk: a run that goes on after a crash th
 were changed meanwhile.
 
 What has no type of Arrow comes as PostgreSQL's own text: enums, uuid, json, inet, money, interval and the
-like. ``numeric(p, s)`` is a decimal up to 38 digits, else text. At a time that is infinite, or a decimal that
-is not a number, the replay ends with the row's key.
+like. ``numeric(p, s)`` is a decimal up to 38 digits, else text. A row with a time that is infinite, or a
+decimal that is not a number, is refused ("range", stage "read").
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from batch_adapters.key_ranges import Key, KeyRange, Pages, TableSource
+from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
 from batch_adapters.key_sql import KeySql
-from batch_adapters.postgres_columns import BadValue, Column, columns_of, frame_of
+from batch_adapters.postgres_columns import Column, columns_of, frame_of
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.systems.postgres import Address, address, identifier
 from streamcore.systems.postgres_reading import ReadSession
@@ -254,26 +254,18 @@ class PostgresTable:
                 self._sql.rows(part, [column.sql for column in self._columns]), max_bytes
             ):
                 if batch.num_rows:
-                    yield self._frame(batch), self._key_at(batch, -1)
+                    yield self._page(batch)
         finally:
             session.close()
         self._parts_left -= 1
         if not self._parts_left:
             self._moment.forget()
 
-    def _frame(self, batch: pa.RecordBatch) -> pl.DataFrame:
-        try:
-            return frame_of(batch.select(range(len(self._sql.key), batch.num_columns)), self._columns)
-        except BadValue as error:
-            raise Permanent(
-                f"column {error.column!r} holds infinity or not a number, which its type here can't",
-                where=self.uri,
-                got=f"the row with the key {','.join(self._key_at(batch, error.row))}",
-                fix="read it as text or leave it out: ?query=select …, or ?where=…",
-            ) from None
-
-    def _key_at(self, batch: pa.RecordBatch, row: int) -> Key:
-        return tuple(str(column[row].as_py()) for column in batch.columns[: len(self._sql.key)])
+    def _page(self, batch: pa.RecordBatch) -> Page:
+        count = len(self._sql.key)
+        last = tuple(str(column[-1].as_py()) for column in batch.columns[:count])
+        frame, refused = frame_of(batch.select(range(count, batch.num_columns)), self._columns)
+        return Page(frame, last, refused)
 
 
 def _text(column: str) -> str:

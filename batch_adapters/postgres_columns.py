@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
+from batch_adapters.refused_rows import Refused
 from streamcore.systems.postgres import identifier
 from streamcore.systems.postgres_reading import ReadSession
 
@@ -70,17 +71,25 @@ among them.
 """
 
 
-def frame_of(batch: pa.RecordBatch, columns: Sequence[Column]) -> pl.DataFrame:
-    """*batch* in the types of *columns*."""
+_INFINITE_MICROSECOND, _INFINITE_DAY = -(2**63) + 946_684_800_000_000 - 1, -(2**31) + 10_957 - 1
+"""What the driver makes of infinity; what follows it is minus infinity."""
+
+
+def frame_of(batch: pa.RecordBatch, columns: Sequence[Column]) -> tuple[pl.DataFrame, Refused | None]:
+    """*batch* in the types of *columns*, and its rows with values that those can't hold."""
     arrays = [column.storage if isinstance(column, pa.ExtensionArray) else column for column in batch.columns]
-    frame = pl.DataFrame(pa.table(arrays, names=[column.name for column in columns]))
+    raw = pl.DataFrame(pa.table(arrays, names=[column.name for column in columns]))
     decimals = [column for column in columns if isinstance(column.dtype, pl.Decimal)]
-    cast = frame.with_columns(pl.col(c.name).cast(c.dtype, strict=False) for c in decimals)
-    for column in columns:
-        lost = _lost(frame[column.name], cast[column.name])
-        if lost.any():
-            raise BadValue(column.name, int(lost.arg_max() or 0))
-    return cast
+    frame = raw.with_columns(pl.col(c.name).cast(c.dtype, strict=False) for c in decimals)
+    lost = {c.name: _lost(raw[c.name], frame[c.name]) for c in columns}
+    named = [name for name, rows in lost.items() if rows.any()]
+    if not named:
+        return frame, None
+    bad = pl.any_horizontal(lost[name].fill_null(False) for name in named)
+    rows = pl.select(bad).to_series().to_numpy()
+    shown = raw.filter(rows).with_columns(_as_text(raw[name].filter(rows)) for name in named)
+    message = f"infinite, or not a number: {', '.join(named)}"
+    return frame, Refused(rows, shown, "range", message)
 
 
 def _lost(before: pl.Series, after: pl.Series) -> pl.Series:
@@ -90,9 +99,13 @@ def _lost(before: pl.Series, after: pl.Series) -> pl.Series:
     return before.is_not_null() & after.is_null()
 
 
-class BadValue(Exception):
-    """Row *row* of a frame has a value in *column* that polars can't hold: infinity, or not a number."""
-
-    def __init__(self, column: str, row: int) -> None:
-        super().__init__(column, row)
-        self.column, self.row = column, row
+def _as_text(values: pl.Series) -> pl.Series:
+    """Refused rows' times; the driver moves both infinities by thirty years, and wraps."""
+    if not isinstance(values.dtype, (pl.Date, pl.Datetime)):
+        return values
+    days = values.dtype == pl.Date
+    first = _INFINITE_DAY if days else _INFINITE_MICROSECOND
+    numbers = values.to_physical()
+    names = {first: "infinity", first + 1: "-infinity"}
+    texts: pl.Series = numbers.cast(pl.String)
+    return texts.replace({str(number): name for number, name in names.items()})
