@@ -31,7 +31,7 @@ Key: TypeAlias = tuple[str, ...]
 
 
 class Page(NamedTuple):
-    """Rows in the order of the key, at least one; the last one's key (() where there is none); refused ones."""
+    """Rows in the order of the key, at least one; the last one's key, () where there is none."""
 
     frame: pl.DataFrame
     last: Key

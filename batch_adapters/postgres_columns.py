@@ -108,4 +108,5 @@ def _as_text(values: pl.Series) -> pl.Series:
     numbers = values.to_physical()
     names = {first: "infinity", first + 1: "-infinity"}
     texts: pl.Series = numbers.cast(pl.String)
-    return texts.replace({str(number): name for number, name in names.items()})
+    shown: pl.Series = texts.replace({str(number): name for number, name in names.items()})
+    return shown
