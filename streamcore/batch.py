@@ -32,6 +32,8 @@ record made several rows, otherwise 0. ``_op`` UInt8: one of the ``OP_…`` cons
 """
 HIDDEN_TYPES = pl.Schema({OFFSET: pl.Int64, SUB: pl.UInt32, OP: pl.UInt8})
 OP_INSERT, OP_UPDATE_BEFORE, OP_UPDATE_AFTER, OP_DELETE = 0, 1, 2, 3
+DELETES = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE])
+"""Whether a row takes the one with its key away and puts none in its place."""
 
 
 class PartitionId(NamedTuple):

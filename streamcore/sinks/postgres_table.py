@@ -7,7 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
-from streamcore.batch import OP, OP_DELETE, OP_UPDATE_BEFORE
+from streamcore.batch import DELETES
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.sinks.postgres_columns import ColumnChecks, ColumnPair, TableColumn
 from streamcore.sinks.postgres_copy import CopyStream
@@ -80,7 +80,7 @@ class Table:
             await session.copy(*target, stream.columns, stream.form, stream.of(frame))
             return
         last = frame.unique(self._sink.keys, keep="last", maintain_order=True)
-        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(DELETED)
+        gone = DELETES.alias(DELETED)
         await session.copy(STAGE, None, stream.columns, stream.form, stream.of(last.with_columns(gone)))
         for statement in self._sql.merge(self._columns):
             await session.run(statement)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from streamcore.batch import OFFSET, OP, OP_DELETE, OP_INSERT, OP_UPDATE_BEFORE
+from streamcore.batch import DELETES, OFFSET, OP, OP_DELETE, OP_INSERT
 from streamcore.contracts import Sink, StepResult
 from streamcore.errors import BadConfig
 from streamcore.transforms.columns import Filter, applied, check_new_name
@@ -66,7 +66,7 @@ class Changelog:
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
         """Every row stays."""
-        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE])
+        gone = DELETES
         done = pl.when(gone).then(pl.lit(DELETE)).otherwise(pl.lit(UPSERT)).alias(self.op)
         added = pl.lit(OP_INSERT, pl.UInt8).alias(OP)
         return StepResult(frame.with_columns(done, pl.col(OFFSET).alias(self.number)).with_columns(added))

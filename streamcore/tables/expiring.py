@@ -23,8 +23,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 import polars as pl
 
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, Rejects
+from streamcore.batch import HIDDEN, OP, OP_DELETE
 from streamcore.event_time import BEGINNING, END, microseconds
+from streamcore.state.base import BaseOperator, with_time
+from streamcore.state.emission import counted_from
 from streamcore.state.operator import Applied, Delta, Operator, Runs, State
 from streamcore.state.runs import HASH, added, as_run, compacted, found, hashes_of, merged_by, rebuilt, taken
 from streamcore.tables.grouping import PLACE, groups_of, together, youngest
@@ -50,7 +52,7 @@ class TableOperator(Operator, Protocol):
 
 
 @dataclass(frozen=True)
-class ExpiringOperator:
+class ExpiringOperator(BaseOperator):
     """*table*, whose keys are *by* and :data:`LIFE`, with lives of *ttl* microseconds of the column *time*.
 
     *inputs* are the user columns of the rows that come in. Its last kind of pieces are the keys' lives, those
@@ -65,7 +67,6 @@ class ExpiringOperator:
 
     timed: ClassVar[bool] = True
     orderly: ClassVar[bool] = True
-    lag: ClassVar[int] = 0
 
     @property
     def label(self) -> str:
@@ -106,16 +107,13 @@ class ExpiringOperator:
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """The needed columns. Rows need a time, but for deletions."""
         timeless = microseconds(frame[self.time]).is_null() & (frame[OP] != OP_DELETE)
-        rejects = Rejects()
-        if timeless.any():
-            message = f"{self.time} holds no time, so it can't be said how long the row lives"
-            rejects = Rejects.of(frame.filter(timeless), stage, "no_time", message)
-            frame = frame.filter(~timeless)
+        message = f"{self.time} holds no time, so it can't be said how long the row lives"
+        frame, rejects = with_time(frame, timeless, stage, message)
         return Delta(frame.select(self.no_rows.columns), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Add *rows* to the table and the lives of their keys; then delete what *watermark* ends."""
-        came = pl.concat(rows) if rows else self.no_rows
+        came = self.whole(rows)
         times = microseconds(came[self.time])
         on_time = (times >= state.watermark).fill_null(True)
         given, came, times = came.height, came.filter(on_time), times.filter(on_time)
@@ -228,7 +226,7 @@ class ExpiringOperator:
 
     def _numbered(self, parts: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
         rows = pl.concat([self.nothing_out, *parts])
-        return rows.with_columns(pl.Series(OFFSET, np.arange(first, first + rows.height), pl.Int64))
+        return rows.with_columns(counted_from(first, rows.height))
 
 
 def _only(kept: Sequence[Runs], lives: pl.Series) -> tuple[Runs, ...]:

@@ -16,15 +16,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Int64s, Rejects
+from streamcore.batch import OFFSET, Int64s, Rejects
 from streamcore.event_time import BEGINNING, microseconds
+from streamcore.state.base import BaseOperator, types_of, with_time
+from streamcore.state.emission import numbered
 from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, forgotten, found, hashes_of, merged_by, rebuilt
+from streamcore.state.runs import HASH, added, as_run, forgotten, found, hashes_of, merged_by
 from streamcore.tables.grouping import PLACE, groups_of, youngest
 from streamcore.tables.passing import passing
 
@@ -35,7 +36,7 @@ RESERVED = (HASH, PASSED, PLACE)
 
 
 @dataclass(frozen=True)
-class FirstOperator:
+class FirstOperator(BaseOperator):
     """The first row of each group of *by*, or the first for *within* microseconds (below 2^62).
 
     *inputs* are the user columns of the rows that come in, all of which come out. *time* is the column of
@@ -47,12 +48,6 @@ class FirstOperator:
     time: str | None = None
     within: int | None = None
 
-    key: ClassVar[tuple[str, ...]] = ()
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
-    """With *within* no row that comes out was late. Without, late ones come out, and are late still."""
-    empty: ClassVar[State] = State((Runs(),))
-
     @property
     def label(self) -> str:
         """Of which keys."""
@@ -60,7 +55,10 @@ class FirstOperator:
 
     @property
     def timed(self) -> bool:
-        """Whether event time matters: only with *within*."""
+        """Whether event time matters: only with *within*.
+
+        Then no row that comes out was late. Without, late ones come out, and are late still.
+        """
         return self.within is not None
 
     @property
@@ -71,24 +69,21 @@ class FirstOperator:
     @property
     def definition(self) -> str:
         """What it computes, as text: the same for the same results, in any process."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
         time = self.time if self.timed else None
-        return repr(("first", self.by, time, self.within, types))
+        return repr(("first", self.by, time, self.within, types_of(self.inputs)))
 
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """The columns of *frame* that are needed. With *within* rows need a time: *stage* refuses others."""
         rejects = Rejects()
         if self.within is not None:
             timeless = microseconds(frame[self._time]).is_null()
-            if timeless.any():
-                message = f"{self.time} holds no time, so it can't be said what it comes within"
-                rejects = Rejects.of(frame.filter(timeless), stage, "no_time", message)
-                frame = frame.filter(~timeless)
+            message = f"{self.time} holds no time, so it can't be said what it comes within"
+            frame, rejects = with_time(frame, timeless, stage, message)
         return Delta(frame.select(self.no_rows.columns), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """The state with *rows*, and those of them that pass, numbered; how many were late."""
-        came = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
+        came = self.whole(rows).drop(OFFSET)
         given, times = came.height, self._times(came)
         if self.timed and given and (on_time := times >= state.watermark).sum() < given:
             came, times = came.filter(pl.Series(on_time)), times[on_time]
@@ -107,24 +102,11 @@ class FirstOperator:
         """No rows, with the columns of a delta's."""
         return pl.DataFrame(schema={**self.inputs, OFFSET: pl.Int64})
 
-    @cached_property
-    def nothing_out(self) -> pl.DataFrame:
-        """No rows that pass."""
-        return numbered(self.no_rows.drop(OFFSET), 0)
-
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """*emission*, which has its columns already."""
-        return emission.select(*self.columns, *HIDDEN)
-
     def shown(self, state: State) -> pl.DataFrame:
         """The keys of which a row has passed."""
         (runs,) = state.kept
         pieces = merged_by(pl.concat(runs), self._fewer) if runs else self._no_pieces
         return pieces.select(self.by)
-
-    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs as they were, by this process's hashes."""
-        return rebuilt(kept, self.by)
 
     # ------------------------------------------------------------ rows
 
@@ -175,12 +157,3 @@ class FirstOperator:
         if self.within is None or watermark - self.within <= BEGINNING:
             return runs
         return forgotten(runs, pl.col(PASSED) < watermark - self.within)
-
-
-def numbered(rows: pl.DataFrame, number: int) -> pl.DataFrame:
-    """*rows* as an emission of rows that are only added, numbered from *number* on."""
-    return rows.with_columns(
-        pl.Series(OFFSET, np.arange(number, number + rows.height), pl.Int64),
-        pl.lit(0, pl.UInt32).alias(SUB),
-        pl.lit(OP_INSERT, pl.UInt8).alias(OP),
-    )

@@ -10,32 +10,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
-import numpy as np
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
-from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, folded, found, merged_by, rebuilt
+from streamcore.batch import HIDDEN, OFFSET, OP_UPDATE_AFTER
+from streamcore.state.base import BaseOperator, only, types_of
+from streamcore.state.emission import counted_from, hidden
+from streamcore.state.operator import Applied, State
+from streamcore.state.runs import HASH, added, as_run, folded, found, merged_by
 
 NUMBER = "_n"
 """Hidden column of a piece: the number of the last row in it."""
 
 
 @dataclass(frozen=True)
-class GroupOperator:
+class GroupOperator(BaseOperator):
     """Aggregates of all rows by the columns *by*, at least one, over rows that only come."""
 
     by: tuple[str, ...]
     aggregation: Aggregation
     inputs: pl.Schema
-
-    timed: ClassVar[bool] = False
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -56,30 +51,24 @@ class GroupOperator:
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("group", self.by, dict(self.aggregation.texts), types))
+        return repr(("group", self.by, dict(self.aggregation.texts), types_of(self.inputs)))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.by, *self.aggregation.inputs}
-        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
-        return pl.DataFrame(schema={**columns, OFFSET: pl.Int64})
+        return pl.DataFrame(schema={**only(self.inputs, needed), OFFSET: pl.Int64})
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
         """No updates, with the columns that :meth:`finish` takes."""
         return self._updates([self._pieces(self.no_rows, 0)], 0)
 
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """The needed columns of all rows."""
-        return Delta(frame.select(self.no_rows.columns), Rejects())
-
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Add *rows*; the updates are of the groups that they touch."""
         (runs,), first = state.kept, state.emitted
         watermark = max(state.watermark, watermark)
-        frame = pl.concat(rows) if rows else self.no_rows
+        frame = self.whole(rows)
         if not frame.height:
             return Applied(State((runs,), watermark, first), self.nothing_out)
         pieces = self._pieces(frame, first)
@@ -99,16 +88,12 @@ class GroupOperator:
         """All rows of the table as updates, as :meth:`finish` takes them."""
         return self._updates([*state.kept[0]] or [self._pieces(self.no_rows, 0)], 0)
 
-    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs, in the order of this process's hashes."""
-        return rebuilt(kept, self.by)
-
     # ------------------------------------------------------------ pieces
 
     def _pieces(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
         """A run with a piece for each group of *frame*, whose rows are numbered from *first* on."""
-        numbered = frame.with_columns(pl.Series(NUMBER, np.arange(first, first + frame.height), pl.Int64))
-        grouped = numbered.group_by(self.by, maintain_order=True)
+        came = frame.with_columns(counted_from(first, frame.height).alias(NUMBER))
+        grouped = came.group_by(self.by, maintain_order=True)
         return as_run(grouped.agg(*self.aggregation.partial(), pl.col(NUMBER).last()), self.by)
 
     def _merge(self, pieces: pl.DataFrame) -> pl.DataFrame:
@@ -123,7 +108,5 @@ class GroupOperator:
         """The groups of *pieces* (older first) that a row from number *first* on has touched."""
         merged = self._merge(pl.concat(pieces)) if len(pieces) > 1 else pieces[0]
         # Equal hashes may have brought groups that no row has touched.
-        touched = merged.filter(pl.col(NUMBER) >= first).sort(NUMBER).drop(HASH)
-        return touched.rename({NUMBER: OFFSET}).with_columns(
-            pl.lit(0, pl.UInt32).alias(SUB), pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP)
-        )
+        touched = merged.filter(pl.col(NUMBER) >= first).sort(NUMBER)
+        return touched.with_columns(hidden(pl.col(NUMBER), OP_UPDATE_AFTER)).drop(NUMBER, HASH)

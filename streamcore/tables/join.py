@@ -14,19 +14,21 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
+from streamcore.batch import HIDDEN, OFFSET, Rejects
 from streamcore.event_time import BEGINNING, END
 from streamcore.expressions import condition
+from streamcore.state.base import types_of, with_time
+from streamcore.state.emission import counted_from, numbered
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, forgotten, matches, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
-from streamcore.tables.join_side import RIGHT, SIDE, TIME, JoinShape
+from streamcore.tables.join_side import RIGHT, SIDE, TIME, OfSides
 
 _BOTH = (NUMBER, RIGHT + NUMBER)
 
 
 @dataclass(frozen=True)
-class JoinOperator:
+class JoinOperator(OfSides):
     """An inner join of rows that only come.
 
     With *within*, ``(low, high)`` in microseconds, the right row's time less the left one's lies in it, and
@@ -34,13 +36,10 @@ class JoinOperator:
     *where*: a condition over the columns of both.
     """
 
-    shape: JoinShape
     within: tuple[int, int] | None
     where: str | None
     _where: pl.Expr | None = field(init=False, repr=False, compare=False)
 
-    key: ClassVar[tuple[str, ...]] = ()
-    orderly: ClassVar[bool] = False
     empty: ClassVar[State] = State((Runs(), Runs(), Runs()))
     """Left pieces, right pieces, and of left rows that have matched their numbers, where that matters."""
 
@@ -49,25 +48,9 @@ class JoinOperator:
         object.__setattr__(self, "_where", parsed)
 
     @property
-    def keeps(self) -> tuple[bool, bool]:
-        """Whether left and right rows stay that have no key, and so match nothing."""
-        return False, False
-
-    @property
     def label(self) -> str:
         """The keys, for people."""
-        on = " and ".join(f"{left} = {right}" for left, right in self.shape.on.items())
-        return f"join on {on}" + (f" where {self.where}" if self.where else "")
-
-    @property
-    def by(self) -> tuple[str, ...]:
-        """The keys."""
-        return tuple(self.shape.keys)
-
-    @property
-    def columns(self) -> pl.Schema:
-        """The left columns and the right ones."""
-        return self.shape.columns
+        return f"join on {self.shape.text}" + (f" where {self.where}" if self.where else "")
 
     @property
     def timed(self) -> bool:
@@ -82,27 +65,21 @@ class JoinOperator:
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.shape.combined.items()}
-        return repr(("join", dict(self.shape.on), self.shape.times, self.within, self.where, types))
+        shape = self.shape
+        told = (dict(shape.on), shape.times, self.within, self.where, types_of(shape.combined))
+        return repr(("join", *told))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows of either side."""
         return pl.DataFrame(schema={**self.shape.combined, OFFSET: pl.Int64})
 
-    @cached_property
-    def nothing_out(self) -> pl.DataFrame:
-        """No pairs."""
-        hidden = {OFFSET: pl.Int64, SUB: pl.UInt32, OP: pl.UInt8}
-        return pl.DataFrame(schema={**self.columns, **hidden})
-
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """All rows; those without a time are rejects where time matters."""
         rejects = Rejects()
-        if self.within is not None and frame[TIME].has_nulls():
-            timeless = frame.filter(pl.col(TIME).is_null())
-            rejects = Rejects.of(timeless, stage, "no_time", "no event time, so it matches nothing")
-            frame = frame.filter(pl.col(TIME).is_not_null())
+        if self.within is not None:
+            message = "no event time, so it matches nothing"
+            frame, rejects = with_time(frame, frame[TIME].is_null(), stage, message)
         return Delta(frame.select(self.no_rows.columns), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
@@ -114,10 +91,6 @@ class JoinOperator:
         kept = (self._kept(lefts, left, False, watermark), self._kept(rights, right, True, watermark), none)
         after = State(kept, watermark, state.emitted + emission.height, state.arrived + came)
         return Applied(after, emission.drop(_BOTH), came - left.height - right.height)
-
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """The columns of both rows."""
-        return emission.select(*self.columns, *HIDDEN)
 
     def shown(self, state: State) -> pl.DataFrame:
         """The rows of both sides that others may match; column ``side`` says of which one each is."""
@@ -136,10 +109,9 @@ class JoinOperator:
 
     def _came(self, state: State, rows: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame, int]:
         """Runs of the left and the right ones among *rows* that may match something, and how many came."""
-        frame = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
-        numbers = np.arange(state.arrived, state.arrived + frame.height)
-        numbered = frame.with_columns(pl.Series(NUMBER, numbers, pl.Int64))
-        alive = numbered.filter(self._alive(pl.col(SIDE), state.watermark))
+        frame = self.whole(rows).drop(OFFSET)
+        came = frame.with_columns(counted_from(state.arrived, frame.height).alias(NUMBER))
+        alive = came.filter(self._alive(pl.col(SIDE), state.watermark))
         return (
             as_run(self._own(alive, False), self.by),
             as_run(self._own(alive, True), self.by),
@@ -219,15 +191,6 @@ class JoinOperator:
         left_came_first = pl.col(NUMBER) < pl.col(RIGHT + NUMBER)
         alive = pl.when(left_came_first).then(pl.col(TIME) >= plus(watermark, -high))
         return apart & alive.otherwise(pl.col(RIGHT + TIME) >= plus(watermark, low))
-
-
-def numbered(rows: pl.DataFrame, first: int) -> pl.DataFrame:
-    """*rows* as an emission, numbered from *first* on."""
-    return rows.with_columns(
-        pl.Series(OFFSET, np.arange(first, first + rows.height), pl.Int64),
-        pl.lit(0, pl.UInt32).alias(SUB),
-        pl.lit(OP_INSERT, pl.UInt8).alias(OP),
-    )
 
 
 def plus(time: int, span: int) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 
-from streamcore.batch import HIDDEN
+from streamcore.batch import HIDDEN, OFFSET, OP
 from streamcore.contracts import StepResult
 from streamcore.errors import BadConfig
 from streamcore.event_time import microseconds
 from streamcore.expressions import check_columns
+from streamcore.state.base import BaseOperator
 from streamcore.state.runs import HASH
 from streamcore.tables.group import NUMBER
 
@@ -67,6 +69,11 @@ class JoinShape:
         return pl.Schema({**self.left, **self.right_kept})
 
     @property
+    def text(self) -> str:
+        """The keys, for people."""
+        return " and ".join(f"{left} = {right}" for left, right in self.on.items())
+
+    @property
     def combined(self) -> pl.Schema:
         """The columns of both sides' rows before they meet."""
         time = {} if self.times is None else {TIME: pl.Int64()}
@@ -85,6 +92,33 @@ def _in_common(left: str, a: pl.DataType, right: str, b: pl.DataType) -> pl.Data
         got=f"{a} and {b}",
         fix="cast one of them with cast_type() before join()",
     )
+
+
+@dataclass(frozen=True)
+class OfSides(BaseOperator):
+    """What all joins are: an operator over the rows of both sides in one *shape*, sorted by its keys."""
+
+    shape: JoinShape
+
+    @property
+    def keeps(self) -> tuple[bool, bool]:
+        """Whether left and right rows stay that have no key, and so match nothing."""
+        return False, False
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The keys."""
+        return tuple(self.shape.keys)
+
+    @property
+    def columns(self) -> pl.Schema:
+        """The left columns and the right ones."""
+        return self.shape.columns
+
+    @cached_property
+    def no_rows(self) -> pl.DataFrame:
+        """No rows of either side."""
+        return pl.DataFrame(schema={**self.shape.combined, OP: pl.UInt8, OFFSET: pl.Int64})
 
 
 @dataclass(frozen=True)

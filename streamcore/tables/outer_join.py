@@ -11,10 +11,11 @@ from typing import ClassVar
 import polars as pl
 
 from streamcore.event_time import BEGINNING, END
+from streamcore.state.emission import numbered
 from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, added, as_run, merged_by, taken
 from streamcore.tables.group import NUMBER
-from streamcore.tables.join import JoinOperator, numbered, plus
+from streamcore.tables.join import JoinOperator, plus
 from streamcore.tables.join_side import RIGHT, TIME
 
 _STEPS = 16

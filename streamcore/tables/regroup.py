@@ -20,8 +20,10 @@ import numpy as np
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER, OP_UPDATE_BEFORE, SUB, Rejects
-from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.batch import DELETES, HIDDEN, OFFSET, OP, OP_DELETE
+from streamcore.state.base import BaseOperator, only, types_of
+from streamcore.state.emission import hidden, upserts
+from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, Merge, added, as_run, folded, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.grouping import GONE, without_gone
@@ -31,18 +33,25 @@ RESERVED = (HASH, NUMBER, GONE)
 
 
 @dataclass(frozen=True)
-class OverTable(ABC):
+class OverTable(BaseOperator, ABC):
     """Rows by the columns *group* of a table whose rows are named by the columns *of*."""
 
     group: tuple[str, ...]
     of: tuple[str, ...]
     inputs: pl.Schema
 
-    timed: ClassVar[bool] = False
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
     empty: ClassVar[State] = State((Runs(), Runs()))
     """Pieces by group, and pieces by key: where each key is. The second only where keys can move."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """See :class:`~streamcore.state.operator.Operator`."""
+
+    @property
+    @abstractmethod
+    def definition(self) -> str:
+        """See :class:`~streamcore.state.operator.Operator`."""
 
     @property
     @abstractmethod
@@ -67,10 +76,6 @@ class OverTable(ABC):
         *touched*, its column :data:`NUMBER`, times ``ranks``.
         """
 
-    @abstractmethod
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """See :class:`~streamcore.state.operator.Operator`."""
-
     @property
     def by(self) -> tuple[str, ...]:
         """The groups' columns if a key stays in its group; else one partition must see all groups."""
@@ -80,23 +85,18 @@ class OverTable(ABC):
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.group, *self.of, *self.needed}
-        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
-        return pl.DataFrame(schema={**columns, OP: pl.UInt8, OFFSET: pl.Int64})
+        return pl.DataFrame(schema={**only(self.inputs, needed), OP: pl.UInt8, OFFSET: pl.Int64})
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
         """No updates, with the columns that :meth:`finish` takes."""
         return self._updates([self._placed(self.no_rows, 0)], self._touched(self._placed(self.no_rows, 0)))
 
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """The needed columns of all rows."""
-        return Delta(frame.select(self.no_rows.columns), Rejects())
-
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Put *rows* in the places of those with their keys; the updates are of the groups touched."""
         (groups, places), numbers = state.kept, 2 * self.ranks
         watermark = max(state.watermark, watermark)
-        frame = pl.concat(rows) if rows else self.no_rows
+        frame = self.whole(rows)
         if not frame.height:
             return Applied(State((groups, places), watermark, state.emitted), self.nothing_out)
         changes = self._placed(frame, state.emitted // numbers)
@@ -136,9 +136,8 @@ class OverTable(ABC):
 
     def _placed(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
         """What *frame*, whose rows are numbered from *first* on, puts into groups; deleted rows leave."""
-        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE)
         number = pl.Series(NUMBER, 2 * np.arange(first, first + frame.height) + 1, pl.Int64)
-        return frame.with_columns(gone, number).drop(OP, OFFSET)
+        return frame.with_columns(DELETES.alias(GONE), number).drop(OP, OFFSET)
 
     def _with_leaving(self, changes: pl.DataFrame, places: Runs) -> pl.DataFrame:
         """*changes*, and before each of them its key leaving the group where it was."""
@@ -210,8 +209,8 @@ class RegroupOperator(OverTable):
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("regroup", self.group, self.of, dict(self.aggregation.texts), types))
+        told = (self.group, self.of, dict(self.aggregation.texts), types_of(self.inputs))
+        return repr(("regroup", *told))
 
     @property
     def needed(self) -> Collection[str]:
@@ -230,13 +229,6 @@ class RegroupOperator(OverTable):
         now = touched.join(grouped, on=list(self.group), how="left", nulls_equal=True, maintain_order="left")
         return (
             now.sort(NUMBER)
-            .with_columns(
-                pl.lit(0, pl.UInt32).alias(SUB),
-                pl.when(pl.col("_rows").is_null())
-                .then(pl.lit(OP_DELETE, pl.UInt8))
-                .otherwise(pl.lit(OP_UPDATE_AFTER, pl.UInt8))
-                .alias(OP),
-            )
-            .drop("_rows")
-            .rename({NUMBER: OFFSET})
+            .with_columns(hidden(pl.col(NUMBER), upserts(pl.col("_rows").is_not_null())))
+            .drop("_rows", NUMBER)
         )

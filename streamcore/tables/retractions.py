@@ -17,18 +17,15 @@ import numpy as np
 import polars as pl
 
 from streamcore.batch import (
-    HIDDEN,
-    HIDDEN_TYPES,
+    DELETES,
     OFFSET,
     OP,
-    OP_DELETE,
     OP_INSERT,
-    OP_UPDATE_BEFORE,
-    SUB,
-    Rejects,
 )
-from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.base import BaseOperator, types_of
+from streamcore.state.emission import hidden
+from streamcore.state.operator import Applied, State
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
 from streamcore.tables.group import NUMBER
 from streamcore.tables.grouping import GONE, PLACE, groups_of, together, without_gone, youngest
 
@@ -42,7 +39,7 @@ RESERVED = (HASH, NUMBER, GONE, PLACE, _STOOD)
 
 
 @dataclass(frozen=True)
-class Retractions:
+class Retractions(BaseOperator):
     """The changes of a table whose rows are named by *by*; *inputs* are its columns.
 
     Column *op* says what a row does, *number* grows along the changes of a key. Its pieces are the table.
@@ -53,11 +50,6 @@ class Retractions:
     op: str
     number: str
 
-    key: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = False
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State((Runs(),))
     label: ClassVar[str] = "changes, before and after"
 
     @property
@@ -68,41 +60,26 @@ class Retractions:
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("retractions", self.by, self.op, self.number, types))
+        return repr(("retractions", self.by, self.op, self.number, types_of(self.inputs)))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No updates."""
         return pl.DataFrame(schema={**self.inputs, OP: pl.UInt8, OFFSET: pl.Int64})
 
-    @cached_property
-    def nothing_out(self) -> pl.DataFrame:
-        """No changes."""
-        return pl.DataFrame(schema={**self.columns, **HIDDEN_TYPES})
-
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """All rows."""
-        return Delta(frame.select(self.no_rows.columns), Rejects())
-
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """The changes that the updates *rows* make, and the table behind them."""
         (runs,), after = state.kept, max(state.watermark, watermark)
-        frame = pl.concat(rows) if rows else self.no_rows
+        frame = self.whole(rows)
         if not frame.height:
             return Applied(State((runs,), after, state.emitted), self.nothing_out)
         numbers = state.emitted + 2 * np.arange(frame.height)
-        gone = pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE)
-        came = frame.select(*self.inputs, gone, pl.Series(NUMBER, numbers, pl.Int64))
+        came = frame.select(*self.inputs, DELETES.alias(GONE), pl.Series(NUMBER, numbers, pl.Int64))
         known = [part.select(*self.inputs, GONE, HASH) for part in found(runs, hashes_of(came, self.by))]
         changes = self._changes(came, known)
         newest = came.select(*self.inputs, GONE).unique(self.by, keep="last", maintain_order=True)
         runs = added(runs, as_run(newest, self.by), lambda f: merged_by(f, self._youngest), without_gone)
         return Applied(State((runs,), after, state.emitted + 2 * frame.height), changes)
-
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """*emission*, which has its columns already."""
-        return emission.select(*self.columns, *HIDDEN)
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
@@ -110,10 +87,6 @@ class Retractions:
         if not runs:
             return self.nothing_out.select(*self.inputs)
         return merged_by(pl.concat(runs), self._youngest).filter(~pl.col(GONE)).select(*self.inputs)
-
-    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs, in the order of this process's hashes."""
-        return rebuilt(kept, self.by)
 
     def _youngest(self, pieces: pl.DataFrame) -> pl.DataFrame:
         return youngest(pieces, self.by)
@@ -143,9 +116,5 @@ class Retractions:
             pl.concat([taken, put])
             .sort(NUMBER)
             .rename({NUMBER: self.number})
-            .with_columns(
-                pl.col(self.number).alias(OFFSET),
-                pl.lit(0, pl.UInt32).alias(SUB),
-                pl.lit(OP_INSERT, pl.UInt8).alias(OP),
-            )
+            .with_columns(hidden(pl.col(self.number), OP_INSERT))
         )

@@ -12,57 +12,44 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
 
-import numpy as np
 import polars as pl
 
 from streamcore.batch import (
-    HIDDEN,
+    DELETES,
     OFFSET,
     OP,
     OP_DELETE,
-    OP_UPDATE_AFTER,
-    OP_UPDATE_BEFORE,
-    SUB,
-    Rejects,
 )
-from streamcore.state.operator import Applied, Delta, Runs, State
+from streamcore.state.base import types_of
+from streamcore.state.emission import counted_from, hidden, upserts
+from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, added, as_run, folded, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
 from streamcore.tables.grouping import GONE, without_gone
-from streamcore.tables.join_side import SIDE, JoinShape
+from streamcore.tables.join_side import SIDE, OfSides
 
 _HERE = ("_left", "_right")
 """Hidden columns: a table has no row of this key any more; which of the two have one."""
 
 
 @dataclass(frozen=True)
-class TablesJoin:
+class TablesJoin(OfSides):
     """A join of two tables whose rows are named by the keys of *shape*; nulls are keys as any other value.
 
     Its own key are the left columns of the keys, in the type in which they are compared. A key has a row
     where both tables have one, in a "left" join where the left one has, in a "full" one where either has.
     """
 
-    shape: JoinShape
     how: Literal["inner", "left", "full"]
 
     keeps: ClassVar[tuple[bool, bool]] = (True, True)
-    timed: ClassVar[bool] = False
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
     empty: ClassVar[State] = State((Runs(), Runs()))
     """The latest rows of the left and of the right table."""
 
     @property
     def label(self) -> str:
         """The keys, for people."""
-        on = " and ".join(f"{left} = {right}" for left, right in self.shape.on.items())
-        return f"{self.how} join of tables on {on}"
-
-    @property
-    def by(self) -> tuple[str, ...]:
-        """The keys."""
-        return tuple(self.shape.keys)
+        return f"{self.how} join of tables on {self.shape.text}"
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -78,35 +65,16 @@ class TablesJoin:
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.shape.combined.items()}
-        return repr(("tables join", dict(self.shape.on), self.how, types))
-
-    @cached_property
-    def no_rows(self) -> pl.DataFrame:
-        """No rows of either side."""
-        return pl.DataFrame(schema={**self.shape.combined, OP: pl.UInt8, OFFSET: pl.Int64})
-
-    @cached_property
-    def nothing_out(self) -> pl.DataFrame:
-        """No updates."""
-        hidden = {OFFSET: pl.Int64, SUB: pl.UInt32, OP: pl.UInt8}
-        return pl.DataFrame(schema={**self.columns, **hidden})
-
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """All rows."""
-        return Delta(frame.select(self.no_rows.columns), Rejects())
+        return repr(("tables join", dict(self.shape.on), self.how, types_of(self.shape.combined)))
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Put *rows* in the places of those with their keys; the updates are of the keys touched."""
         first, watermark = state.emitted, max(state.watermark, watermark)
-        frame = pl.concat(rows) if rows else self.no_rows
+        frame = self.whole(rows)
         if not frame.height:
             return Applied(State(state.kept, watermark, first, first), self.nothing_out)
         behind = first + frame.height
-        frame = frame.with_columns(
-            pl.Series(NUMBER, np.arange(first, behind), pl.Int64),
-            pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]).alias(GONE),
-        )
+        frame = frame.with_columns(counted_from(first, frame.height).alias(NUMBER), DELETES.alias(GONE))
         touched = frame.group_by(self.by, maintain_order=True).agg(pl.col(NUMBER).max())
         came = [as_run(self._last(self._own(frame, side)), self.by) for side in (False, True)]
         hashes = hashes_of(touched, self.by)
@@ -116,10 +84,6 @@ class TablesJoin:
         ]
         kept = tuple(self._added(runs, new) for runs, new in zip(state.kept, came, strict=True))
         return Applied(State(kept, watermark, behind, behind), self._updates(touched, *latest))
-
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """The columns of both."""
-        return emission.select(*self.columns, *HIDDEN)
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
@@ -167,15 +131,7 @@ class TablesJoin:
         stays = {"inner": has[0] & has[1], "left": has[0], "full": has[0] | has[1]}[self.how]
         keys = (pl.col(key).alias(name) for name, key in zip(self.shape.on, self.by, strict=True))
         return (
-            now.with_columns(
-                *keys,
-                pl.lit(0, pl.UInt32).alias(SUB),
-                pl.when(stays)
-                .then(pl.lit(OP_UPDATE_AFTER, pl.UInt8))
-                .otherwise(pl.lit(OP_DELETE, pl.UInt8))
-                .alias(OP),
-            )
-            .rename({NUMBER: OFFSET})
+            now.with_columns(*keys, *hidden(pl.col(NUMBER), upserts(stays)))
             .sort(OFFSET)
             .select(self.nothing_out.columns)
         )

@@ -18,14 +18,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from streamcore.batch import HIDDEN, HIDDEN_TYPES, OFFSET, OP, OP_UPDATE_AFTER, SUB, Int64s, Rejects
-from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.batch import HIDDEN, OFFSET, OP_UPDATE_AFTER, Int64s
+from streamcore.state.base import BaseOperator, types_of
+from streamcore.state.emission import counted_from, hidden
+from streamcore.state.operator import Applied, State
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
 from streamcore.tables.grouping import PLACE, crowded, groups_of
 from streamcore.tables.ordering import Order
 
@@ -36,7 +37,7 @@ RESERVED = (HASH, ARRIVAL, PLACE)
 
 
 @dataclass(frozen=True)
-class TopOperator:
+class TopOperator(BaseOperator):
     """The *n* best rows by *order* of each group of *by*.
 
     *inputs* are the user columns of the rows that come in, all of which come out; *rank* names the column
@@ -48,11 +49,6 @@ class TopOperator:
     n: int
     rank: str | None
     inputs: pl.Schema
-
-    timed: ClassVar[bool] = False
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -74,20 +70,15 @@ class TopOperator:
     def definition(self) -> str:
         """What it computes, as text: the same for the same results, in any process."""
         order = [tuple(order) for order in self.order]
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("top", self.by, order, self.n, self.rank, types))
-
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """The columns of *frame* that are needed; no row is refused."""
-        return Delta(frame.select(self.no_rows.columns), Rejects())
+        return repr(("top", self.by, order, self.n, self.rank, types_of(self.inputs)))
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """The state with *rows*, and the ranks whose row has changed, with their numbers in order."""
         # Each row that comes has n numbers, one a rank, so what was emitted says how many rows came.
         before = state.emitted // self.n
-        came = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
+        came = self.whole(rows).drop(OFFSET)
         after = before + came.height
-        came = came.with_columns(pl.Series(ARRIVAL, np.arange(before, after), pl.Int64))
+        came = came.with_columns(counted_from(before, came.height).alias(ARRIVAL))
         (runs,), emission = state.kept, self.nothing_out
         if came.height:
             known = [part.drop(HASH) for part in found(runs, hashes_of(came, self.by))]
@@ -103,15 +94,6 @@ class TopOperator:
         """No rows, with the columns of a delta's."""
         return pl.DataFrame(schema={**self.inputs, OFFSET: pl.Int64})
 
-    @cached_property
-    def nothing_out(self) -> pl.DataFrame:
-        """No updates."""
-        return pl.DataFrame(schema={**self.columns, **HIDDEN_TYPES})
-
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """*emission*, which has its columns already."""
-        return emission.select(*self.columns, *HIDDEN)
-
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
         return self.rows_of(state).drop(HIDDEN)
@@ -124,10 +106,6 @@ class TopOperator:
         pieces = pl.concat(runs)
         places, ranks = self._best(pieces)
         return self._changed(pieces[places], ranks, 0)
-
-    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs as they were, by this process's hashes."""
-        return rebuilt(kept, self.by)
 
     # ------------------------------------------------------------ pieces
 
@@ -160,9 +138,7 @@ class TopOperator:
         return best[order].select(
             *self.inputs,
             *shown,
-            pl.Series(OFFSET, numbers[order]),
-            pl.lit(0, pl.UInt32).alias(SUB),
-            pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
+            *hidden(pl.Series(numbers[order]), OP_UPDATE_AFTER),
         )
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER, SUB
+from streamcore.batch import OFFSET
+from streamcore.state.base import types_of
+from streamcore.state.emission import hidden, upserts
 from streamcore.tables.group import NUMBER
 from streamcore.tables.ordering import Order
 from streamcore.tables.regroup import OverTable
@@ -52,8 +54,8 @@ class TopOverTable(OverTable):
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
         order = [tuple(order) for order in self.order]
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("top of table", self.group, self.of, order, self.n, self.rank, types))
+        told = (self.group, self.of, order, self.n, self.rank, types_of(self.inputs))
+        return repr(("top of table", *told))
 
     @property
     def ranks(self) -> int:
@@ -65,10 +67,6 @@ class TopOverTable(OverTable):
         """All columns come out."""
         return self.inputs.names()
 
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """*emission*, which has its columns already."""
-        return emission.select(*self.columns, *HIDDEN)
-
     def updates_of(self, rows: pl.DataFrame, touched: pl.DataFrame) -> pl.DataFrame:
         """All ranks of the groups, best first."""
         places, ranks = best_of(rows, self.group, self.order, self.n)
@@ -77,12 +75,9 @@ class TopOverTable(OverTable):
         )
         every = touched.join(pl.DataFrame({_RANK: range(self.n)}, schema={_RANK: pl.Int64}), how="cross")
         now = every.join(best, on=[*self.group, _RANK], how="left", nulls_equal=True)
-        done = pl.when(_THERE).then(pl.lit(OP_UPDATE_AFTER, pl.UInt8)).otherwise(pl.lit(OP_DELETE, pl.UInt8))
         shown = [(pl.col(_RANK) + 1).alias(self.rank)] if self.rank else []
         return now.select(
             *self.inputs,
             *shown,
-            (pl.col(NUMBER) * self.n + pl.col(_RANK)).alias(OFFSET),
-            pl.lit(0, pl.UInt32).alias(SUB),
-            done.alias(OP),
+            *hidden(pl.col(NUMBER) * self.n + pl.col(_RANK), upserts(pl.col(_THERE))),
         ).sort(OFFSET)

@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from streamcore.batch import HIDDEN, OFFSET
+from streamcore.batch import OFFSET
+from streamcore.state.base import types_of
+from streamcore.state.emission import numbered
 from streamcore.state.operator import LATE_MARK, Applied, State
 from streamcore.tables.first import RESERVED as _FIRST
-from streamcore.tables.first import FirstOperator, numbered
+from streamcore.tables.first import FirstOperator
 from streamcore.validation.rules import DUPLICATE
 
 RESERVED = (*_FIRST, DUPLICATE, LATE_MARK)
@@ -50,8 +52,7 @@ class UniqueOperator(FirstOperator):
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr(("unique", self.by, self.time, self.within, types))
+        return repr(("unique", self.by, self.time, self.within, types_of(self.inputs)))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
@@ -61,13 +62,13 @@ class UniqueOperator(FirstOperator):
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
-        """No rows."""
+        """No rows; the runtime asks for :data:`LATE_MARK` in it."""
         return self._marked(self.no_rows.drop(OFFSET), np.zeros(0, np.bool_), 0)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """The state with *rows*, and all of them, marked and numbered."""
         (runs,), after = state.kept, max(state.watermark, watermark)
-        came = (pl.concat(rows) if rows else self.no_rows).drop(OFFSET)
+        came = self.whole(rows).drop(OFFSET)
         marks = np.zeros(came.height, np.bool_)
         if came.height:
             times = self._times(came)
@@ -82,10 +83,6 @@ class UniqueOperator(FirstOperator):
             runs = self._remembered(runs, after)
         now = State((runs,), after, state.emitted + came.height)
         return Applied(now, self._marked(came, marks, state.emitted))
-
-    def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
-        """The rows and their marks."""
-        return emission.select(*self.columns, *HIDDEN)
 
     def _too_late(
         self, came: pl.DataFrame, times: npt.NDArray[np.int64], watermark: int

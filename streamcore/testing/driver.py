@@ -27,10 +27,9 @@ import polars as pl
 
 from streamcore.asking import Asked
 from streamcore.batch import (
+    DELETES,
     OFFSET,
     OP,
-    OP_DELETE,
-    OP_UPDATE_BEFORE,
     SUB,
     Batch,
     Chunk,
@@ -176,7 +175,7 @@ class TopologyDriver:
         rows = pl.concat(frames)
         if node.source.updates:
             rows = rows.unique(list(node.source.key), keep="last", maintain_order=True)
-            rows = rows.filter(~pl.col(OP).is_in([OP_DELETE, OP_UPDATE_BEFORE]))
+            rows = rows.filter(~DELETES)
         return rows.drop(OP)
 
     def rows(self, sink: str) -> list[dict[str, object]]:

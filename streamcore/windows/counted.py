@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
 
-import numpy as np
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
+from streamcore.batch import HIDDEN, OFFSET, OP_INSERT
 from streamcore.errors import BadConfig
 from streamcore.event_time import END
-from streamcore.state.operator import Applied, Delta, Runs, State
-from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by, rebuilt
+from streamcore.state.base import BaseOperator, only, types_of
+from streamcore.state.emission import counted_from, hidden
+from streamcore.state.operator import Applied, Runs, State
+from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
 
 WINDOW_NUMBER = "window_number"
 """Column of the emissions: which window of its key it is, Int64, from 0."""
@@ -50,7 +50,7 @@ def counted(size: int) -> Counted:
 
 
 @dataclass(frozen=True)
-class CountedOperator:
+class CountedOperator(BaseOperator):
     """Aggregates of each *kind.size* rows by the columns *by*.
 
     A piece of state is all that is known of a key: SEEN, and the partials of its last window. A later piece
@@ -61,12 +61,6 @@ class CountedOperator:
     by: tuple[str, ...]
     aggregation: Aggregation
     inputs: pl.Schema
-
-    key: ClassVar[tuple[str, ...]] = ()
-    timed: ClassVar[bool] = False
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -82,29 +76,23 @@ class CountedOperator:
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr((self.kind, self.by, dict(self.aggregation.texts), types))
+        return repr((self.kind, self.by, dict(self.aggregation.texts), types_of(self.inputs)))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.by, *self.aggregation.inputs}
-        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
-        return pl.DataFrame(schema={**columns, OFFSET: pl.Int64})
+        return pl.DataFrame(schema={**only(self.inputs, needed), OFFSET: pl.Int64})
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
         """No windows, with the columns that :meth:`finish` takes."""
         return self._emission(self._windows(self._placed(self.no_rows, Runs(), 0)))
 
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """The needed columns of all rows."""
-        return Delta(frame.select(self.no_rows.columns), Rejects())
-
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Add *rows*; the windows that they complete, and at the end the others."""
         (runs,), arrived = state.kept, state.arrived
-        frame, complete = pl.concat(rows) if rows else self.no_rows, self.nothing_out
+        frame, complete = self.whole(rows), self.nothing_out
         if frame.height:
             windows = self._windows(self._placed(frame, runs, arrived))
             complete = self._emission(windows.filter(self._is_complete))
@@ -112,8 +100,8 @@ class CountedOperator:
         arrived, emitted = arrived + frame.height, arrived + frame.height
         if watermark == END and runs:
             rest = self._open(runs)
-            numbers = pl.Series(OFFSET, np.arange(arrived, arrived + rest.height), pl.Int64)
-            complete = pl.concat([complete, self._emission(rest.with_columns(numbers))])
+            rest = rest.with_columns(counted_from(arrived, rest.height))
+            complete = pl.concat([complete, self._emission(rest)])
             runs, emitted = replace(runs, frames=()), arrived + rest.height
         return Applied(State((runs,), max(state.watermark, watermark), emitted, arrived), complete)
 
@@ -126,10 +114,6 @@ class CountedOperator:
         (runs,) = state.kept
         return self.finish(self._emission(self._open(runs)) if runs else self.nothing_out).drop(HIDDEN)
 
-    def restored(self, kept: Sequence[Sequence[pl.DataFrame]]) -> tuple[Runs, ...]:
-        """The runs, in the order of this process's hashes."""
-        return rebuilt(kept, self.by)
-
     # ------------------------------------------------------------ pieces
 
     @property
@@ -138,7 +122,7 @@ class CountedOperator:
 
     def _placed(self, frame: pl.DataFrame, runs: Runs, first: int) -> pl.DataFrame:
         """What was there, and a piece for each window of *frame*, whose rows are numbered from *first* on."""
-        numbers = pl.Series(OFFSET, np.arange(first, first + frame.height), pl.Int64)
+        numbers = counted_from(first, frame.height)
         rows = frame.with_columns(numbers)
         before = self._known(runs, rows)
         place = pl.int_range(pl.len(), dtype=pl.Int64)
@@ -200,6 +184,6 @@ class CountedOperator:
         return (
             windows.drop(SEEN, HASH, strict=False)
             .select(*self.by, WINDOW_NUMBER, *self.aggregation.partials, OFFSET)
-            .with_columns(pl.lit(0, pl.UInt32).alias(SUB), pl.lit(OP_INSERT, pl.UInt8).alias(OP))
+            .with_columns(hidden(pl.col(OFFSET), OP_INSERT))
             .sort(OFFSET)
         )

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import polars as pl
 
-from streamcore.batch import OFFSET, OP, OP_UPDATE_AFTER, SUB
+from streamcore.batch import OP_UPDATE_AFTER
 from streamcore.event_time import BEGINNING
+from streamcore.state.emission import numbered
 from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, added, found, merged_by
 from streamcore.windows.assigners import LAST, START
@@ -37,7 +37,7 @@ class FinalWindowTable(WindowTable):
         """Add *rows*; the windows that this closes, and those that are over and that a late row changes."""
         (runs,), before = state.kept, state.watermark
         watermark = max(before, watermark)
-        pieces = self._pieces(pl.concat(rows) if rows else self.no_rows, 0)
+        pieces = self._pieces(self.whole(rows), 0)
         given = pieces.height
         if given and before > BEGINNING:
             pieces = pieces.filter(pl.col(LAST) >= before - self.allowed)
@@ -65,9 +65,4 @@ class FinalWindowTable(WindowTable):
 
     def _numbered(self, pieces: pl.DataFrame, number: int) -> pl.DataFrame:
         windows = self._merged(pieces).sort(LAST, START, *self.keys)
-        numbers = np.arange(number, number + windows.height)
-        return windows.with_columns(
-            pl.Series(OFFSET, numbers, pl.Int64),
-            pl.lit(0, pl.UInt32).alias(SUB),
-            pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
-        ).drop(NUMBER, HASH)
+        return numbered(windows, number, OP_UPDATE_AFTER).drop(NUMBER, HASH)

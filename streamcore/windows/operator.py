@@ -17,23 +17,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
+from streamcore.batch import HIDDEN
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
+from streamcore.state.base import BaseOperator, only, types_of, with_time
+from streamcore.state.emission import numbered
 from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, compacted, folded, merged_by, rebuilt, taken
 from streamcore.windows.assigners import LAST, START, WindowKind
-from streamcore.windows.order import asked_for, ordered
+from streamcore.windows.order import asked_for, ordered, timeless
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
 """Columns of every emission."""
 
 
 @dataclass(frozen=True)
-class WindowOperator:
+class WindowOperator(BaseOperator):
     """Aggregates by the columns *by* and the windows of *kind*.
 
     *time* is the column of the event time, *inputs* are the user columns of the rows that come in. With
@@ -47,12 +48,7 @@ class WindowOperator:
     inputs: pl.Schema
     of_windows: bool = False
 
-    key: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
-    """A window's end is never before the watermark that closes it."""
-    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -78,19 +74,14 @@ class WindowOperator:
             self.of_windows,
             *(["ordered"] if self.aggregation.ordered else []),
         )
-        return repr((*told, {name: str(dtype) for name, dtype in self.inputs.items()}))
+        return repr((*told, types_of(self.inputs)))
 
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """What *frame* (user and hidden columns, in the stream's order, none late) adds.
 
         *stage* names this operator in rejects.
         """
-        times, rejects = self._times(frame), Rejects()
-        if times.has_nulls():
-            timeless = frame.filter(times.is_null())
-            message = f"{self.time} holds no time, so the row belongs to no window"
-            rejects = Rejects.of(timeless, stage, "no_time", message)
-            frame = frame.filter(times.is_not_null())
+        frame, rejects = with_time(frame, self._times(frame).is_null(), stage, timeless(self.time))
         return Delta(frame.select(self._logged), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
@@ -112,8 +103,7 @@ class WindowOperator:
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.by, self.time, *self.aggregation.inputs}
-        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
-        return pl.DataFrame(schema={**columns, **asked_for(self.aggregation)})
+        return pl.DataFrame(schema={**only(self.inputs, needed), **asked_for(self.aggregation)})
 
     @cached_property
     def _logged(self) -> list[str]:
@@ -145,7 +135,7 @@ class WindowOperator:
         return times - 1 if self.of_windows else times
 
     def _pieces(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        frame = pl.concat(rows) if rows else self.no_rows
+        frame = self.whole(rows)
         times = self._times(frame)
         placed = ordered(frame, times)
         return self.kind.pieces(placed, times.to_numpy(), self.by, self._first, self._merge)
@@ -195,8 +185,4 @@ class WindowOperator:
 
     def _numbered(self, closed: pl.DataFrame, number: int) -> pl.DataFrame:
         ordered = closed.with_columns(self.kind.end().alias(LAST)).sort(LAST, START, *self.by)
-        return ordered.with_columns(
-            pl.Series(OFFSET, np.arange(number, number + closed.height), pl.Int64),
-            pl.lit(0, pl.UInt32).alias(SUB),
-            pl.lit(OP_INSERT, pl.UInt8).alias(OP),
-        )
+        return numbered(ordered, number)

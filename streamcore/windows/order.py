@@ -22,6 +22,11 @@ def asked_for(aggregation: Aggregation) -> dict[str, pl.DataType]:
     return {OFFSET: pl.Int64(), **upstream}
 
 
+def timeless(time: str) -> str:
+    """Why a row without a value of column *time* is refused."""
+    return f"{time} holds no time, so the row belongs to no window"
+
+
 def ordered(rows: pl.DataFrame, times: pl.Series) -> pl.DataFrame:
     """*rows* at *times* (microseconds) without their positions, but with ORDER if UPSTREAM is there."""
     if UPSTREAM not in rows.columns:

@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_INSERT, SUB, Rejects
+from streamcore.batch import HIDDEN, OFFSET
 from streamcore.durations import microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.event_time import BEGINNING, microseconds
+from streamcore.state.base import BaseOperator, types_of, with_time
+from streamcore.state.emission import numbered
 from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, forgotten, found, hashes_of, merged_by, rebuilt
-from streamcore.windows.order import ORDER, ordered
+from streamcore.windows.order import ORDER, ordered, timeless
 
 AT = "_at"
 """Hidden column of a row: its event time in microseconds."""
@@ -53,7 +54,7 @@ def sliding(size: str | dt.timedelta) -> Sliding:
 
 
 @dataclass(frozen=True)
-class SlidingOperator:
+class SlidingOperator(BaseOperator):
     """Rows with *inputs*, and aggregates over the window of *kind* that ends with each, by *by*.
 
     *time* is the column of the event time. State: the rows that wait for the watermark, and runs by key of
@@ -66,10 +67,7 @@ class SlidingOperator:
     time: str
     inputs: pl.Schema
 
-    key: ClassVar[tuple[str, ...]] = ()
     timed: ClassVar[bool] = True
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
     empty: ClassVar[State] = State((Runs(), Runs()))
 
     @property
@@ -85,8 +83,8 @@ class SlidingOperator:
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
-        return repr((self.kind, self.by, dict(self.aggregation.texts), self.time, types))
+        told = (self.kind, self.by, dict(self.aggregation.texts), self.time)
+        return repr((*told, types_of(self.inputs)))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
@@ -100,11 +98,8 @@ class SlidingOperator:
 
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """All columns; rows without a time are rejects."""
-        timeless, rejects = microseconds(frame[self.time]).is_null(), Rejects()
-        if timeless.any():
-            message = f"{self.time} holds no time, so the row belongs to no window"
-            rejects = Rejects.of(frame.filter(timeless), stage, "no_time", message)
-            frame = frame.filter(~timeless)
+        none = microseconds(frame[self.time]).is_null()
+        frame, rejects = with_time(frame, none, stage, timeless(self.time))
         return Delta(frame.select(*self.inputs, OFFSET), rejects)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
@@ -149,7 +144,7 @@ class SlidingOperator:
 
     def _timed(self, rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
         """*rows* with AT and ORDER."""
-        frame = pl.concat(rows) if rows else self.no_rows
+        frame = self.whole(rows)
         times = microseconds(frame[self.time])
         return ordered(frame, times).with_columns(times.alias(AT))
 
@@ -163,8 +158,4 @@ class SlidingOperator:
         made = windows.agg(self.aggregation.partial()).drop(AT, *self.by)
         found_all = pl.concat([rows, made], how="horizontal").sort(OFFSET)
         own = found_all.filter(pl.col(AT) >= leaving[AT].min()) if leaving.height else found_all.clear()
-        return own.with_columns(
-            pl.Series(OFFSET, np.arange(number, number + own.height), pl.Int64),
-            pl.lit(0, pl.UInt32).alias(SUB),
-            pl.lit(OP_INSERT, pl.UInt8).alias(OP),
-        )
+        return numbered(own, number)

@@ -11,24 +11,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
-from streamcore.batch import HIDDEN, OFFSET, OP, OP_UPDATE_AFTER, SUB, Rejects
+from streamcore.batch import HIDDEN, OFFSET, OP_UPDATE_AFTER
 from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
+from streamcore.state.base import BaseOperator, only, types_of, with_time
+from streamcore.state.emission import counted_from, hidden
 from streamcore.state.operator import BEHIND, UPSTREAM, Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, folded, forgotten, found, merged_by, rebuilt
 from streamcore.windows.assigners import LAST, START, Aligned
 from streamcore.windows.operator import WINDOW_END, WINDOW_START
-from streamcore.windows.order import asked_for, ordered
+from streamcore.windows.order import asked_for, ordered, timeless
 
 NUMBER = "_n"
 """Hidden column of a piece: the number of its last row."""
 
 
 @dataclass(frozen=True)
-class WindowTable:
+class WindowTable(BaseOperator):
     """Aggregates by the columns *by* and aligned windows, updated with each row; *time* as of a window.
 
     With *allowed*, rows update their window that are late by no more than so many microseconds. How late a
@@ -45,9 +46,6 @@ class WindowTable:
     allowed: int = 0
 
     timed: ClassVar[bool] = True
-    orderly: ClassVar[bool] = False
-    lag: ClassVar[int] = 0
-    empty: ClassVar[State] = State((Runs(),))
 
     @property
     def label(self) -> str:
@@ -75,17 +73,16 @@ class WindowTable:
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        types = {name: str(dtype) for name, dtype in self.inputs.items()}
         told = (self.kind, self.keys, dict(self.aggregation.texts), self.time, self.of_windows, self.allowed)
-        return repr((type(self).__name__, told, types, *(["ordered"] if self.aggregation.ordered else [])))
+        ordered = ["ordered"] if self.aggregation.ordered else []
+        return repr((type(self).__name__, told, types_of(self.inputs), *ordered))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.keys, self.time, *self.aggregation.inputs}
-        columns = {name: dtype for name, dtype in self.inputs.items() if name in needed}
         late = {BEHIND: pl.Int64()} if self.allowed else {}
-        return pl.DataFrame(schema={**columns, **late, **asked_for(self.aggregation)})
+        return pl.DataFrame(schema={**only(self.inputs, needed), **late, **asked_for(self.aggregation)})
 
     @cached_property
     def _logged(self) -> list[str]:
@@ -98,11 +95,8 @@ class WindowTable:
 
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """The needed columns; rows without a time are rejects."""
-        timeless, rejects = microseconds(frame[self.time]).is_null(), Rejects()
-        if timeless.any():
-            message = f"{self.time} holds no time, so the row belongs to no window"
-            rejects = Rejects.of(frame.filter(timeless), stage, "no_time", message)
-            frame = frame.filter(~timeless)
+        none = microseconds(frame[self.time]).is_null()
+        frame, rejects = with_time(frame, none, stage, timeless(self.time))
         if self.allowed:
             frame = frame.filter(pl.col(BEHIND) <= self.allowed)
         return Delta(frame.select(self._logged), rejects)
@@ -111,7 +105,7 @@ class WindowTable:
         """Add *rows*; the updates are of the windows that they touch."""
         (runs,), arrived, before = state.kept, state.arrived, state.watermark
         watermark = max(before, watermark)
-        frame = pl.concat(rows) if rows else self.no_rows
+        frame = self.whole(rows)
         pieces = self._pieces(frame, arrived)
         given = pieces.height
         if given and before > BEGINNING:
@@ -157,7 +151,7 @@ class WindowTable:
     def _pieces(self, frame: pl.DataFrame, first: int) -> pl.DataFrame:
         """A run with a piece for each window of *frame*, whose rows are numbered from *first* on."""
         times = microseconds(frame[self.time]) - int(self.of_windows)
-        numbers = pl.Series(NUMBER, np.arange(first, first + frame.height), pl.Int64)
+        numbers = counted_from(first, frame.height).alias(NUMBER)
         rows = ordered(frame, times).with_columns(numbers)
         made = self.kind.pieces(rows, times.to_numpy(), self.keys, self._first, self._merge)
         columns = [*self.keys, START, LAST, *self.aggregation.partials, NUMBER]
@@ -187,11 +181,7 @@ class WindowTable:
         touched = merged.filter(pl.col(NUMBER) >= first)
         place = ((pl.col(START) - self.kind.offset) // self.kind.every) % self._windows
         return (
-            touched.with_columns(
-                (pl.col(NUMBER) * self._windows + place).alias(OFFSET),
-                pl.lit(0, pl.UInt32).alias(SUB),
-                pl.lit(OP_UPDATE_AFTER, pl.UInt8).alias(OP),
-            )
+            touched.with_columns(hidden(pl.col(NUMBER) * self._windows + place, OP_UPDATE_AFTER))
             .drop(NUMBER, HASH)
             .sort(OFFSET)
         )

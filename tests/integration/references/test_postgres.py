@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from pathlib import Path
 
 import asyncpg
@@ -11,11 +10,8 @@ import polars as pl
 import pytest
 
 import streamcore as sc
-from batch_adapters.catalogue import open_source
 from streamcore.errors import Permanent, StreamcoreError, Transient
-from streamcore.runtime.replay import ReplayOptions, replay
-from streamcore.settings import Settings
-from tests.integration.runtime.memory_sink import MemorySink, Target
+from tests.integration.references.jobs import CLICK, ask, check_rows_wait, looked_up
 from tests.services.postgres import PostgresServer
 
 COLUMNS = {"id": "int64", "code": "string", "name": "string", "since": "date", "rate": "float64"}
@@ -43,15 +39,6 @@ def dsn(postgres: PostgresServer) -> str:
     dsn = postgres.fresh_database()
     asyncio.run(prepared(dsn))
     return dsn
-
-
-async def ask(reference: sc.references.Postgres, keys: pl.DataFrame) -> pl.DataFrame:
-    reader = reference.reader(lambda: 0.0)
-    try:
-        await reader.start()
-        return await reader.rows(keys)
-    finally:
-        await reader.close()
 
 
 def test_rows_come_by_one_and_by_several_columns(dsn: str) -> None:
@@ -106,43 +93,14 @@ def test_a_connection_that_was_lost_is_made_again(dsn: str) -> None:
 
 
 def test_rows_wait_while_the_server_is_down(own_postgres: PostgresServer, tmp_path: Path) -> None:
-    """It is killed between two lookups and comes back later: no row is lost, or goes on without its own."""
     dsn = own_postgres.fresh_database()
     asyncio.run(prepared(dsn))
-    rows = pl.DataFrame({"row": range(6_000)}).with_columns((pl.col("row") * 7 % 10_000).alias("user"))
-    rows.write_parquet(tmp_path / "clicks.parquet", row_group_size=500)
-    back: list[threading.Timer] = []
-
-    def trip(frame: pl.DataFrame) -> pl.DataFrame:
-        if not back and frame["row"].max() >= 3_000:  # type: ignore[operator]
-            own_postgres.kill()
-            back.append(threading.Timer(0.7, own_postgres.start))
-            back[0].start()
-        return frame
-
-    target, topology = Target(), sc.Topology("clicks")
     named = {"id": "int64", "name": "string"}
     users = sc.references.Postgres('us"ers', key="id", columns=named, url=dsn, cache_for="0s")
-    clicks = topology.stream("clicks", {"row": "int64", "user": "int64"}).map_batches(trip)
-    clicks.lookup(users, on={"user": "id"}).to(MemorySink("out", target))
-    waiting = {"retry": {"initial_s": 0.05, "max_s": 0.2}}
-    options = ReplayOptions(Settings.model_validate({"state": {"dir": tmp_path / "state"}, **waiting}))
-    source = {"clicks": open_source(str(tmp_path / "clicks.parquet"))}
-    asyncio.run(replay(topology, source, options, lambda progress: None))
-    assert back, "the server was not killed"
-    found = target.frame().sort("row")
-    assert found["row"].to_list() == list(range(6_000))
-    assert found["name"].to_list() == [f"n{user}" if user % 2 == 0 else None for user in rows["user"]]
+    check_rows_wait(users, own_postgres, tmp_path)
 
 
 def test_a_job_does_not_start_with_a_reference_that_it_can_not_use(dsn: str, tmp_path: Path) -> None:
-    pl.DataFrame({"user": [1]}).write_parquet(tmp_path / "clicks.parquet")
-    topology = sc.Topology("clicks")
     nobody = sc.references.Postgres("nobody", key="id", columns={"id": "int64"}, url=dsn)
-    topology.stream("clicks", {"user": "int64"}).lookup(nobody, on={"user": "id"}).to(
-        MemorySink("out", Target())
-    )
-    options = ReplayOptions(Settings.model_validate({"state": {"dir": tmp_path / "state"}}))
-    source = {"clicks": open_source(str(tmp_path / "clicks.parquet"))}
     with pytest.raises(StreamcoreError, match="nobody"):
-        asyncio.run(replay(topology, source, options, lambda progress: None))
+        looked_up(nobody, CLICK, tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from pathlib import Path
 
 import polars as pl
@@ -11,11 +10,8 @@ import pytest
 import redis as client
 
 import streamcore as sc
-from batch_adapters.catalogue import open_source
 from streamcore.errors import Permanent, StreamcoreError, Transient
-from streamcore.runtime.replay import ReplayOptions, replay
-from streamcore.settings import Settings
-from tests.integration.runtime.memory_sink import MemorySink, Target
+from tests.integration.references.jobs import CLICK, ask, check_rows_wait, looked_up
 from tests.services.redis import PASSWORD, RedisServer
 
 COLUMNS = {"id": "int64", "code": "string", "name": "string", "age": "int32", "since": "date"}
@@ -44,15 +40,6 @@ def server(redis: RedisServer) -> RedisServer:
 def reference(url: str, **given: object) -> sc.references.Redis:
     declared = {"pattern": "user:{id}:{code}", "columns": COLUMNS, "url": url, **given}
     return sc.references.Redis(**declared)  # type: ignore[arg-type]
-
-
-async def ask(what: sc.references.Redis, keys: pl.DataFrame) -> pl.DataFrame:
-    reader = what.reader(lambda: 0.0)
-    try:
-        await reader.start()
-        return await reader.rows(keys)
-    finally:
-        await reader.close()
 
 
 def keys_of(*pairs: tuple[int, str]) -> pl.DataFrame:
@@ -127,42 +114,14 @@ def test_a_server_that_is_not_there_may_come() -> None:
 
 
 def test_rows_wait_while_the_server_is_down(own_redis: RedisServer, tmp_path: Path) -> None:
-    """It is killed between two lookups and comes back later: no row is lost, or goes on without its own."""
     filled(own_redis)
-    rows = pl.DataFrame({"row": range(6_000)}).with_columns((pl.col("row") * 7 % 10_000).alias("user"))
-    rows.write_parquet(tmp_path / "clicks.parquet", row_group_size=500)
-    back: list[threading.Timer] = []
-
-    def trip(frame: pl.DataFrame) -> pl.DataFrame:
-        if not back and frame["row"].max() >= 3_000:  # type: ignore[operator]
-            own_redis.kill()
-            back.append(threading.Timer(0.7, own_redis.start))
-            back[0].start()
-        return frame
-
-    target, topology = Target(), sc.Topology("clicks")
     named = {"id": "int64", "name": "string"}
     users = sc.references.Redis("one:{id}", columns=named, url=own_redis.url, cache_for="0s")
-    clicks = topology.stream("clicks", {"row": "int64", "user": "int64"}).map_batches(trip)
-    clicks.lookup(users, on={"user": "id"}).to(MemorySink("out", target))
-    waiting = {"retry": {"initial_s": 0.05, "max_s": 0.2}}
-    options = ReplayOptions(Settings.model_validate({"state": {"dir": tmp_path / "state"}, **waiting}))
-    source = {"clicks": open_source(str(tmp_path / "clicks.parquet"))}
-    asyncio.run(replay(topology, source, options, lambda progress: None))
-    assert back, "the server was not killed"
-    found = target.frame().sort("row")
-    assert found["row"].to_list() == list(range(6_000))
-    assert found["name"].to_list() == [f"n{user}" if user % 2 == 0 else None for user in rows["user"]]
+    check_rows_wait(users, own_redis, tmp_path)
 
 
 def test_a_job_does_not_start_with_a_login_that_is_refused(server: RedisServer, tmp_path: Path) -> None:
-    pl.DataFrame({"user": [1]}).write_parquet(tmp_path / "clicks.parquet")
-    topology = sc.Topology("clicks")
     wrong = server.url.replace(PASSWORD, "wrong")
     nobody = reference(wrong, pattern="one:{id}", columns={"id": "int64", "n": "string"})
-    clicks = topology.stream("clicks", {"user": "int64"})
-    clicks.lookup(nobody, on={"user": "id"}).to(MemorySink("out", Target()))
-    options = ReplayOptions(Settings.model_validate({"state": {"dir": tmp_path / "state"}}))
-    source = {"clicks": open_source(str(tmp_path / "clicks.parquet"))}
     with pytest.raises(StreamcoreError, match="refused the login"):
-        asyncio.run(replay(topology, source, options, lambda progress: None))
+        looked_up(nobody, CLICK, tmp_path)

@@ -6,7 +6,7 @@ import struct
 from datetime import date, datetime
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.sinks.postgres_columns import ColumnChecks, ColumnPair, TableColumn
@@ -62,6 +62,7 @@ ROW = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(ROW, min_size=1, max_size=12), chosen=st.sets(st.sampled_from(sorted(COLUMNS)), min_size=1)
 )
