@@ -13,8 +13,11 @@ from streamcore.durations import duration, microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.graph import Node, Source, Stateful, Union
 from streamcore.tables.as_of_join import EVER, AsOfJoin
+from streamcore.tables.declaration import check_free
+from streamcore.tables.foreign_join import ForeignJoin, NewestPair
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import JoinShape, JoinSide
+from streamcore.tables.moves import OLD, RESERVED, Moves
 from streamcore.tables.outer_join import OuterJoin
 from streamcore.tables.table_join import TableJoin
 from streamcore.tables.tables_join import TablesJoin
@@ -59,10 +62,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class Side:
-    """What comes behind a node into a join, through a step before it where there is one."""
+    """What comes behind a node into a join, through a step or an operator before it where there is one."""
 
     node: Node
-    step: Stamped | None = None
+    step: Stamped | Moves | None = None
 
     @property
     def source(self) -> Source:
@@ -72,17 +75,23 @@ class Side:
     @property
     def columns(self) -> pl.Schema:
         """The user columns of its rows."""
+        if isinstance(self.step, Moves):
+            return self.step.columns
         return self.node.columns if self.step is None else self.step.output(self.node.columns)
 
 
 @dataclass(frozen=True)
 class Join:
-    """A join that was checked: its sides, the operator, and what its rows are like."""
+    """A join that was checked: its sides, the operator, and what its rows are like.
+
+    *newest*: its pairs are told of by several partitions, and need this one behind it.
+    """
 
     left: Side
     right: Side
-    operator: JoinOperator | TableJoin | TablesJoin
+    operator: JoinOperator | TableJoin | TablesJoin | ForeignJoin
     after: Source
+    newest: NewestPair | None = None
 
 
 def join_of(left: Node, right: Node, terms: Terms) -> Join:
@@ -191,20 +200,35 @@ def _of_tables(left: Side, right: Side, pairs: Mapping[str, str], terms: Terms) 
         )
     fix = "filter() one table before the join, or what comes out of it"
     terms.refuse("within", "as_of", "window", "where", beside="two tables", fix=fix)
-    for side, on in ((left, set(pairs)), (right, set(pairs.values()))):
-        if on != set(side.source.key):
-            raise BadConfig(
-                "two tables are joined by their keys",
-                got=", ".join(on),
-                allowed=[", ".join(side.source.key)],
-                fix="changelog() makes a stream of the left one: joined with the other table by its key, "
-                "each change gets what that one says when it comes",
-            )
+    if set(pairs.values()) != set(right.source.key):
+        raise BadConfig(
+            "a table is joined with another by the key of that one",
+            got=", ".join(pairs.values()),
+            allowed=[", ".join(right.source.key)],
+            fix="turn the join round, or aggregate the right table by these columns",
+        )
+    if set(pairs) != set(left.source.key):
+        return _by_foreign_key(left, right, pairs, terms)
     if terms.how == "right":
         left, right, pairs = right, left, {b: a for a, b in pairs.items()}
     how: Literal["left", "inner", "full"] = "left" if terms.how == "right" else terms.how
     operator = TablesJoin(JoinShape(left.columns, right.columns, pairs, None), how)
     return Join(left, right, operator, replace(left.source, key=operator.key, event_time=None))
+
+
+def _by_foreign_key(left: Side, right: Side, pairs: Mapping[str, str], terms: Terms) -> Join:
+    """The join of a table with that whose key some of its columns are."""
+    fix = "each row of the left table has one of the right table at most, but not the other way round"
+    terms.only("inner", "left", of="tables by a foreign key", fix=fix)
+    key = left.source.key
+    moves = not set(pairs) <= set(key)
+    if moves:
+        check_free([*left.columns, *right.columns], (*RESERVED, *(OLD + name for name in pairs)))
+        left = Side(left.node, Moves(key, tuple(pairs), left.columns))
+    shape = JoinShape(left.columns, right.columns, pairs, None)
+    operator = ForeignJoin(shape, key, terms.how == "left")
+    after = replace(left.source, key=key, event_time=None)
+    return Join(left, right, operator, after, NewestPair.of_pairs(operator) if moves else None)
 
 
 def joined(topology: Topology, join: Join, name: str | None, where: str) -> Node:
@@ -214,11 +238,18 @@ def joined(topology: Topology, join: Join, name: str | None, where: str) -> Node
     sides = []
     for right, side in enumerate((join.left, join.right)):
         label, node = f"{id}/{('left', 'right')[right]}", side.node
-        if side.step is not None:
+        if isinstance(side.step, Moves):
+            by_both = replace(side.source, key=side.step.key, event_time=None)
+            node = topology._add(f"{label}-moves", Stateful(side.step), [node], side.columns, where, by_both)
+        elif side.step is not None:
             node = topology._add(f"{label}-windows", side.step, [node], side.columns, where)
         step = JoinSide(shape, bool(right), operator.keeps[right])
         sides.append(topology._add(label, step, [node], shape.combined, where))
     both = topology._add(f"{id}/both", Union(), sides, shape.combined, where)
+    if join.newest is not None:
+        by_both = replace(join.after, key=operator.key)
+        pairs = topology._add(f"{id}/pairs", Stateful(operator), [both], operator.columns, where, by_both)
+        return topology._add(id, Stateful(join.newest), [pairs], join.newest.columns, where, join.after)
     return topology._add(id, Stateful(operator), [both], operator.columns, where, join.after)
 
 

@@ -224,7 +224,8 @@ class Stream:
         streams, for which that needs *within*, when nothing can match them any more. Of two streams it may
         be "right", which is the left join with the sides changed, or "full".
 
-        Two tables are joined by their keys, and what comes out is a table by the key of this one.
+        Two tables are joined by their keys, or by the key of *other* alone ("inner" and "left"): what comes
+        out is a table by the key of this one.
         """
         declared = caller()
         with at(declared):

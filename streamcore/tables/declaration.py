@@ -65,7 +65,7 @@ def _aggregation(
     for name in names:
         if names.count(name) > 1:
             raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
-    _check_free(columns, regroup.RESERVED)
+    check_free(columns, regroup.RESERVED)
     return Aggregation.of(aggregates, columns, functions)
 
 
@@ -81,7 +81,7 @@ def top_operator(
     the rank that is there already.
     """
     check_keys(tuple(by), columns)
-    _check_free(columns, top.RESERVED)
+    check_free(columns, top.RESERVED)
     return TopOperator(tuple(by), ordering(order, columns), n, _rank(rank, n, MOST, columns), columns)
 
 
@@ -96,7 +96,7 @@ def top_of_table_operator(
 ) -> TopOverTable:
     """As :func:`top_operator`, over rows that take the places of those with the same *of*."""
     check_keys(by, columns)
-    _check_free(columns, (*regroup.RESERVED, *top.RESERVED))
+    check_free(columns, (*regroup.RESERVED, *top.RESERVED))
     best = ordering(order, columns)
     return TopOverTable(by, of, columns, best, n, _rank(rank, n, MOST_OF_TABLE, columns))
 
@@ -122,7 +122,7 @@ def latest_operator(by: tuple[str, ...], columns: pl.Schema) -> LatestOperator:
     BadConfig for no, unknown or double keys, and those that can't be compared.
     """
     check_keys(by, columns)
-    _check_free(columns, latest.RESERVED)
+    check_free(columns, latest.RESERVED)
     return LatestOperator(by, columns)
 
 
@@ -140,7 +140,7 @@ def expiring(
     *time* is the column of the event time of *stream*. BadConfig for a time that is none, and as *make*.
     """
     make(by, columns)  # what is wrong is said without the column of lives
-    _check_free(columns, lives.RESERVED)
+    check_free(columns, lives.RESERVED)
     _check_span("ttl", ttl, stream, time, columns)
     assert time is not None
     table = make((*by, lives.LIFE), pl.Schema({**columns, lives.LIFE: pl.Int64()}))
@@ -158,7 +158,7 @@ def first_operator(
     no time or that a stream without event time has.
     """
     check_keys(tuple(by), columns)
-    _check_free(by, first.RESERVED)
+    check_free(by, first.RESERVED)
     if within is None:
         return FirstOperator(tuple(by), columns)
     _check_span("within", within, stream, time, columns)
@@ -190,7 +190,7 @@ def unique_operator(
 ) -> UniqueOperator:
     """The operator that marks rows whose key *by* was there before; the rest as :func:`first_operator`."""
     check_keys(by, columns)
-    _check_free(columns, unique.RESERVED)
+    check_free(columns, unique.RESERVED)
     if within is not None:
         _check_span("within", within, stream, time, columns)
     return UniqueOperator(by, columns, time if time in columns else None, within)
@@ -201,7 +201,7 @@ def retractions_of(key: tuple[str, ...], columns: pl.Schema, op: str, number: st
 
     *op* and *number* name the columns that it adds: BadConfig when they can't, or when the state needs one.
     """
-    _check_free(columns, [*retractions.RESERVED, *(retractions.OLD + name for name in columns)])
+    check_free(columns, [*retractions.RESERVED, *(retractions.OLD + name for name in columns)])
     for name in (op, number):
         if not name or name in (*HIDDEN, *columns, *retractions.RESERVED) or op == number:
             raise BadConfig("this can't be the name of a new column", got=name, fix="give op= and number=")
@@ -222,7 +222,7 @@ def _check_span(name: str, span: int, stream: str, time: str | None, columns: pl
         raise BadConfig(f"{name}= must be shorter than 146,000 years", got=f"{span} microseconds")
 
 
-def _check_free(columns: Iterable[str], reserved: Sequence[str]) -> None:
+def check_free(columns: Iterable[str], reserved: Sequence[str]) -> None:
     """BadConfig if one of *columns* has a *reserved* name, that of a column of the state."""
     for name in columns:
         if name in reserved:
