@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +26,7 @@ from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.json import JsonFile, JsonOptions
 from batch_adapters.parquet import ParquetFile, ParquetOptions
 from batch_adapters.postgres import PostgresOptions, open_postgres
+from batch_adapters.sqlite import SqliteOptions, open_sqlite
 from batch_adapters.text_stream import COMPRESSION_SUFFIXES
 from streamcore.contracts import BoundedSource
 from streamcore.errors import BadConfig, did_you_mean
@@ -88,7 +89,8 @@ class System:
 _POSTGRES = System(
     PostgresOptions, lambda uri, options: open_postgres(uri, PostgresOptions.model_validate(options))
 )
-SYSTEMS: Mapping[str, System] = {"postgresql": _POSTGRES, "postgres": _POSTGRES}
+_SQLITE = System(SqliteOptions, lambda uri, options: open_sqlite(uri, SqliteOptions.model_validate(options)))
+SYSTEMS: Mapping[str, System] = {"postgresql": _POSTGRES, "postgres": _POSTGRES, "sqlite": _SQLITE}
 """By the URI's scheme."""
 SCHEMES = ("file", *SYSTEMS)
 """URI schemes that can be opened; a path without a scheme is a file."""
@@ -122,12 +124,12 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
 def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> BoundedSource:
     """The source of a system; options of its own are taken out of the query, the others are its driver's."""
     system = SYSTEMS[scheme]
-    parts = urlsplit(uri)
-    query = parse_qsl(parts.query, keep_blank_values=True)
+    base, _, text = uri.partition("?")
+    query = parse_qsl(text, keep_blank_values=True)
     own = {name: value for name, value in query if name in system.options.model_fields}
     rest = urlencode([(name, value) for name, value in query if name not in own], quote_via=quote)
     try:
-        return system.open(urlunsplit(parts._replace(query=rest)), {**own, **options})
+        return system.open(f"{base}?{rest}" if rest else base, {**own, **options})
     except ValidationError as error:
         raise _bad_option(error, scheme, {**own, **options}, system.options) from None
 

@@ -14,6 +14,7 @@ The suite compares what was written with what is read, whole and in pieces.
 from __future__ import annotations
 
 import os
+import re
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -232,7 +233,7 @@ class BoundedSourceConformance:
     def test_messages_hold_no_content(self, folder: Path) -> None:
         split = self.source(folder, bad=True).splits(1)[0]
         for chunk in read_chunks(split.open(SOURCE, 0), 0, 1 << 20):
-            assert not any("name" in text for text in chunk.rejects.frame["message"].to_list())
+            assert not any(re.search(r"name \d", text) for text in chunk.rejects.frame["message"].to_list())
 
 
 class FileSourceConformance(BoundedSourceConformance):
@@ -277,7 +278,7 @@ class TableSourceConformance(BoundedSourceConformance):
         split = self.source(folder, 300).splits(1)[0]
         reader = split.open(SOURCE, 0, split.bookmark)
         chunk = next(read_chunks(reader, 0, 2000))
-        assert 10 < len(chunk) < 290
+        assert 5 < len(chunk) < 290
         read = [row["id"] for row in self.rows(records_of(chunk))]
         self.change(folder, [5, 295], [-7, 1000])
         later = self.rows(read_split(self.open(folder).splits(1)[0], chunk))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -95,3 +97,61 @@ class TestPostgresByTextsOfTwoColumns(PostgresLaws):
         "query=select id, name, lpad((id %2B 1000)::text, 9, '0') as k from {quoted}&key=k,name"
         "&columns=id,name"
     )
+
+
+class SqliteLaws(TableSourceConformance):
+    """A table in a file."""
+
+    known_columns = {"id": pl.Int64(), "name": pl.String()}
+    bad_code = "type"
+    definition = "(id integer primary key, name text)"
+    options = "table=Rows%20o'f"
+    bad_name = b"\xff"
+
+    def execute(self, folder: Path, *statements: str) -> None:
+        with closing(sqlite3.connect(folder / "rows.db")) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+
+    def write(self, folder: Path, content: SourceContent) -> None:
+        rows: list[tuple[object, object]] = []
+        for place, row in enumerate(content.good(), 1):
+            rows.append((10 * int(str(row["id"])), row["name"]))
+            if content.bad_every and place % content.bad_every == 0:
+                rows.append((10 * int(str(row["id"])) + 5, self.bad_name))
+        self.execute(
+            folder, 'drop table if exists "Rows o\'f"', f'create table "Rows o\'f" {self.definition}'
+        )
+        with closing(sqlite3.connect(folder / "rows.db")) as connection:
+            connection.executemany('insert into "Rows o\'f" values (?, ?)', reversed(rows))
+            connection.commit()
+
+    def change(self, folder: Path, deleted: Sequence[int], inserted: Sequence[int]) -> None:
+        ids, new = (
+            ",".join(str(10 * i) for i in deleted),
+            ",".join(f"({10 * i}, 'name {i}')" for i in inserted),
+        )
+        table = '"Rows o\'f"'
+        self.execute(folder, f"delete from {table} where id in ({ids})", f"insert into {table} values {new}")
+
+    def open(self, folder: Path) -> BoundedSource:
+        return open_source(f"sqlite:///{folder}/rows.db?{self.options}")
+
+    def row_of(self, record: ReadRecord) -> Mapping[str, object]:
+        number, name = record.value  # type: ignore[misc]  # a row of two columns
+        return {"id": int(number) // 10, "name": name}
+
+
+class TestSqliteByRowid(SqliteLaws):
+    pass
+
+
+class TestSqliteWithoutRowid(SqliteLaws):
+    definition = "(id text primary key, name text) without rowid"
+    options = 'query=select cast(id as integer) as n, id, name from "Rows o\'f"&key=n&columns=id,name'
+    known_columns = {"id": pl.String(), "name": pl.String()}
+
+
+class TestSqliteByTwoColumns(SqliteLaws):
+    definition = "(id integer, name text, primary key (id, name)) without rowid"

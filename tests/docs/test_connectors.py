@@ -9,11 +9,12 @@ import pytest
 from pydantic import BaseModel
 
 from batch_adapters.postgres import PostgresOptions
+from batch_adapters.sqlite import SqliteOptions
 
 PAGES = Path(__file__).parents[2] / "docs" / "connectors"
 
 
-@pytest.mark.parametrize(("page", "options"), [("postgresql", PostgresOptions)])
+@pytest.mark.parametrize(("page", "options"), [("postgresql", PostgresOptions), ("sqlite", SqliteOptions)])
 def test_the_options_of_a_page_are_those_of_its_source(page: str, options: type[BaseModel]) -> None:
     text = (PAGES / f"{page}.md").read_text().partition("## Options")[2].partition("\n## ")[0]
     shown = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M))

@@ -1,0 +1,312 @@
+"""SQLite tables, views and queries as bounded streams: ``sqlite:///shop.db?table=users``.
+
+Rows come in the order of a key: of the rowid where the table has one, else of the primary key, or of what
+``key=`` names. Each range is read in one transaction, the ranges not in the same one: SQLite can't share it.
+Where others write meanwhile, a row that moves from one range into another may be missed or come twice.
+
+A column's type is that which its declaration says, by SQLite's rules of affinity. SQLite lets any value into
+any column: a row with a value of another type is refused ("type", stage "read"). A column without a declared
+type, and one of a query, has the type of all of its values, else text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
+from batch_adapters.key_sql import KeySql
+from batch_adapters.refused_rows import Refused
+from streamcore.errors import BadConfig, Permanent, Transient, did_you_mean
+
+_BUSY_SECONDS = 30.0
+_ROW_BYTES, _MOST_ROWS = 100, 50_000
+
+
+class SqliteOptions(BaseModel):
+    """Options of SQLite sources."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str | None = Field(None, description="Table or view.")
+    query: str | None = Field(None, description="A SELECT instead of a table.")
+    key: str | None = Field(None, description="Columns that are unique together and never null: a,b.")
+    columns: str | None = Field(None, description="Columns to read: a,b. All unless given.")
+    where: str | None = Field(None, description="An SQL condition on the rows.")
+
+
+def open_sqlite(uri: str, options: SqliteOptions) -> TableSource:
+    """The source that *options* say, checked: BadConfig when there is no such file, table, key or column."""
+    parts = urlsplit(uri)
+    path = Path(unquote(parts.path.removeprefix("/") if not parts.path.startswith("//") else parts.path[1:]))
+    if parts.netloc:
+        raise BadConfig(
+            "an SQLite URI names no host",
+            where=uri,
+            got=parts.netloc,
+            fix="write sqlite:///relative/path.db, three slashes, or sqlite:////absolute/path.db, four",
+        )
+    if parts.query:
+        unknown = parts.query.partition("=")[0]
+        raise BadConfig(
+            "there is no such option",
+            where=str(path),
+            got=unknown,
+            allowed=SqliteOptions.model_fields,
+            fix=did_you_mean(unknown, SqliteOptions.model_fields),
+        )
+    if not path.is_file():
+        raise BadConfig("there is no such file", where=str(path), fix="give the database's path")
+    if options.table is not None and options.query is not None:
+        raise BadConfig("give a table or a query, not both", where=str(path))
+    return TableSource(SqliteTable(path, options))
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that can only read, closed at the end; errors become ours."""
+    try:
+        with closing(
+            sqlite3.connect(
+                f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False
+            )
+        ) as connection:
+            connection.text_factory = _text
+            yield connection
+    except sqlite3.OperationalError as error:
+        message = str(error)
+        if "locked" in message or "busy" in message:
+            raise Transient("another process has locked the database", where=str(path)) from None
+        raise Permanent(message, where=str(path)) from None
+    except sqlite3.DatabaseError as error:
+        raise Permanent(str(error), where=str(path), fix="is this an SQLite database?") from None
+
+
+def _text(data: bytes) -> str | bytes:
+    """SQLite does not check that text is UTF-8; what is not stays bytes, which no text column takes."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+class SqliteTable:
+    """A ``KeyedTable`` of SQLite."""
+
+    def __init__(self, path: Path, options: SqliteOptions) -> None:
+        self._path, self._options = path, options
+        with _connected(path) as connection:
+            self._table = options.table
+            if options.table is None and options.query is None:
+                self._table = self._only_table(connection)
+            self._from = self._relation(connection)
+            every = self._every_column(connection)
+            self._types = {name: every[name] for name in self._named(every, options.columns, "columns")}
+            self._sql = KeySql(
+                self._from, self._key(connection, every), options.where, _constant_of, _as_it_is
+            )
+            self._about = 0
+            if self._table is not None:
+                (self._about,) = connection.execute(f"select count(*) from {self._from}").fetchone()
+
+    # ------------------------------------------------------------ what there is
+
+    @property
+    def uri(self) -> str:
+        what = f"query={self._options.query}" if self._table is None else f"table={self._table}"
+        return f"sqlite:///{self._path}?{what}"
+
+    def identity(self) -> str:
+        """The file, the relation, its columns, the key and the condition."""
+        about = [str(self._path.absolute()), self._from, self._options.where or "", *self._sql.key]
+        return "\0".join([*about, *(f"{name} {dtype}" for name, dtype in self._types.items())])
+
+    def columns(self) -> pl.Schema:
+        return pl.Schema(self._types)
+
+    def rows(self) -> int:
+        return self._about
+
+    def _only_table(self, connection: sqlite3.Connection) -> str:
+        names = _relations(connection, "table")
+        if len(names) == 1:
+            return names[0]
+        raise BadConfig(
+            "which table is meant?" if names else "the database has no table",
+            where=str(self._path),
+            allowed=names,
+            fix="add ?table=NAME or ?query=SELECT…",
+        )
+
+    def _relation(self, connection: sqlite3.Connection) -> str:
+        """What stands behind FROM. BadConfig when there is no such table."""
+        if self._table is None:
+            return f"({(self._options.query or '').rstrip().rstrip(';')}) as asked"
+        there = _relations(connection, "table", "view")
+        if self._table not in there:
+            raise BadConfig(
+                "there is no such table",
+                where=str(self._path),
+                got=self._table,
+                allowed=there,
+                fix=did_you_mean(self._table, there) or "name one that there is",
+            )
+        return _quoted(self._table)
+
+    def _every_column(self, connection: sqlite3.Connection) -> dict[str, pl.DataType]:
+        """The columns' types by their declarations; by all of their values where there is none."""
+        cursor = connection.execute(f"select * from {self._from} limit 0")
+        names = [str(about[0]) for about in cursor.description]
+        declared: dict[str, str] = {}
+        if self._table is not None:
+            rows = connection.execute(f"pragma table_info({_quoted(self._table)})")
+            declared = {str(row[1]): str(row[2]) for row in rows}
+        return {name: _affinity(declared.get(name, "")) or self._found(connection, name) for name in names}
+
+    def _found(self, connection: sqlite3.Connection, column: str) -> pl.DataType:
+        rows = connection.execute(
+            f"select distinct typeof({_quoted(column)}) from {self._from} where {_quoted(column)} is not null"
+        )
+        kinds = {str(row[0]) for row in rows}
+        if kinds <= {"integer", "real"}:
+            return pl.Float64() if "real" in kinds else pl.Int64()
+        return pl.Binary() if kinds == {"blob"} else pl.String()
+
+    def _named(self, every: dict[str, pl.DataType], names: str | None, option: str) -> list[str]:
+        if names is None:
+            return list(every)
+        wanted = [name.strip() for name in names.split(",")]
+        for name in wanted:
+            if name not in every:
+                raise BadConfig(
+                    f"{option}: there is no such column",
+                    where=self.uri,
+                    got=name,
+                    allowed=every,
+                    fix=did_you_mean(name, every),
+                )
+        return wanted
+
+    def _key(self, connection: sqlite3.Connection, every: dict[str, pl.DataType]) -> tuple[str, ...]:
+        """The key that was given, the rowid, or the primary key of a table that has no rowid."""
+        if self._options.key is not None:
+            return tuple(map(_quoted, self._named(every, self._options.key, "key")))
+        if self._table is None or self._table not in _relations(connection, "table"):
+            return ()
+        try:
+            connection.execute(f"select rowid from {self._from} limit 0")
+        except sqlite3.OperationalError:
+            rows = connection.execute(f"pragma table_info({_quoted(self._table)})").fetchall()
+            primary = sorted((row[5], row[1]) for row in rows if row[5])
+            return tuple(_quoted(str(name)) for _, name in primary)
+        return ("rowid",)
+
+    # ------------------------------------------------------------ reading
+
+    def borders(self, parts: int) -> Sequence[Key]:
+        """Keys at equal distances among the rows."""
+        if not self._sql.key:
+            return []
+        with _connected(self._path) as connection:
+            return [tuple(map(str, row)) for row in connection.execute(self._sql.borders(parts))]
+
+    def read(self, part: KeyRange, max_bytes: int) -> Pages:
+        if part.behind == ():
+            raise Permanent(
+                "without a key it is not known where to go on",
+                where=self.uri,
+                fix="--again reads all rows once more; give key=COLUMN before the next time",
+            )
+        count = len(self._sql.key)
+        rows = max(1, min(max_bytes // (_ROW_BYTES * max(1, len(self._types))), _MOST_ROWS))
+        with _connected(self._path) as connection:
+            cursor = connection.execute(self._sql.rows(part, list(map(_quoted, self._types))))
+            while page := cursor.fetchmany(rows):
+                columns = list(zip(*page, strict=True))
+                last = tuple(str(column[-1]) for column in columns[:count])
+                frame, refused = _frame(columns[count:], self._types)
+                yield Page(frame, last, refused)
+
+
+def _relations(connection: sqlite3.Connection, *kinds: str) -> list[str]:
+    """The names of tables and views that are not SQLite's own."""
+    marks = ", ".join("?" * len(kinds))
+    rows = connection.execute(
+        f"select name from sqlite_schema where type in ({marks}) and name not like 'sqlite\\_%' escape '\\' "
+        "order by name",
+        kinds,
+    )
+    return [str(row[0]) for row in rows]
+
+
+def _affinity(declared: str) -> pl.DataType | None:
+    """By https://sqlite.org/datatype3.html, section 3.1; None for NUMERIC and columns without a type."""
+    name = declared.upper()
+    if "INT" in name:
+        return pl.Int64()
+    if any(part in name for part in ("CHAR", "CLOB", "TEXT")):
+        return pl.String()
+    if "BLOB" in name:
+        return pl.Binary()
+    if any(part in name for part in ("REAL", "FLOA", "DOUB")):
+        return pl.Float64()
+    return None
+
+
+def _frame(
+    columns: Sequence[Sequence[object]], types: dict[str, pl.DataType]
+) -> tuple[pl.DataFrame, Refused | None]:
+    """*columns* in their *types*, and the rows with values of another type."""
+    made: dict[str, pl.Series] = {}
+    bad: dict[str, pl.Series] = {}
+    for (name, dtype), values in zip(types.items(), columns, strict=True):
+        try:
+            made[name] = pl.Series(name, values, dtype, strict=True)
+        except (TypeError, OverflowError, pl.exceptions.PolarsError):
+            fits = [value if isinstance(value, _PYTHON[type(dtype)]) else None for value in values]
+            made[name] = pl.Series(name, fits, dtype)
+            missing = [value is not None for value in values]
+            bad[name] = made[name].is_null() & pl.Series(missing)
+    frame = pl.DataFrame(made)
+    if not bad:
+        return frame, None
+    rows = pl.select(pl.any_horizontal(*bad.values())).to_series().to_numpy()
+    raw = pl.DataFrame(
+        {
+            name: [
+                str(value) if value is not None else None
+                for value, wrong in zip(v, rows, strict=True)
+                if wrong
+            ]
+            for (name, _), v in zip(types.items(), columns, strict=True)
+        },
+        schema=dict.fromkeys(types, pl.String),
+    )
+    return frame, Refused(np.asarray(rows, bool), raw, "type", f"a value of another type: {', '.join(bad)}")
+
+
+_PYTHON: dict[type[pl.DataType], tuple[type, ...]] = {
+    pl.Int64: (int,),
+    pl.Float64: (float, int),
+    pl.String: (str,),
+    pl.Binary: (bytes,),
+}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _constant_of(column: str) -> str:
+    return f"quote({column})"
+
+
+def _as_it_is(constant: str) -> str:
+    return constant
