@@ -25,15 +25,14 @@ class KeySql:
     ordered: bool = True
 
     def rows(self, part: KeyRange, columns: Sequence[str]) -> str:
-        """*columns* of the rows of *part* in the key's order, behind the texts of their keys."""
-        keys = [f"{self.text(column)} as _key{place}" for place, column in enumerate(self.key)]
+        """*columns* (expressions) of the rows of *part*, in the key's order."""
         bounds = [
             f"({', '.join(self.key)}) {sign} ({', '.join(map(self.constant, border))})"
             for sign, border in ((">", part.behind), ("<=", part.until))
             if border is not None
         ]
         order = f" order by {', '.join(self.key)}" if self.key and self.ordered else ""
-        return f"select {', '.join([*keys, *columns])} from {self.relation}{self._where(bounds)}{order}"
+        return f"select {', '.join(columns)} from {self.relation}{self._where(bounds)}{order}"
 
     def borders(self, parts: int, sample: str = "") -> str:
         """The keys that cut the rows into *parts* of about the same size; *sample* follows the relation."""

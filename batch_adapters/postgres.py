@@ -250,9 +250,7 @@ class PostgresTable:
         try:
             session.run("set synchronize_seqscans = off")
             session.run("set max_parallel_workers_per_gather = 0")
-            for batch in session.batches(
-                self._sql.rows(part, [column.sql for column in self._columns]), max_bytes
-            ):
+            for batch in session.batches(self._sql.rows(part, self._asked()), max_bytes):
                 if batch.num_rows:
                     yield self._page(batch)
         finally:
@@ -261,10 +259,18 @@ class PostgresTable:
         if not self._parts_left:
             self._moment.forget()
 
+    def _asked(self) -> list[str]:
+        """The columns, and the texts of those of the key that do not say them by themselves."""
+        plain = {identifier(column.name) for column in self._columns if column.says_its_text}
+        texts = [_text(name) for name in self._sql.key if name not in plain]
+        return [*(column.sql for column in self._columns), *(f"{t} as _key{n}" for n, t in enumerate(texts))]
+
     def _page(self, batch: pa.RecordBatch) -> Page:
-        count = len(self._sql.key)
-        last = tuple(str(column[-1].as_py()) for column in batch.columns[:count])
-        frame, refused = frame_of(batch.select(range(count, batch.num_columns)), self._columns)
+        count = len(self._columns)
+        values = {identifier(c.name): batch.column(n) for n, c in enumerate(self._columns) if c.says_its_text}
+        texts = iter(batch.columns[count:])
+        last = tuple(str((values[name] if name in values else next(texts))[-1]) for name in self._sql.key)
+        frame, refused = frame_of(batch.select(range(count)), self._columns)
         return Page(frame, last, refused)
 
 

@@ -30,6 +30,11 @@ class Column:
     as_text: bool = False
 
     @property
+    def says_its_text(self) -> bool:
+        """Whether Python's text of a value is PostgreSQL's too: of whole numbers and of texts."""
+        return self.dtype.is_integer() or (self.dtype == TEXT and not self.declared.startswith("char"))
+
+    @property
     def sql(self) -> str:
         """What is asked for."""
         name = identifier(self.name)
@@ -44,7 +49,8 @@ def columns_of(session: ReadSession, sql: str, declared: Mapping[str, str]) -> l
 def _column(field: pa.Field, declared: str) -> Column:
     kind = field.type
     if isinstance(kind, pa.OpaqueType) and kind.type_name == "numeric":
-        return Column(field.name, _decimal(declared), declared)
+        # The server makes text of it in a fifth of the time that the driver takes.
+        return Column(field.name, _decimal(declared), declared, as_text=True)
     if declared.startswith(_MISREAD) or isinstance(kind, pa.BaseExtensionType) or _unknown(kind):
         return Column(field.name, TEXT, declared, as_text=True)
     dtype = pl.DataFrame(pa.table({"c": pa.nulls(0, kind)})).schema["c"]

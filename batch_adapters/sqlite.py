@@ -227,7 +227,8 @@ class SqliteTable:
         count = len(self._sql.key)
         rows = max(1, min(max_bytes // (_ROW_BYTES * max(1, len(self._types))), _MOST_ROWS))
         with _connected(self._path) as connection:
-            cursor = connection.execute(self._sql.rows(part, list(map(_quoted, self._types))))
+            asked = [*map(_constant_of, self._sql.key), *map(_quoted, self._types)]
+            cursor = connection.execute(self._sql.rows(part, asked))
             while page := cursor.fetchmany(rows):
                 columns = list(zip(*page, strict=True))
                 last = tuple(str(column[-1]) for column in columns[:count])

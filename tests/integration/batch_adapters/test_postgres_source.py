@@ -144,7 +144,7 @@ def test_a_row_with_what_no_type_can_hold_is_refused_as_it_came(
     assert chunk.frame.rows() == [(1, None), (43, None)]
     assert chunk.rejects.frame.select("_offset", "code", "stage").rows() == [(1, "range", "read")]
     came = pl.read_ipc_stream(chunk.original(1).data or b"").rows()
-    assert came == [(42, value.lower() if "inf" in value.lower() or value == "NaN" else came[0][1])]
+    assert came == [(42, value if value in ("infinity", "-infinity", "NaN") else came[0][1])]
 
 
 def test_the_only_table_is_meant_and_of_several_all_are_named(database: str) -> None:
