@@ -35,7 +35,7 @@ _FINISH_SECONDS = 90.0
 class EmbeddedRun:
     """What a fault sees of the run: its ``dice`` and the ``supervisor``, whose slot 0 replays."""
 
-    topology = TOPOLOGY
+    topology, fetch_bytes = TOPOLOGY, "2048"
 
     def __init__(self, nursery: Nursery, folder: Path, seed: int, *, planted: str) -> None:
         self.dice, self.outcome = random.Random(seed), Outcome()
@@ -52,7 +52,7 @@ class EmbeddedRun:
     def _spawn(self, slot: int, crash: str) -> WorkerProcess:
         environment = {
             **worker_environment(self._folder / "state", self._planted, crash),
-            "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "2048",
+            "STREAMCORE_LIMITS__FETCH_MAX_BYTES": self.fetch_bytes,
             "SC_FAULT_NAME": NAME,
             "SC_FAULT_SINK": "files",
             "SC_FAULT_TARGET": self.target.address,

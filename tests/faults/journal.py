@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -147,3 +147,31 @@ def _disordered(produced: Produced, effects: Iterable[str]) -> frozenset[str]:
             late.add(row.id)
         latest[row.key] = max(row.sequence, latest.get(row.key, row.sequence))
     return frozenset(late)
+
+
+def difference(
+    what: str,
+    wanted: Mapping[Hashable, object],
+    found: Sequence[tuple[Hashable, object]],
+    *,
+    whole: bool = True,
+) -> str:
+    """What is wrong with *found*, in words; empty when nothing is."""
+    times = Counter(key for key, _ in found)
+    wrong = {
+        "lost": wanted.keys() - times.keys() if whole else (),
+        "doubled": [key for key, count in times.items() if count > 1],
+        "invented": times.keys() - wanted.keys(),
+        "altered": [
+            (key, value, wanted[key]) for key, value in found if key in wanted and value != wanted[key]
+        ],
+    }
+    told = [f"{name} {len(keys)} (e.g. {sorted(keys, key=repr)[0]})" for name, keys in wrong.items() if keys]
+    return f"{len(wanted)} {what}: {', '.join(told)}" if told else ""
+
+
+def dead_differ(doomed: set[str], dead: Iterable[str]) -> list[str]:
+    """What is wrong with the *dead* letters when they should be *doomed*, in words."""
+    found = set(dead)
+    told = {"lost": doomed - found, "too many": found - doomed}
+    return [f"dead letters {name}: {len(ids)} (e.g. {min(ids)})" for name, ids in told.items() if ids]

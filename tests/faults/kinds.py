@@ -1,4 +1,4 @@
-"""The kinds of fault runs: a pipeline and what befalls it."""
+"""The kinds of fault runs: a pipeline (a file and a line here) and what befalls it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,15 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from tests.faults import embedded_run, faults
 from tests.faults.embedded_run import EmbeddedRun
 from tests.faults.nursery import Nursery
 from tests.faults.run import Outcome, Run, Servers
+from tests.faults.tables_runs import TablesReplay, TablesRun
 from tests.faults.window_runs import WindowReplay, WindowRun
 
-Pipeline: TypeAlias = Literal[
-    "kafka-postgres",
-    "kafka-files",
-    "kafka-kafka",
-    "kafka-kafka-exact",
-    "embedded-files",
-    "windows-postgres",
-    "windows-files",
-    "windows-kafka-exact",
-]
-_SINKS: dict[Pipeline, str] = {
-    "kafka-postgres": "postgres",
-    "kafka-files": "files",
-    "kafka-kafka": "topic",
-    "kafka-kafka-exact": "topic-exact",
-    "windows-postgres": "postgres",
-    "windows-kafka-exact": "topic-exact",
-}
 _POINTS = (
     "pipeline.taken_over",
     "pipeline.before_dead_letters",
@@ -40,16 +23,36 @@ _POINTS = (
     "commit.before",
     "commit.after",
 )
-_SINK_POINTS: dict[Pipeline, tuple[str, ...]] = {
-    "kafka-postgres": ("postgres.before_commit", "postgres.after_commit"),
-    "kafka-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
-    "kafka-kafka": ("topic.confirmed",),
-    "kafka-kafka-exact": ("topic.before_commit", "topic.after_commit"),
-    "embedded-files": ("files.before_seal", "files.after_seal", "files.after_outputs"),
-    "windows-kafka-exact": ("state_log.confirmed", "topic.before_commit", "topic.after_commit"),
-    "windows-postgres": ("state_log.confirmed", "postgres.before_commit", "postgres.after_commit"),
-    "windows-files": ("state_log.confirmed", "files.before_seal", "files.after_seal", "files.after_outputs"),
-}
+_STATE = ("state_log.confirmed",)
+_FILES = ("files.before_seal", "files.after_seal", "files.after_outputs")
+_POSTGRES = ("postgres.before_commit", "postgres.after_commit")
+_TOPIC = ("topic.confirmed",)
+_EXACT = ("topic.before_commit", "topic.after_commit")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """``run`` is what makes one, to ``sink``; ``points`` are its crash points besides those of all."""
+
+    name: str
+    run: type[Run] | type[EmbeddedRun]
+    sink: Literal["postgres", "files", "topic", "topic-exact"]
+    points: tuple[str, ...]
+
+
+PIPELINES = [
+    Pipeline("kafka-postgres", Run, "postgres", _POSTGRES),
+    Pipeline("kafka-files", Run, "files", _FILES),
+    Pipeline("kafka-kafka", Run, "topic", _TOPIC),
+    Pipeline("kafka-kafka-exact", Run, "topic-exact", _EXACT),
+    Pipeline("embedded-files", EmbeddedRun, "files", _FILES),
+    Pipeline("windows-postgres", WindowRun, "postgres", _STATE + _POSTGRES),
+    Pipeline("windows-files", WindowReplay, "files", _STATE + _FILES),
+    Pipeline("windows-kafka-exact", WindowRun, "topic-exact", _STATE + _EXACT),
+    Pipeline("tables-postgres", TablesRun, "postgres", _STATE + _POSTGRES),
+    Pipeline("tables-files", TablesReplay, "files", _STATE + _FILES),
+    Pipeline("tables-kafka-exact", TablesRun, "topic-exact", _STATE + _EXACT),
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Kind:
 
     @property
     def name(self) -> str:
-        return f"{self.pipeline}:{self.fault}"
+        return f"{self.pipeline.name}:{self.fault}"
 
     async def run(
         self, seed: int, servers: Servers, nursery: Nursery, planted: str = "", keep: Path | None = None
@@ -84,18 +87,23 @@ class Kind:
     async def _run(
         self, seed: int, servers: Servers, nursery: Nursery, folder: Path, planted: str
     ) -> Outcome:
-        windowed = self.pipeline.startswith("windows")
-        if self.replay is not None:
-            replay = WindowReplay if windowed else EmbeddedRun
-            return await replay(nursery, folder, seed, planted=planted).go(self.replay)
+        pipeline = self.pipeline
+        if issubclass(pipeline.run, EmbeddedRun):
+            assert self.replay is not None
+            return await pipeline.run(nursery, folder, seed, planted=planted).go(self.replay)
         assert self.act is not None
-        sink, live = _SINKS[self.pipeline], WindowRun if windowed else Run
-        run = live(sink, servers, nursery, folder, seed, static=self.static, planted=planted)
+        run = pipeline.run(pipeline.sink, servers, nursery, folder, seed, static=self.static, planted=planted)
         return await run.go(self.act)
 
 
+def _kinds_of(pipeline: Pipeline) -> list[Kind]:
+    if issubclass(pipeline.run, EmbeddedRun):
+        return _embedded(pipeline)
+    return [*_on_kafka(pipeline), *(_on_postgres(pipeline) if pipeline.sink == "postgres" else [])]
+
+
 def _on_kafka(pipeline: Pipeline) -> list[Kind]:
-    points, stops = (*_POINTS, *_SINK_POINTS[pipeline]), ("pipeline.before_sinks", _SINK_POINTS[pipeline][0])
+    points, stops = (*_POINTS, *pipeline.points), ("pipeline.before_sinks", pipeline.points[0])
     return [
         Kind(pipeline, "kill", faults.killed),
         Kind(pipeline, "kill dynamic", faults.killed, static=False),
@@ -110,7 +118,6 @@ def _on_kafka(pipeline: Pipeline) -> list[Kind]:
 
 def _on_postgres(pipeline: Pipeline) -> list[Kind]:
     return [
-        *_on_kafka(pipeline),
         Kind(pipeline, "postgres restart", faults.postgres_restarted, kills="postgres"),
         Kind(pipeline, "commit reply lost", faults.commit_reply_lost),
     ]
@@ -121,21 +128,9 @@ def _embedded(pipeline: Pipeline) -> list[Kind]:
         Kind(pipeline, "kill", replay=embedded_run.replay_killed),
         *(
             Kind(pipeline, f"kill at {point}", replay=embedded_run.replay_killed_at(point))
-            for point in (*_POINTS, *_SINK_POINTS[pipeline])
+            for point in (*_POINTS, *pipeline.points)
         ),
     ]
 
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in [
-        *_on_postgres("kafka-postgres"),
-        *_on_kafka("kafka-files"),
-        *_on_kafka("kafka-kafka"),
-        *_on_kafka("kafka-kafka-exact"),
-        *_embedded("embedded-files"),
-        *_on_postgres("windows-postgres"),
-        *_embedded("windows-files"),
-        *_on_kafka("windows-kafka-exact"),
-    ]
-}
+KINDS: dict[str, Kind] = {kind.name: kind for pipeline in PIPELINES for kind in _kinds_of(pipeline)}

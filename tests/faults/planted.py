@@ -17,7 +17,9 @@ from faust.types import TP
 from streamcore.batch import Batch, PartitionId
 from streamcore.contracts import Records
 from streamcore.deadletter.writer import DeadLetterWriter
+from streamcore.errors import Transient
 from streamcore.passage import Logged
+from streamcore.references.postgres import PostgresReader
 from streamcore.runtime.kept_state import KeptState
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.state_logs import StateLog, StateLogWriter
@@ -160,6 +162,19 @@ def _position_outside_of_the_transaction() -> None:
     _replace(KafkaTransactions, "commit", twice)
 
 
+def _lookups_do_not_wait() -> None:
+    """While a reference can't be reached, its rows are missing ones."""
+    right = PostgresReader.rows
+
+    async def hasty(self: PostgresReader, keys: pl.DataFrame) -> pl.DataFrame:
+        try:
+            return await right(self, keys)
+        except Transient:
+            return pl.DataFrame(schema=self._reference.types)
+
+    _replace(PostgresReader, "rows", hasty)
+
+
 def _replace(owner: object, name: str, new: object) -> None:
     assert hasattr(owner, name), f"{owner} has no {name} any more"
     setattr(owner, name, new)
@@ -172,6 +187,7 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "seals_not_checked": _seals_not_checked,
     "repeats_in_the_log_counted": _repeats_in_the_log_counted,
     "state_begins_at_the_commit": _state_begins_at_the_commit,
+    "lookups_do_not_wait": _lookups_do_not_wait,
     "position_outside_of_the_transaction": _position_outside_of_the_transaction,
     "transactions_fence_nobody": _transactions_fence_nobody,
     "watermark_of_another_position": _watermark_of_another_position,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 import uuid
@@ -42,6 +43,8 @@ from tests.faults.targets import (
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PASSWORD, PostgresServer
 
+PATIENCE = float(os.environ.get("STREAMCORE_FAULT_PATIENCE", "1"))
+"""Everything may take so many times as long: on a machine that others keep busy."""
 RECOVERY_LIMIT = 30.0
 """Seconds from healing until everything that had been produced by then has its effect."""
 SESSION_SECONDS = 6
@@ -87,6 +90,8 @@ class Run:
     """What a fault sees of the run: its ``dice``, the ``feed``, the ``supervisor`` and the target."""
 
     topology = TOPOLOGY
+    rate = 800
+    """Rows a second."""
 
     def __init__(
         self,
@@ -107,7 +112,8 @@ class Run:
         self._sink, self._nursery, self._folder = sink, nursery, folder
         self._static, self._planted = static, planted
         self.target, self.maker = self._target(), self._maker()
-        self.feed = Feed(servers.kafka.bootstrap, self.topic, self.maker, folder / "journal.jsonl")
+        journal = folder / "journal.jsonl"
+        self.feed = Feed(servers.kafka.bootstrap, self.topic, self.maker, journal, self.rate)
         self.supervisor = Supervisor(self._spawn)
         self._looks: list[Seen] = []
 
@@ -124,6 +130,10 @@ class Run:
     def _maker(self) -> RowMaker:
         return Maker(self.dice, self._sink)
 
+    def _environment(self) -> Mapping[str, str]:
+        """What the topology is told besides."""
+        return {}
+
     def _spawn(self, slot: int, crash: str) -> WorkerProcess:
         identity = ["--instance-id", f"{self.name}-{slot % 10}"] if self._static else []
         environment = {
@@ -132,6 +142,7 @@ class Run:
             "SC_FAULT_TOPIC": self.topic,
             "SC_FAULT_SINK": self._sink,
             "SC_FAULT_TARGET": self.target.address,
+            **self._environment(),
         }
         words = ["worker", self.topology, "--broker", self.servers.kafka.url, *identity]
         log = self._folder / f"worker-{slot}.log"
@@ -159,7 +170,7 @@ class Run:
         done = await until(self._caught_up(), _GIVE_UP_SECONDS)
         seconds = time.monotonic() - began
         self.outcome.recovery.append(seconds)
-        if not done or seconds > RECOVERY_LIMIT:
+        if not done or seconds > RECOVERY_LIMIT * PATIENCE:
             self.fail(f"not recovered in {seconds:.0f} s: {self._last_words()}")
 
     async def look(self) -> Seen:
@@ -287,8 +298,8 @@ def told_secrets(text: str) -> list[str]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
-    """Ask until it *holds*, for so long at most."""
-    deadline = time.monotonic() + seconds
+    """Ask until it *holds*, for so long at most, by PATIENCE."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while not await holds():
         if time.monotonic() > deadline:
             return False

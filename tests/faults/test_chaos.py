@@ -24,6 +24,7 @@ PLANTED = {
     "repeats_in_the_log_counted": "windows-postgres:zombie at pipeline.before_sinks",
     "state_begins_at_the_commit": "windows-files:kill at commit.after",
     "watermark_of_another_position": "windows-postgres:kill at postgres.before_commit",
+    "lookups_do_not_wait": "tables-postgres:postgres restart",
 }
 
 

@@ -6,12 +6,14 @@ is what a dictionary holds under (shop, start).
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import orjson
+
+from tests.faults.journal import difference
 
 SIZE, SPAN, LATENESS = 1_000, 10_000, 10_000
 """Milliseconds, as tests/faults/window_topology.py declares them."""
@@ -92,27 +94,6 @@ def expected(partitions: Iterable[Sequence[Fed]], *, ended: bool = False) -> Exp
             before = found.spans.get(span, (0, 0))
             found.spans[span] = before[0] + 1, before[1] + counted
     return found
-
-
-def difference(
-    what: str,
-    wanted: Mapping[Hashable, object],
-    found: Sequence[tuple[Hashable, object]],
-    *,
-    whole: bool = True,
-) -> str:
-    """What is wrong with *found*, in words; empty when nothing is."""
-    times = Counter(key for key, _ in found)
-    wrong = {
-        "lost": wanted.keys() - times.keys() if whole else (),
-        "doubled": [key for key, count in times.items() if count > 1],
-        "invented": times.keys() - wanted.keys(),
-        "altered": [
-            (key, value, wanted[key]) for key, value in found if key in wanted and value != wanted[key]
-        ],
-    }
-    told = [f"{name} {len(keys)} (e.g. {sorted(keys, key=repr)[0]})" for name, keys in wrong.items() if keys]
-    return f"{len(wanted)} {what}: {', '.join(told)}" if told else ""
 
 
 def _disordered(seen: Seen) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from tests.faults.embedded_run import FILES, EmbeddedRun
-from tests.faults.journal import Produced, digest_of, read
+from tests.faults.journal import Produced, dead_differ, digest_of, read
 from tests.faults.run import AWAY, Invalid, Run
 from tests.faults.targets import records
 from tests.faults.window_oracle import Expected, Fed, expected
@@ -73,7 +73,7 @@ class WindowRun(Run):
         wanted, doomed = _fed(produced, values)
         self.outcome.rows = len(produced.confirmed)
         dead, seen = await self._dead(produced), await self.look()
-        self.outcome.failures += wanted.broken(seen.there) + _dead_differ(doomed, dead)
+        self.outcome.failures += wanted.broken(seen.there) + dead_differ(doomed, dead)
         self._judge_positions(seen.positions)
         for look in self._looks:
             self._judge_look(look, wanted)
@@ -110,7 +110,7 @@ class WindowReplay(EmbeddedRun):
         wanted, doomed = _fed(produced, values, ended=True)
         dead, seen = await self._dead(produced), await self.target.look()
         self.outcome.rows = len(produced.confirmed)
-        self.outcome.failures += wanted.broken(seen.there) + _dead_differ(doomed, dead)
+        self.outcome.failures += wanted.broken(seen.there) + dead_differ(doomed, dead)
 
 
 def _fed(
@@ -139,9 +139,3 @@ def _fed(
     if wanted.late & fates["effect"] or fates["late"] - wanted.late or not wanted.shops:
         raise Invalid("the rows are not late as they were made to be, or close no window")
     return wanted, doomed
-
-
-def _dead_differ(doomed: set[str], dead: Iterable[str]) -> list[str]:
-    found = set(dead)
-    told = {"lost": doomed - found, "too many": found - doomed}
-    return [f"dead letters {name}: {len(ids)} (e.g. {min(ids)})" for name, ids in told.items() if ids]

@@ -7,8 +7,8 @@ import random
 import orjson
 import pytest
 
-from tests.faults.journal import digest_of
-from tests.faults.window_oracle import LATENESS, SIZE, Expected, Fed, Seen, difference, expected
+from tests.faults.journal import difference, digest_of
+from tests.faults.window_oracle import LATENESS, SIZE, Expected, Fed, Seen, expected
 from tests.faults.window_rows import WindowMaker
 
 FAR = Fed("far", 10_000_000, "a", 1)
