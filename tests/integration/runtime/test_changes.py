@@ -14,6 +14,8 @@ import streamcore as sc
 from streamcore.errors import BadConfig, Permanent
 from streamcore.runtime.worker import work
 from streamcore.settings import Settings
+from streamcore.systems.kafka import KafkaConnection
+from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.runtime.memory_sink import MemorySink, Target
 from tests.integration.runtime.test_worker import Scene, User, Working, until
 from tests.services.kafka import KafkaServer
@@ -41,8 +43,9 @@ class Changing(Scene):
         behind: str = "",
         sinks: tuple[str, ...] = ("out",),
         name: str | None = None,
+        topology_name: str | None = None,
     ) -> sc.Topology:
-        topology = sc.Topology(self.name)
+        topology = sc.Topology(topology_name or self.name)
         users = topology.stream("users", User, key="id", topic=self.topic).filter(before)
         table = users.by("age").aggregate(**(aggregates or {"n": "count(*)"}), name=name)
         if behind:
@@ -127,6 +130,43 @@ async def test_another_name_begins_anew(changing: Changing) -> None:
     first = changing.sent
     changing.targets["out"].batches.clear()
     await changing.works(changing.ages(aggregates={"n": "count(age)"}, name="anew"), first=first)
+
+
+async def test_another_topology_name_has_the_state_again_by_replay(changing: Changing) -> None:
+    first = changing.table()
+    anew = changing.ages(sinks=("anew",), topology_name=f"{changing.name}-2")
+    await changing.works(anew, sink="anew")
+    assert changing.table() == first, "the old topology's sink is left alone"
+    await changing.works(changing.ages())
+
+
+async def test_workers_of_the_old_version_go_on_while_a_new_one_refuses(changing: Changing) -> None:
+    async with Working(changing, changing.ages()) as old:
+        await changing.send(500)
+        await until(lambda: changing.table() == changing.counted(), "the table before")
+        for _ in range(2):
+            with pytest.raises(BadConfig, match="is now filter age >= 21"):
+                await changing.starts(changing.ages(before="age >= 21"))
+            await changing.send(500)
+            await until(lambda: changing.table() == changing.counted(), "the table beside it")
+        assert not old.task.done()
+
+
+async def test_a_worker_that_meets_partitions_which_were_added_stops_and_the_next_one_has_them(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSUMER_METADATA_MAX_AGE_MS", "500")  # else it looks every five minutes
+    old = Working(changing, changing.ages())
+    await changing.send(500)
+    await until(lambda: changing.table() == changing.counted(), "the table before")
+    await changing.more_partitions(changing.topic, 6)
+    await changing.log.close()
+    changing.log = KafkaLog(KafkaConnection.parse(changing.url))  # one that knows of them
+    await changing.send(500)
+    await asyncio.wait({old.task}, timeout=60)
+    with pytest.raises(Permanent, match=r"partition that the topology does not read.*start again"):
+        old.task.result()
+    await changing.works(changing.ages())
 
 
 async def test_a_log_with_other_partitions_or_none_is_found_at_the_start(changing: Changing) -> None:
