@@ -19,7 +19,7 @@ from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
 from streamcore.state.log_record import Entry, Upstream
-from streamcore.state.operator import LATE_MARK, UPSTREAM
+from streamcore.state.operator import LATE_MARK, UPSTREAM, Operator
 from streamcore.state.places import MEMORY, Place
 from streamcore.state.runs import Runs
 from streamcore.state.snapshot import Read, Snapshot
@@ -101,22 +101,19 @@ class StatefulTask:
         return Snapshot(as_of, self._definition, reads, self._state)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from *snapshot*. Permanent when another declaration has made it."""
+        """Go on from *snapshot*, whose frames are as :attr:`places` or another task of this process has made
+        them. Permanent when another declaration has made it."""
         self._check_definition(snapshot.definition, "a snapshot")
         for upstream, read in snapshot.reads.items():
             self._upstream[upstream] = _Read(read.covered, read.watermark, read.idle)
         pairs = zip(snapshot.state.kept, self._state.kept, strict=True)
-        kept = tuple(self._restored(kind, frames, own.place) for kind, (frames, own) in enumerate(pairs))
+        kept = tuple(Runs(tuple(frames), own.place) for frames, own in pairs)
         self._state = replace(snapshot.state, kept=kept)
 
-    def _restored(self, kind: int, frames: Runs, place: Place) -> Runs:
-        """The *frames* of a kind of pieces as this process has them: one after the other, so that one at a
-        time is in memory."""
-        size, made = sum(int(frame.estimated_size()) for frame in frames), list[pl.DataFrame]()
-        for frame in frames:
-            alone = [[frame] if number == kind else [] for number in range(len(self._state.kept))]
-            made += [place.put(run, size) for run in self._operator.restored(alone)[kind]]
-        return Runs(tuple(made), place)
+    @property
+    def places(self) -> Sequence[Place]:
+        """What makes frames that another process has written into this one's, of each kind of pieces."""
+        return [_Restoring(self._operator, kind, runs.place) for kind, runs in enumerate(self._state.kept)]
 
     def on_entries(self, entries: Sequence[Entry], answer: Answer = nobody) -> Outcome | None:
         """The result of :meth:`asking` when *answer* answers."""
@@ -127,18 +124,27 @@ class StatefulTask:
 
         Permanent for entries that this operator can't have been sent.
         """
-        first, before, late = self._state.emitted, self._state.watermark, 0
-        emissions: list[pl.DataFrame] = []
+        first, before = self._state.emitted, self._state.watermark
+        emissions, late = self._applied(entries)
+        if self._state.emitted == first and not late and self._state.watermark == before:
+            return None
+        outcome: Outcome = yield from self._outcome(emissions, first, late)
+        return outcome
+
+    def follow(self, entries: Sequence[Entry]) -> None:
+        """Add *entries* to the state alone: what comes out is another process's. Permanent as for asking."""
+        self._applied(entries)
+
+    def _applied(self, entries: Sequence[Entry]) -> tuple[list[pl.DataFrame], int]:
+        """What the operator gives for *entries*, and how many rows were late."""
+        emissions, late = list[pl.DataFrame](), 0
         for group in self._together(entries):
             rows = [rows for entry in group if (rows := self._new(entry)) is not None]
             self._state, emission, dropped = self._operator.apply(self._state, rows, self._lowest())
             late += dropped
             if emission.height:
                 emissions.append(emission)
-        if self._state.emitted == first and not late and self._state.watermark == before:
-            return None
-        outcome: Outcome = yield from self._outcome(emissions, first, late)
-        return outcome
+        return emissions, late
 
     def _together(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         """All *entries* at once, or one by one when the order among partitions matters."""
@@ -213,6 +219,36 @@ class StatefulTask:
         """The watermark of what comes out."""
         watermark = self._state.watermark
         return watermark if watermark == END else max(watermark - self._operator.lag, BEGINNING)
+
+
+@dataclass(frozen=True)
+class _Restoring:
+    """Puts frames of a *kind* of pieces of *operator* into *place*, as this process has them."""
+
+    operator: Operator
+    kind: int
+    place: Place
+
+    def shared(self, kinds: int) -> Place:
+        """See :class:`~streamcore.state.places.Place`."""
+        return replace(self, place=self.place.shared(kinds))
+
+    def making(self, size: int) -> None:
+        """See :class:`~streamcore.state.places.Place`."""
+        self.place.making(size)
+
+    def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:
+        """See :class:`~streamcore.state.places.Place`."""
+        kinds = range(len(self.operator.empty.kept))
+        (made,) = self.operator.restored([[frame] if n == self.kind else [] for n in kinds])[self.kind]
+        return self.place.put(made, size)
+
+
+def places_of(graph: Graph, node: str, place: Place) -> Sequence[Place]:
+    """The :attr:`StatefulTask.places` of *node*, whose frames are to lie in *place*."""
+    operator = operator_of(graph, node)
+    kinds = len(operator.empty.kept)
+    return [_Restoring(operator, kind, place.shared(kinds)) for kind in range(kinds)]
 
 
 def _numbers(upstream: Collection[Upstream]) -> dict[Upstream, int]:

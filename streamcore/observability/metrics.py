@@ -6,6 +6,7 @@ Counters count from the start of the process, times are seconds, and every name 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
@@ -140,6 +141,14 @@ class Metrics:
         "stream",
         "partition",
     )
+    standby_records_behind = _Declared(
+        Gauge,
+        "standby_records_behind",
+        "Records of a log that the group has committed and a standby of its state here has not read yet.",
+        "topology",
+        "stream",
+        "partition",
+    )
     commit_age_seconds = _Declared(
         Gauge,
         "commit_age_seconds",
@@ -174,6 +183,12 @@ class Metrics:
             self.last_progress_timestamp_seconds,
         ):
             gauge.remove(*labels)
+
+    def tell_standbys(self, topology: str, behind: Mapping[tuple[str, int], int]) -> None:
+        """These standbys are here, by topic and partition, and no others."""
+        self.standby_records_behind.clear()
+        for (stream, partition), records in behind.items():
+            self.standby_records_behind.labels(topology, stream, str(partition)).set(records)
 
     def exposition(self) -> bytes:
         """All samples in Prometheus' text format."""

@@ -35,6 +35,8 @@ class AppOptions:
     url: str | None = None
     """Where this worker can be asked over HTTP, which the others of the group are told."""
     credentials: object = None
+    standbys: int = 0
+    """How many other workers keep the state of a partition too."""
 
 
 class _Recovery(Recovery):  # type: ignore[misc]
@@ -98,6 +100,7 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
         stream_wait_empty=True,
         store="memory://",
         datadir=str(options.datadir),
+        table_standby_replicas=max(options.standbys, 1),  # who would take over is known without standbys too
         web_enabled=False,
         **({"canonical_url": options.url} if options.url else {}),
         topic_disable_leader=True,
@@ -105,7 +108,15 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
         TableManager=_Tables,
     )
     app.streamcore_positions = pipeline
+    if options.standbys:
+        pipeline.resuming.wanted = lambda: app.assignor.assigned_standbys()
     app.streamcore_fetch_bytes = options.fetch_max_bytes
+
+    async def rebalanced(app: App, **_: object) -> None:
+        if not app.consumer.assignment():  # with none there is no seek, and nothing else would tell
+            await pipeline.assigned({})
+
+    app.on_rebalance_complete.connect(rebalanced)
 
     async def read(groups: AsyncIterable[ChunkGroup]) -> None:
         async for group in groups:

@@ -40,6 +40,7 @@ def kafka_app_options(
         fetch_max_bytes=settings.limits.fetch_max_bytes,
         session_timeout=settings.kafka.session_timeout_s,
         url=url,
+        standbys=settings.state.standbys,
     )
 
 

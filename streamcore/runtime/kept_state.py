@@ -16,7 +16,7 @@ from streamcore.graph import Graph
 from streamcore.passage import Logged, Outcome, RowId
 from streamcore.runtime.recovery import Recovery
 from streamcore.runtime.state_logs import StateLog
-from streamcore.state.log_record import decode
+from streamcore.state.log_record import Entry, decode
 from streamcore.state.places import MEMORY, Place
 from streamcore.state.snapshot import Snapshot, SnapshotReader, is_snapshot
 from streamcore.stateful_task import StatefulTask
@@ -50,10 +50,29 @@ class KeptState:
         self._snapshots = SnapshotReader(first) if first > 0 else None
         """None as soon as the state is known."""
         self._held: _Values = []
+        self._resumed: Snapshot | None = None
+        self._told: Outcome | None = None
+        """Where what comes out stands, to be said with the next chunk."""
+        self.at = first
+        """All before it was read, and what came of it was taken."""
         self._at_work = False
         """Whether something may come yet of the chunk that was read last: a question waits, or its taker."""
         self.since_snapshot = 0
         """Bytes of the entries that were read behind the newest snapshot; snapshots do not cause others."""
+
+    def may_resume(self, as_of: int, emitted: int, positions: int) -> bool:
+        """Whether it may go on from the state as of an offset, before which *emitted* rows came out.
+
+        The log must still hold what follows, all sinks must have had what came out before: by the group's
+        commit, and those that store positions, the least of which is *positions*, by these.
+        """
+        return self.first <= as_of <= min(self._committed, self._end) and emitted <= positions
+
+    def resume(self, snapshot: Snapshot, since_snapshot: int = 0) -> None:
+        """Called before :meth:`begin`: go on from *snapshot*, and read the log from there on."""
+        self._resumed, self._snapshots = snapshot, None
+        self.first = self.at = snapshot.as_of
+        self.since_snapshot = since_snapshot
 
     def begin(
         self,
@@ -64,8 +83,6 @@ class KeptState:
         place: Place = MEMORY,
     ) -> None:
         """Start with an empty state; *place* as for :class:`StatefulTask`."""
-        if self._snapshots is not None:
-            self._snapshots = SnapshotReader(self.first, place)
         what = f"the state of {self.log.node} of {self.log.topic}/{self.emissions.partition}"
         self.recovery = Recovery(what, self.first, self._end, timer)
         self._task = StatefulTask(
@@ -79,6 +96,11 @@ class KeptState:
             timer=timer,
             place=place,
         )
+        if self._snapshots is not None:
+            self._snapshots = SnapshotReader(self.first, self._task.places)
+        if self._resumed is not None:
+            snapshot, self._resumed = self._resumed, None
+            self._restore(snapshot)
 
     @property
     def task(self) -> StatefulTask:
@@ -97,6 +119,11 @@ class KeptState:
         return self._task is not None and self._task.ended and not self._at_work
 
     @property
+    def whole(self) -> bool:
+        """Whether the state is that of all entries before :attr:`at`, and of no other."""
+        return self.begun and self.knows and not self._at_work
+
+    @property
     def knows(self) -> bool:
         """Whether the state is that of all entries so far: no snapshot is waited for."""
         return self._snapshots is None
@@ -110,21 +137,22 @@ class KeptState:
         self._at_work = True  # for good, if nobody answers: not all was taken then
         yield from self._made(chunk)
         self._at_work = False
+        self.at = chunk.end
+
+    def follow(self, chunk: Chunk) -> None:
+        """Add *chunk* to the state while another process owns the partition: nothing comes out."""
+        entries = [entry for _, entry in self._entries(chunk)]
+        if entries:
+            self.task.follow(entries)
+        self.at = chunk.end
 
     def _made(self, chunk: Chunk) -> AskingEach[Made]:
-        values: _Values = list(zip(chunk.offsets().tolist(), chunk.values(), strict=True))
+        entries = self._entries(chunk)
+        if self._told is not None:
+            told, self._told = self._told, None
+            yield told, True
         if not self.knows:
-            values, resumed = self._with_snapshot(values)
-            if resumed is not None:
-                yield resumed, True
-        if self.recovery is not None:
-            self.recovery.moved(chunk.end, chunk.nbytes)
-        if not self.knows:
-            self._check_snapshot(chunk)
             return
-        values = [(offset, value) for offset, value in values if not is_snapshot(value)]
-        self.since_snapshot += sum(len(value or b"") for _, value in values)
-        entries = [(offset, decode(value)) for offset, value in values]
         cut = int(np.searchsorted([offset for offset, _ in entries], self._committed))
         for part, repeated in ((entries[:cut], True), (entries[cut:], False)):
             outcome = (yield from self.task.asking([entry for _, entry in part])) if part else None
@@ -132,16 +160,32 @@ class KeptState:
                 yield outcome, repeated
         self._waiting.append((chunk.end, self.task.emitted))
 
-    def _with_snapshot(self, values: _Values) -> tuple[_Values, Outcome | None]:
-        """The records that the state does not have yet, if it is known now, and that it is."""
+    def _entries(self, chunk: Chunk) -> list[tuple[int, Entry]]:
+        """The entries up to the end of *chunk* that the state does not have yet, if it is known by then."""
+        values: _Values = list(zip(chunk.offsets().tolist(), chunk.values(), strict=True))
+        if not self.knows:
+            values = self._with_snapshot(values)
+        if self.recovery is not None:
+            self.recovery.moved(chunk.end, chunk.nbytes)
+        if not self.knows:
+            self._check_snapshot(chunk)
+            return []
+        values = [(offset, value) for offset, value in values if not is_snapshot(value)]
+        self.since_snapshot += sum(len(value or b"") for _, value in values)
+        return [(offset, decode(value)) for offset, value in values]
+
+    def _with_snapshot(self, values: _Values) -> _Values:
+        """The records that the state does not have yet, if it is known now."""
         assert self._snapshots is not None
         self._held += [(offset, value) for offset, value in values if not is_snapshot(value)]
         for _, value in values:
             if value is not None and is_snapshot(value):
                 snapshot = self._snapshots.add(value)
                 if snapshot is not None:
-                    return self._resume(snapshot)
-        return [], None
+                    self._restore(snapshot)
+                    held, self._held = self._held, []
+                    return [(offset, value) for offset, value in held if offset >= snapshot.as_of]
+        return []
 
     def _check_snapshot(self, chunk: Chunk) -> None:
         """Permanent when all that the log held has been read, and no snapshot says what was before it."""
@@ -154,12 +198,10 @@ class KeptState:
                 fix="set the topic's retention back to -1; give the node another name= to begin anew",
             )
 
-    def _resume(self, snapshot: Snapshot) -> tuple[_Values, Outcome]:
+    def _restore(self, snapshot: Snapshot) -> None:
         self.task.restore(snapshot)
-        self._snapshots, held, self._held = None, self._held, []
-        left = [(offset, value) for offset, value in held if offset >= snapshot.as_of]
-        here = nothing_at(self.emissions, self.task.emitted)
-        return left, Outcome(here, 0)
+        self._snapshots = None
+        self._told = Outcome(nothing_at(self.emissions, self.task.emitted), 0)
 
     def settled(self, confirmed: int | None) -> int | None:
         """Up to where the log may be committed when rows before *confirmed* are in all sinks."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from streamcore.errors import BadConfig
 from streamcore.graph import Graph, Source
 from streamcore.runtime.retry import Retries
+from streamcore.runtime.standbys import Commits
+from streamcore.runtime.state_copies import Copies
 from streamcore.runtime.state_disk import Disk
 from streamcore.runtime.state_logs import StateLog
 from streamcore.settings import Settings
@@ -32,6 +34,10 @@ class PipelineOptions:
     """Runs of state that are too large for memory lie here."""
     state_memory: int = 512 << 20
     """What all state together may take of memory, about."""
+    copies: Copies | None = None
+    """Where snapshots are copied to; None: nowhere."""
+    commits: Commits | None = None
+    """What the group has committed, for standbys; None: there are none."""
     state_logs: Mapping[str, StateLog] = field(default_factory=dict)
     """By topic. Without them the graph has no stateful nodes."""
     retries: Retries = field(default_factory=Retries)

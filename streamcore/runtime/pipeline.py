@@ -39,9 +39,10 @@ from streamcore.runtime.lookups import Abandoned, Lookups
 from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.repeated import pass_on
+from streamcore.runtime.resuming import Resuming
 from streamcore.runtime.sink_runner import SinkRunner
 from streamcore.runtime.sink_writers import sink_writer
-from streamcore.runtime.skipped import check_ends, hole
+from streamcore.runtime.skipped import check_ends, check_holes
 from streamcore.runtime.snapshots import Snapshots
 from streamcore.runtime.state_logs import StateLogWriter, judged_from
 from streamcore.runtime.taking_over import side_by_side, stands_of
@@ -81,7 +82,8 @@ class Pipeline:
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
         self.kept: dict[PartitionId, KeptState] = {}
         """The stateful nodes that are kept here, by the partition of their log. Never changed in place."""
-        self._snapshots = Snapshots(log, options.snapshot_bytes, options.clock)
+        self._snapshots = Snapshots(log, options.snapshot_bytes, options.clock, options.copies)
+        self.resuming = Resuming(graph, log, metrics, options)
         self._keeps_logs = any(isinstance(node.part, Late) for node in graph.nodes.values())
         """Who was late is found in the logs again: they are not cut."""
         self._sources: dict[TP, PartitionId] = {}
@@ -102,10 +104,12 @@ class Pipeline:
         await self._lookups.start()
         for runner in self.runners.values():
             await runner.start()
-        for runner in self.runners.values():
-            task = asyncio.create_task(runner.run(), name=f"sink {runner.sink}")
-            task.add_done_callback(self._ended)
-            self._running.append(task)
+        work = {f"sink {runner.sink}": runner.run() for runner in self.runners.values()}
+        if self._options.commits is not None:
+            work["standbys"] = self.resuming.standbys.follow(self._options.commits)
+        for name, running in work.items():
+            self._running.append(asyncio.create_task(running, name=name))
+            self._running[-1].add_done_callback(self._ended)
 
     async def finish(self) -> None:
         """Make everything that was processed durable, at the end of a bounded stream or of the worker."""
@@ -174,11 +178,13 @@ class Pipeline:
             self.fail(error)
             return
         # The ledger keeps the last positions, which the transport still commits after this.
-        sources += [self.kept[source].emissions for source in sources if source in self.kept]
+        leaving = {source: self.kept[source] for source in sources if source in self.kept}
+        sources += [kept.emissions for kept in leaving.values()]
         for source in sources:
             self._tasks.pop(source, None)
         for runner in self.runners.values():
             await runner.release(sources)
+        self.resuming.leave(leaving)
 
     async def _take_over(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, int]:
         self._tasks.clear()  # also those of a take-over that the next rebalance broke off
@@ -190,11 +196,13 @@ class Pipeline:
         sources = [*starts, *(kept.emissions for kept in self.kept.values())]
         stands = await stands_of(self.runners, {s: self._reached(s) for s in sources}, starts)
         await check_ends(self._log, {s: at for s, at in stands.items() if s in starts})
+        await self.resuming.resume(self.kept, stands, self.runners)
         for source, kept in self.kept.items():
             stands[source] = {kept.log.node: kept.first}
         for source, sinks in stands.items():
             self.ledger.open(source, sinks)
             self.processed[source] = min(sinks.values())
+        self.resuming.keep(len(self.kept))
         await side_by_side(self._begin, starts)
         crash_point("pipeline.taken_over")
         return {source: self.processed[source] for source in starts}
@@ -216,7 +224,7 @@ class Pipeline:
         if (kept := self.kept.get(source)) is not None:
             out = kept.emissions
             known = await self._refusals.known(out, self.processed[out])
-            place = self._options.place(len(self.kept))
+            place = self._options.place(len(self.kept) + len(self.resuming.standbys.wanted))
             kept.begin(self.graph, known, self._logged(out), time.perf_counter, place)
             self._tasks[source] = kept
             return
@@ -258,7 +266,7 @@ class Pipeline:
                 return
             # Looked up behind the wait: a partition that has left meanwhile is its next owner's.
             work = [(task, chunk) for chunk in chunks if (task := self._tasks.get(chunk.source)) is not None]
-            self._check_holes([chunk for _, chunk in work])
+            check_holes([chunk for _, chunk in work], self.processed)
             for task, chunk in work:
                 if isinstance(task, KeptState):
                     await self._keep(task, chunk)
@@ -270,15 +278,6 @@ class Pipeline:
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must stop and say so
             self.fail(error)
-
-    def _check_holes(self, chunks: Sequence[Chunk]) -> None:
-        """Permanent where a chunk begins behind the end of the one before it."""
-        reached: dict[PartitionId, int] = {}
-        for chunk in chunks:
-            before = reached.get(chunk.source, self.processed[chunk.source])
-            if chunk.first > before:
-                raise hole(chunk, before)
-            reached[chunk.source] = max(before, chunk.end)
 
     async def _pass_on(self, task: PartitionTask | RedriveTask, outcome: Outcome) -> None:
         """Dead letters first, then the sinks."""

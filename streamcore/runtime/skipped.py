@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts import Log
@@ -36,3 +36,13 @@ def hole(chunk: Chunk, expected: int) -> Permanent:
         allowed=[expected],
         fix="start again, it goes on from what the sinks have; please report it",
     )
+
+
+def check_holes(chunks: Sequence[Chunk], processed: Mapping[PartitionId, int]) -> None:
+    """Permanent where one of *chunks* begins behind what is *processed*, or behind the one before it."""
+    reached: dict[PartitionId, int] = {}
+    for chunk in chunks:
+        before = reached.get(chunk.source, processed[chunk.source])
+        if chunk.first > before:
+            raise hole(chunk, before)
+        reached[chunk.source] = max(before, chunk.end)

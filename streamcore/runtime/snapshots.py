@@ -1,4 +1,7 @@
-"""Writes the state of owned partitions into their logs now and then, and drops what lies before it."""
+"""Writes the state of owned partitions into their logs now and then, and drops what lies before it.
+
+What goes to the log may be copied to this machine's disk on the way (:mod:`.state_copies`).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from streamcore.contracts import Log, Records
 from streamcore.crashpoints import crash_point
 from streamcore.errors import StreamcoreError
 from streamcore.runtime.kept_state import KeptState
+from streamcore.runtime.state_copies import Copies, CopyWriter
 from streamcore.runtime.state_logs import RECORD_BYTES
 from streamcore.state.snapshot import Snapshot
 
@@ -29,6 +33,7 @@ class _Written:
     """A snapshot that is being written, or waits until all sinks have what came out before it."""
 
     snapshot: Snapshot
+    copy: CopyWriter | None
     writing: asyncio.Task[bool]
 
 
@@ -36,11 +41,14 @@ class Snapshots:
     """Snapshots of :class:`KeptState`, each in the background: a state's frames never change.
 
     A partition gets one when its log has grown by *every* bytes, and by twice its state. The log is dropped
-    up to a snapshot when all sinks have what came out before it: nobody needs to make that again.
+    up to a snapshot when all sinks have what came out before it: nobody needs to make that again. It is then
+    that its copy, if there are *copies*, replaces the one before.
     """
 
-    def __init__(self, log: Log, every: int, clock: Callable[[], float]) -> None:
-        self._log, self._every, self._clock = log, every, clock
+    def __init__(
+        self, log: Log, every: int, clock: Callable[[], float], copies: Copies | None = None
+    ) -> None:
+        self._log, self._every, self._clock, self._copies = log, every, clock, copies
         self._written: dict[PartitionId, _Written] = {}
 
     def look(self, source: PartitionId, kept: KeptState, end: int) -> None:
@@ -51,8 +59,9 @@ class Snapshots:
             return
         kept.since_snapshot = 0
         snapshot = kept.task.snapshot(end)
-        writing = asyncio.create_task(self._write(source, snapshot), name=f"snapshot of {source}")
-        self._written[source] = _Written(snapshot, writing)
+        copy = None if self._copies is None else self._copies.write(source, snapshot)
+        writing = asyncio.create_task(self._write(source, snapshot, copy), name=f"snapshot of {source}")
+        self._written[source] = _Written(snapshot, copy, writing)
 
     async def trim(self, source: PartitionId, settled: int) -> None:
         """Drop what lies before the snapshot of *source*, once all sinks have what entries before it gave.
@@ -65,8 +74,11 @@ class Snapshots:
         as_of = written.snapshot.as_of
         if written.writing.cancelled() or not written.writing.result():
             del self._written[source]
+            _drop(written)
         elif settled >= as_of:
             del self._written[source]
+            if written.copy is not None:
+                await asyncio.to_thread(written.copy.publish)
             crash_point("snapshots.before_trim")
             try:
                 await self._log.trim(source.topic, source.partition, as_of)
@@ -75,13 +87,15 @@ class Snapshots:
 
     async def stop(self) -> None:
         """Break off what is being written: readers leave a snapshot out that is not complete."""
-        tasks = [written.writing for written in self._written.values()]
+        broken_off = list(self._written.values())
         self._written.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for written in broken_off:
+            written.writing.cancel()
+        await asyncio.gather(*(written.writing for written in broken_off), return_exceptions=True)
+        for written in broken_off:
+            _drop(written)
 
-    async def _write(self, source: PartitionId, snapshot: Snapshot) -> bool:
+    async def _write(self, source: PartitionId, snapshot: Snapshot, copy: CopyWriter | None) -> bool:
         """Whether *snapshot* is in the log, all of it."""
         id, size = uuid4().hex, 0
         try:
@@ -92,8 +106,17 @@ class Snapshots:
                 await (await self._log.append(source.topic, one))
                 crash_point("snapshots.part_written")
                 size += len(value)
+                if copy is not None:
+                    copy.add(value)
+            if copy is not None:
+                await asyncio.to_thread(copy.finish)
         except StreamcoreError as error:
             log.warning("state %s: no snapshot: %s", source, error)
             return False
         log.info("state %s: snapshot as of %d, %d bytes", source, snapshot.as_of, size)
         return True
+
+
+def _drop(written: _Written) -> None:
+    if written.copy is not None:
+        written.copy.drop()

@@ -169,6 +169,7 @@ class StateEndpoints:
             "log": own.topic,
             "partitions": own.partitions,
             "here": [_part(kept) for kept in self._here(own)],
+            "standby": self._standbys(own),
             "elsewhere": self._elsewhere(own),
         }
 
@@ -176,6 +177,15 @@ class StateEndpoints:
         kept = () if self.job is None else tuple(self.job.pipeline.kept.values())
         mine = (state for state in kept if state.log.node == own.node and state.begun)
         return sorted(mine, key=lambda state: state.emissions.partition)
+
+    def _standbys(self, own: StateLog) -> list[dict[str, object]]:
+        """The partitions of which this worker has the state too, while another one owns them."""
+        here = {} if self.job is None else dict(self.job.pipeline.resuming.standbys.here)
+        return [
+            {**_part(standby.kept), "records_behind": standby.behind}
+            for tp, standby in sorted(here.items())
+            if tp.topic == own.topic
+        ]
 
     def _elsewhere(self, own: StateLog) -> list[dict[str, object]]:
         """The other partitions, and which worker has them as the group's last assignment says."""

@@ -26,14 +26,21 @@ from streamcore.runtime.ends import Ends
 from streamcore.runtime.idleness import Idleness
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import kafka_app_options, topic_bounds, topic_of
-from streamcore.runtime.options import REDRIVE_SUFFIX, pipeline_options_of, streams_by_topic
+from streamcore.runtime.options import (
+    REDRIVE_SUFFIX,
+    PipelineOptions,
+    pipeline_options_of,
+    streams_by_topic,
+)
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.signals import stop_on_signals
+from streamcore.runtime.state_copies import Copies
 from streamcore.runtime.state_http import StateEndpoints, state_endpoints
-from streamcore.runtime.state_logs import made_logs
+from streamcore.runtime.state_logs import StateLog, made_logs
 from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection, probe
+from streamcore.systems.kafka_admin import KafkaAdmin
 from streamcore.topology import Topology
 from streamcore.transport.kafka_log import KafkaLog
 
@@ -114,7 +121,7 @@ async def _work(
     metrics, health = Metrics(), Health()
     streams = streams_by_topic(graph)
     logs = await made_logs(graph, kafka_log, streams, partitions)
-    options = replace(pipeline_options_of(settings, graph.name), state_logs=logs)
+    options = _with_states(pipeline_options_of(settings, graph.name), graph.name, connection, settings, logs)
     metrics.worker.info({"topology": graph.name, "owner": options.owner})
     states = state_endpoints(graph, logs, settings)
     async with contextlib.AsyncExitStack() as stack:
@@ -144,6 +151,24 @@ async def _work(
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+
+
+def _with_states(
+    options: PipelineOptions,
+    topology: str,
+    connection: KafkaConnection,
+    settings: Settings,
+    logs: Mapping[str, StateLog],
+) -> PipelineOptions:
+    """*options* with the logs of state and what is kept beside them."""
+
+    async def commits() -> Mapping[tuple[str, int], int]:
+        async with KafkaAdmin(connection) as admin:
+            return await admin.committed(settings.group(topology))
+
+    copies = Copies(settings.state.dir / topology / "snapshots") if settings.state.copies and logs else None
+    stands_by = settings.state.standbys > 0 and logs
+    return replace(options, state_logs=logs, copies=copies, commits=commits if stands_by else None)
 
 
 async def _watch(

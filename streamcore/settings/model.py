@@ -92,6 +92,18 @@ class State(Section):
         ge=0,
         description="MiB by which a log of state grows at least between two snapshots, which bound recovery.",
     )
+    copies: bool = Field(
+        True,
+        description="Keep a copy of each partition's newest snapshot in `state.dir`: a worker that starts "
+        "again goes on from it.",
+    )
+    standbys: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="How many other workers keep the state of each partition too, so that one that takes it "
+        "over need not read its log. Costs their memory and CPU. The same for all workers of a group.",
+    )
 
 
 class Limits(Section):

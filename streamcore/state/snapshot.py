@@ -82,11 +82,12 @@ def reads_in(value: bytes) -> Mapping[Upstream, Read]:
 class SnapshotReader:
     """Puts snapshots together whose ``as_of`` is *least* or later, and notices when one is complete.
 
-    The frames of large ones are at *place* from when they were read.
+    *places*: of each kind of pieces, what is done with its frames as soon as they are read, so that one at
+    a time is in memory; without them they stay there as they were written.
     """
 
     least: int
-    place: Place = MEMORY
+    places: Sequence[Place] = ()
     _parts: dict[str, _Parts] = field(default_factory=dict)
     part: int = 0
     parts: int = 0
@@ -102,7 +103,7 @@ class SnapshotReader:
             return None
         try:
             if part == 0 and id not in self._parts:
-                self._parts[id] = _Parts(as_of, meta, self.place)
+                self._parts[id] = _Parts(as_of, meta, self.places)
             known = self._parts.get(id)
             if known is None or part != known.count:
                 return None
@@ -119,12 +120,13 @@ class SnapshotReader:
 class _Parts:
     """A snapshot of which *count* records have been read."""
 
-    def __init__(self, as_of: int, meta: Mapping[str, Any], place: Place) -> None:
-        self._as_of, self._meta, self._place = as_of, meta, place
+    def __init__(self, as_of: int, meta: Mapping[str, Any], places: Sequence[Place]) -> None:
+        self._as_of, self._meta, self._size = as_of, meta, meta.get("bytes", 0)
+        self._places = places or [MEMORY] * meta["kinds"]
         self._kept: list[list[pl.DataFrame]] = [[] for _ in range(meta["kinds"])]
-        self._at = (0, 0)
+        self._at: tuple[int, int] | None = None
         """Kind and run of the frame of which a record was read last."""
-        self._frames = Frames(place, meta.get("bytes", 0))
+        self._frames: Frames | None = None
         self.count = 0
 
     def add(self, value: bytes) -> None:
@@ -134,13 +136,14 @@ class _Parts:
             at = (place["kind"], place["run"])
             if at != self._at:
                 self._end()
-                self._at = at
+                self._at, self._frames = at, Frames(self._places[at[0]], self._size)
+            assert self._frames is not None
             self._frames.add(pl.read_ipc_stream(io.BytesIO(body)))
         self.count += 1
 
     def _end(self) -> None:
-        self._kept[self._at[0]] += self._frames.end()
-        self._frames = Frames(self._place, self._meta.get("bytes", 0))
+        if self._at is not None and self._frames is not None:
+            self._kept[self._at[0]] += self._frames.end()
 
     def snapshot(self) -> Snapshot:
         self._end()
@@ -167,7 +170,7 @@ def _record(
 
 def _head(value: bytes) -> tuple[str, int, int, int, dict[str, Any]]:
     try:
-        _, id, as_of, part, parts, meta = orjson.loads(value.partition(b"\n")[0])
+        _, id, as_of, part, parts, meta = orjson.loads(value[: value.index(b"\n")])
     except ValueError as error:
         raise _unreadable() from error
     return id, as_of, part, parts, meta

@@ -18,6 +18,7 @@ from streamcore.state.log_record import Entry
 from streamcore.stateful_task import StatefulTask
 from streamcore.testing import TopologyDriver
 from streamcore.windows.assigners import Aligned
+from tests.property.rereading import reread
 from tests.unit.topology.collecting import Collect
 
 COLUMNS = {"key": "string", "t": "int64", "v": "int64"}
@@ -106,7 +107,7 @@ def test_a_logs_records_give_the_same_updates_with_the_same_numbers(rows, cuts, 
             if number == snapshot:
                 before = task.snapshot(0)
                 task = StatefulTask(graph, "w", PartitionId("w", 0, "id"), [("s", 0)])
-                task.restore(before)
+                task.restore(reread(before, task))
             outcome = task.on_entries(group) if group else None
             if outcome is not None and "out" in outcome.writes:
                 found += outcome.writes["out"].frame.drop("number", "_sub", "_op").rows()

@@ -18,6 +18,7 @@ from streamcore.graph import Graph
 from streamcore.state.log_record import Entry
 from streamcore.stateful_task import StatefulTask
 from streamcore.windowed import AnyKind
+from tests.property.rereading import reread
 from tests.property.test_window_order_law import COLUMNS, ROWS, UPSTREAM, Row, drawn
 from tests.unit.topology.collecting import Collect
 
@@ -53,7 +54,7 @@ def emitted(graph: Graph, groups: Sequence[Sequence[Entry]], snapshot_at: int) -
         if number == snapshot_at:
             snapshot = task.snapshot(0)
             task = StatefulTask(graph, "w", PartitionId("w", 0, "id"), UPSTREAM)
-            task.restore(snapshot)
+            task.restore(reread(snapshot, task))
         outcome = task.on_entries(group) if group else None
         if outcome is not None and "out" in outcome.writes:
             frames.append(outcome.writes["out"].frame)

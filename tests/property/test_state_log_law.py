@@ -145,12 +145,12 @@ def anew(task: StatefulTask, graph: Graph, target: StateLog, as_of: int) -> Stat
     """What another process makes of a snapshot of *task*, in records that came among those of a torn one."""
     records = list(task.snapshot(as_of).records("whole", 200))
     torn = list(task.snapshot(as_of).records("torn", 100))[:-1]
-    reader, found = SnapshotReader(as_of), []
+    again = StatefulTask(graph, target.node, task.source, target.upstream, definition=target.definition)
+    reader, found = SnapshotReader(as_of, again.places), []
     for value in [*torn, *records, *task.snapshot(as_of - 1).records("older", 100)]:
         assert is_snapshot(value)
         found.append(reader.add(value))
     (snapshot,) = (one for one in found if one is not None)
-    again = StatefulTask(graph, target.node, task.source, target.upstream, definition=target.definition)
     again.restore(snapshot)
     return again
 

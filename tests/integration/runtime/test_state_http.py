@@ -76,6 +76,7 @@ async def scene(
 
 def worker(scene: Counting, port: int) -> Working:
     state = {"dir": scene.tmp_path / str(port), "http": True, "http_token": "${env:STATE_TOKEN}"}
+    state["standbys"] = 1
     return Working(scene, scene.topology(), state=state, http={"port": port})
 
 
@@ -120,6 +121,9 @@ async def test_state_is_read_from_the_workers_that_have_it(scene: Counting) -> N
                 elsewhere = [part["partition"] for part in described["elsewhere"]]
                 here = [part["partition"] for part in described["here"]]
                 assert sorted(here + elsewhere) == [0, 1, 2, 3]
+                await eventually(
+                    lambda port=port, there=elsewhere: _stands_by(port, there), "standbys catch up"
+                )
                 assert {part["worker"] for part in described["elsewhere"]} == {f"http://127.0.0.1:{other}"}
     assert scene.target.frame().height == 97 * 11  # reading has not disturbed the work
 
@@ -131,6 +135,13 @@ async def _is(found: Awaitable[int], expected: int) -> bool:
 async def _shared(one: int, two: int) -> bool:
     found = [await ask(port, "/state/ages") for port in (one, two)]
     return all(status == 200 and 0 < len(answer["here"]) < 4 for status, answer in found)
+
+
+async def _stands_by(port: int, partitions: list[int]) -> bool:
+    _, described = await ask(port, "/state/ages")
+    found = {part["partition"]: part for part in described["standby"]}
+    caught_up = all(part["records_behind"] == 0 and part["pieces"] for part in found.values())
+    return sorted(found) == partitions and caught_up
 
 
 async def _count(*ports: int) -> int:
