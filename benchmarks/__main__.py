@@ -1,4 +1,7 @@
-"""``python -m benchmarks [w1 | w2 | partitions | latency | replay | chunks | nexmark | states]``; or all."""
+"""``python -m benchmarks [WHAT]``; all without one:
+
+w1, w2, partitions, latency, replay, chunks, nexmark, states, takeover.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,12 @@ from benchmarks.chunks import chunks
 from benchmarks.measuring import Measured
 from benchmarks.nexmark import nexmark
 from benchmarks.replays import replays
+from benchmarks.takeovers import takeovers
 from benchmarks.workloads import MESSAGES, latency, throughput
 from tests.services import kafka
 
 RATE = 10_000
-OTHERS = ["partitions", "latency", "replay", "chunks", "nexmark", "states"]
+OTHERS = ["partitions", "latency", "replay", "chunks", "nexmark", "states", "takeover"]
 
 
 def show(title: str, results: Sequence[Measured]) -> None:
@@ -61,6 +65,7 @@ def main() -> int:
     parser.add_argument("--uneven", action="store_true", help="W1, W2: two thirds in one partition")
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
     parser.add_argument("--events", type=int, default=1_000_000, help="events in Nexmark")
+    parser.add_argument("--state", type=int, default=300, help="MB of state that is taken over")
     parser.add_argument("--json", type=Path, help="write the results here too")
     given = parser.parse_args()
     results: dict[str, object] = {}
@@ -128,6 +133,14 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
                 f"{got['cores']:.2f} cores"
             )
             results[f"latency {name}"] = got
+    if given.what in ("all", "takeover"):
+        away = await takeovers(bootstrap, given.state)
+        for one in away:
+            print(
+                f"{given.state} MB of state {one.way}: first row out {one.seconds:.1f} s after kill -9 "
+                f"({one.own:.1f} s without the session's time-out), {one.records:,} records read"
+            )
+        results["takeover"] = [asdict(one) for one in away]
     return results
 
 
