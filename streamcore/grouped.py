@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import polars as pl
 
 from streamcore.declaring import at, caller
 from streamcore.durations import microseconds_of
 from streamcore.errors import BadConfig
 from streamcore.state.operator import Operator
 from streamcore.tables.declaration import (
-    expiring,
+    Lives,
     first_operator,
     group_operator,
     latest_operator,
@@ -22,7 +19,6 @@ from streamcore.tables.declaration import (
     top_of_table_operator,
     top_operator,
 )
-from streamcore.tables.expiring import TableOperator
 
 if TYPE_CHECKING:
     from streamcore.stream import Stream
@@ -44,17 +40,17 @@ class GroupedStream:
 
         The rows of a table are aggregated as they are now: what is updated counts with its new values only.
         ``first``, ``last`` and ``list`` go by the order in which the rows came together, which among the
-        partitions of a topic is no certain one.
+        partitions of a topic is no certain one; with a ttl they go by the event time, as in windows.
         """
-        where, source = caller(), self._stream.node.source
+        where, source, columns = caller(), self._stream.node.source, self._stream.columns
         own = self._stream._topology._aggregates
-        if not source.updates:
-            return self._table(
-                lambda by, columns: group_operator(by, aggregates, columns, own), name, "table"
-            )
+        operator: Operator
         with at(where):
-            self._check_no_ttl("aggregates of a table")
-            operator = regroup_operator(self._by, aggregates, self._stream.columns, own, of=source.key)
+            if source.updates:
+                self._check_no_ttl("aggregates of a table")
+                operator = regroup_operator(self._by, aggregates, columns, own, of=source.key)
+            else:
+                operator = group_operator(self._by, aggregates, columns, own, self._lives)
         return self._updated(operator, name, "table", where)
 
     def latest(self, *, deleted: str | None = None, name: str | None = None) -> Stream:
@@ -63,30 +59,34 @@ class GroupedStream:
         A row for which the SQL condition *deleted* is true deletes the group's row, e.g. ``op = 'd'``. Of a
         table (by its key) it is the table itself, whose rows are kept, so that they can be looked at.
         """
-        marked, source = self, self._stream.node.source
+        where, source, stream = caller(), self._stream.node.source, self._stream
         if source.updates and set(source.key) != set(self._by):
             got, allowed = ", ".join(self._by), [", ".join(source.key)]
-            raise BadConfig("a table is kept by its key", where=caller(), got=got, allowed=allowed)
+            raise BadConfig("a table is kept by its key", where=where, got=got, allowed=allowed)
         if deleted is not None:
-            marked = GroupedStream(self._stream._deleted(deleted), self._by, self._ttl)
-        return marked._table(latest_operator, name, "latest")
+            stream = stream._deleted(deleted)
+        with at(where):
+            operator = latest_operator(self._by, stream.columns, self._lives)
+        return GroupedStream(stream, self._by)._updated(operator, name, "latest", where)
 
     def top(self, n: int, *, order: str, rank: str | None = None, name: str | None = None) -> Stream:
         """The best *n* rows of each group, kept up to date, in an *order* such as "price desc, bidder".
 
         Column *rank* says which it is, from 1; with one row a group it may be left out. Nulls are last, and
-        of equal rows the one that came first is better. ``top(1, order="at desc")`` is the newest row.
+        of equal rows the one that came first is better, or with a ttl the one that is older by event time.
+        ``top(1, order="at desc")`` is the newest row.
 
         Over a table it is its rows as they are now; of equal ones that whose last change is older is better.
         """
-        where, source = caller(), self._stream.node.source
-        if source.updates:
-            with at(where):
+        where, source, columns = caller(), self._stream.node.source, self._stream.columns
+        operator: Operator
+        with at(where):
+            if source.updates:
                 self._check_no_ttl("top of a table")
-                columns = self._stream.columns
                 operator = top_of_table_operator(self._by, order, columns, of=source.key, n=n, rank=rank)
-            return self._updated(operator, name, "top", where)
-        return self._table(lambda by, columns: top_operator(by, order, columns, n=n, rank=rank), name, "top")
+            else:
+                operator = top_operator(self._by, order, columns, n=n, rank=rank, lives=self._lives)
+        return self._updated(operator, name, "top", where)
 
     def first(self, *, within: str | dt.timedelta | None = None, name: str | None = None) -> Stream:
         """The first row of each group; those that come after it are left out.
@@ -106,22 +106,12 @@ class GroupedStream:
         after = replace(source, key=(), event_time=time, max_lateness=dt.timedelta(0))
         return stream._kept(operator, name, "first", where, after)
 
-    def _table(
-        self,
-        make: Callable[[tuple[str, ...], pl.Schema], TableOperator],
-        name: str | None,
-        kind: str,
-    ) -> Stream:
-        """The table that *make* makes of keys and columns, with the time to live if there is one."""
-        where, columns, source = caller(), self._stream.columns, self._stream.node.source
-        operator: Operator
-        with at(where):
-            if self._ttl is None:
-                operator = make(self._by, columns)
-            else:
-                ttl, time = microseconds_of(self._ttl), source.event_time
-                operator = expiring(make, self._by, columns, stream=source.name, time=time, ttl=ttl)
-        return self._updated(operator, name, kind, where)
+    @property
+    def _lives(self) -> Lives | None:
+        source = self._stream.node.source
+        return (
+            None if self._ttl is None else Lives(source.name, source.event_time, microseconds_of(self._ttl))
+        )
 
     def _updated(self, operator: Operator, name: str | None, kind: str, where: str) -> Stream:
         source = self._stream.node.source

@@ -75,7 +75,8 @@ class WindowedStream:
         """The same aggregates as a table: a window has a row from its first row on, which is kept up to date.
 
         The key of the table is that of :meth:`by` and ``window_start``. The last update of a window is what
-        :meth:`aggregate` would have given. Tumbling and hopping windows only.
+        :meth:`aggregate` would have given. A session whose start is another one now, since an older row has
+        come or since two have become one, is deleted under its old name.
         """
         return self._table(name, aggregates, caller(), final=False)
 
@@ -83,7 +84,7 @@ class WindowedStream:
         stream, given = self._stream, self._given
         with at(where):
             if isinstance(self._kind, Counted | Sliding):
-                raise BadConfig("these windows have no table", got=self._kind.label, fix="aggregate() them")
+                raise _no_table(self._kind, late=final)
             operator = window_table(
                 self._kind, self._by, aggregates, stream.columns, **given, allowed=self._late, final=final
             )
@@ -121,3 +122,19 @@ class WindowedStream:
             "of_windows": source.of_windows,
             "functions": self._stream._topology._aggregates,
         }
+
+
+def _no_table(kind: Counted | Sliding, *, late: bool) -> BadConfig:
+    """Why windows of *kind* have no updates, and what to do instead; *late*: those by late rows."""
+    if late and isinstance(kind, Counted):
+        what, fix = (
+            "no row is late for windows of so many rows",
+            "leave late_updates out, and each row counts",
+        )
+    elif late:
+        what = "a late row changes the windows of rows that came before it, which have no key to find them by"
+        fix = "give the stream a longer max_lateness, or take sc.hopping(…), whose windows late rows update"
+    else:
+        what = "these windows have no table: each comes once, with its last row"
+        fix = "aggregate() gives them as rows; tumbling, hopping, session and global windows have a table"
+    return BadConfig(what, got=kind.label, fix=fix)

@@ -1,6 +1,6 @@
 """Aggregates that ask for the order of rows, where rows do not come in it: in windows.
 
-Each row then has an *order*, an Int128 that grows along it (:mod:`streamcore.windows.order`), and it is
+Each row then has an *order*, an Int128 that grows along it (:mod:`streamcore.state.order`), and it is
 kept beside the value, so that pieces may be merged in any tree and the value is that of the whole order.
 Rows of equal order come in the order of the stream.
 

@@ -19,10 +19,10 @@ import polars as pl
 
 from streamcore.event_time import BEGINNING, END
 from streamcore.state.emission import numbered
+from streamcore.state.grouping import PLACE, crowded
 from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, added, forgotten, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
-from streamcore.tables.grouping import PLACE, crowded
 from streamcore.tables.join import JoinOperator
 from streamcore.tables.join_side import RIGHT, TIME
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
@@ -11,9 +12,9 @@ from streamcore.aggregates.table import AGGREGATES, Maker
 from streamcore.batch import HIDDEN
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
-from streamcore.tables import expiring as lives
-from streamcore.tables import first, latest, regroup, retractions, top, unique
-from streamcore.tables.expiring import ExpiringOperator, TableOperator
+from streamcore.state.order import ORDER
+from streamcore.tables import expiring, first, latest, regroup, retractions, top, unique
+from streamcore.tables.expiring import LivingGroups, LivingLatest, LivingTop
 from streamcore.tables.first import FirstOperator
 from streamcore.tables.group import GroupOperator
 from streamcore.tables.latest import LatestOperator
@@ -31,18 +32,30 @@ MOST_OF_TABLE = 1_000
 _LONGEST = 1 << 62
 
 
+class Lives(NamedTuple):
+    """How long a key lives: *ttl* microseconds of the event time of *stream*, whose column is *time*."""
+
+    stream: str
+    time: str | None
+    ttl: int
+
+
 def group_operator(
     by: tuple[str, ...],
     aggregates: Mapping[str, str],
     columns: pl.Schema,
     functions: Mapping[str, Maker] = AGGREGATES,
-) -> GroupOperator:
+    lives: Lives | None = None,
+) -> GroupOperator | LivingGroups:
     """The operator of a table by *by* over rows with *columns*, which only come, by these *functions*.
 
-    BadConfig for no keys, unknown ones or such that can't be compared, names that are there twice, and what
-    :meth:`Aggregation.of` refuses.
+    BadConfig for no keys, unknown ones or such that can't be compared, names that are there twice, what
+    :meth:`Aggregation.of` refuses, and *lives* by no event time or of no length.
     """
-    return GroupOperator(by, _aggregation(by, aggregates, columns, functions), columns)
+    if lives is None:
+        return GroupOperator(by, _aggregation(by, aggregates, columns, functions), columns)
+    aggregation = _aggregation(by, aggregates, columns, functions, order=ORDER)
+    return LivingGroups(by, _time_of(lives, columns), columns, aggregation, lives.ttl)
 
 
 def regroup_operator(
@@ -58,7 +71,12 @@ def regroup_operator(
 
 
 def _aggregation(
-    by: tuple[str, ...], aggregates: Mapping[str, str], columns: pl.Schema, functions: Mapping[str, Maker]
+    by: tuple[str, ...],
+    aggregates: Mapping[str, str],
+    columns: pl.Schema,
+    functions: Mapping[str, Maker],
+    *,
+    order: str | None = None,
 ) -> Aggregation:
     check_keys(by, columns)
     names = [*by, *aggregates]
@@ -66,23 +84,32 @@ def _aggregation(
         if names.count(name) > 1:
             raise BadConfig("two columns of the result have the same name", got=name, fix="rename one")
     check_free(columns, regroup.RESERVED)
-    return Aggregation.of(aggregates, columns, functions)
+    return Aggregation.of(aggregates, columns, functions, order=order)
 
 
 def top_operator(
-    by: Sequence[str], order: str, columns: pl.Schema, *, n: int, rank: str | None = None
-) -> TopOperator:
+    by: Sequence[str],
+    order: str,
+    columns: pl.Schema,
+    *,
+    n: int,
+    rank: str | None = None,
+    lives: Lives | None = None,
+) -> TopOperator | LivingTop:
     """The operator of the *n* best rows by *order* (SQL text) of each group of *by*, of rows with *columns*.
 
     *rank* names the column of the rank: "rank" if it is not given and there are several, none for one.
 
     BadConfig for no, unknown or double groups, those that can't be compared, an order that
-    :func:`~streamcore.tables.ordering.ordering` refuses, a number of rows that is none, and a name for
-    the rank that is there already.
+    :func:`~streamcore.tables.ordering.ordering` refuses, a number of rows that is none, a name for
+    the rank that is there already, and *lives* by no event time or of no length.
     """
     check_keys(tuple(by), columns)
     check_free(columns, top.RESERVED)
-    return TopOperator(tuple(by), ordering(order, columns), n, _rank(rank, n, MOST, columns), columns)
+    best, rank = ordering(order, columns), _rank(rank, n, MOST, columns)
+    if lives is None:
+        return TopOperator(tuple(by), best, n, rank, columns)
+    return LivingTop(tuple(by), _time_of(lives, columns), columns, lives.ttl, best, n, rank)
 
 
 def top_of_table_operator(
@@ -116,35 +143,27 @@ def _rank(rank: str | None, n: int, most: int, columns: pl.Schema) -> str | None
     return rank
 
 
-def latest_operator(by: tuple[str, ...], columns: pl.Schema) -> LatestOperator:
+def latest_operator(
+    by: tuple[str, ...], columns: pl.Schema, lives: Lives | None = None
+) -> LatestOperator | LivingLatest:
     """The operator of the latest row of each key *by*, of rows with *columns*.
 
-    BadConfig for no, unknown or double keys, and those that can't be compared.
+    BadConfig for no, unknown or double keys, those that can't be compared, and *lives* by no event time or
+    of no length.
     """
     check_keys(by, columns)
     check_free(columns, latest.RESERVED)
-    return LatestOperator(by, columns)
+    if lives is None:
+        return LatestOperator(by, columns)
+    return LivingLatest(by, _time_of(lives, columns), columns, lives.ttl)
 
 
-def expiring(
-    make: Callable[[tuple[str, ...], pl.Schema], TableOperator],
-    by: tuple[str, ...],
-    columns: pl.Schema,
-    *,
-    stream: str,
-    time: str | None,
-    ttl: int,
-) -> ExpiringOperator:
-    """The table that *make* makes of keys and columns, with lives of *ttl* microseconds of the event time.
-
-    *time* is the column of the event time of *stream*. BadConfig for a time that is none, and as *make*.
-    """
-    make(by, columns)  # what is wrong is said without the column of lives
-    check_free(columns, lives.RESERVED)
-    _check_span("ttl", ttl, stream, time, columns)
-    assert time is not None
-    table = make((*by, lives.LIFE), pl.Schema({**columns, lives.LIFE: pl.Int64()}))
-    return ExpiringOperator(table, by, time, ttl, columns)
+def _time_of(lives: Lives, columns: pl.Schema) -> str:
+    """The column of the event time by which keys live."""
+    check_free(columns, expiring.RESERVED)
+    _check_span("ttl", lives.ttl, lives.stream, lives.time, columns)
+    assert lives.time is not None
+    return lives.time
 
 
 def first_operator(

@@ -24,9 +24,9 @@ from streamcore.batch import OFFSET, Int64s, Rejects
 from streamcore.event_time import BEGINNING, microseconds
 from streamcore.state.base import BaseOperator, types_of, with_time
 from streamcore.state.emission import numbered
+from streamcore.state.grouping import PLACE, groups_of, youngest
 from streamcore.state.operator import Applied, Delta, Runs, State
 from streamcore.state.runs import HASH, added, as_run, forgotten, found, hashes_of, merged_by
-from streamcore.tables.grouping import PLACE, groups_of, youngest
 from streamcore.tables.passing import passing
 
 PASSED = "_passed"

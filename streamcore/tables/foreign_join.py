@@ -25,10 +25,10 @@ import polars as pl
 from streamcore.batch import DELETES, OFFSET, OP, OP_DELETE, Int64s
 from streamcore.state.base import types_of
 from streamcore.state.emission import counted_from, hidden, upserts
+from streamcore.state.grouping import GONE, without_gone
 from streamcore.state.operator import Applied, State
 from streamcore.state.runs import HASH, Runs, added, as_run, folded, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
-from streamcore.tables.grouping import GONE, without_gone
 from streamcore.tables.join_side import SIDE, OfSides
 from streamcore.tables.moves import VERSION
 from streamcore.tables.ordering import Order

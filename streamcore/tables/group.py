@@ -82,11 +82,8 @@ class GroupOperator(BaseOperator):
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
-        return self.finish(self.rows_of(state)).drop(HIDDEN)
-
-    def rows_of(self, state: State) -> pl.DataFrame:
-        """All rows of the table as updates, as :meth:`finish` takes them."""
-        return self._updates([*state.kept[0]] or [self._pieces(self.no_rows, 0)], 0)
+        updates = self._updates([*state.kept[0]] or [self._pieces(self.no_rows, 0)], 0)
+        return self.finish(updates).drop(HIDDEN)
 
     # ------------------------------------------------------------ pieces
 

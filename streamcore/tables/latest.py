@@ -1,7 +1,7 @@
 """A table of the latest row of each key: a row takes the place of the one before it, or deletes it.
 
 The update of a key has the number of its last row in a call, counted along the log, and is that row. It does
-not depend on the state, which is kept to be looked at, and for the time to live.
+not depend on the state, which is kept to be looked at.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import polars as pl
 from streamcore.batch import DELETES, HIDDEN, OFFSET, OP
 from streamcore.state.base import BaseOperator, types_of
 from streamcore.state.emission import hidden, upserts
+from streamcore.state.grouping import GONE, PLACE, without_gone, youngest
 from streamcore.state.operator import Applied, State
 from streamcore.state.runs import HASH, added, as_run, merged_by
-from streamcore.tables.grouping import GONE, PLACE, without_gone, youngest
 
 RESERVED = (HASH, PLACE, GONE)
 """Names that columns can't have."""
@@ -70,15 +70,11 @@ class LatestOperator(BaseOperator):
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
-        return self.rows_of(state).drop(HIDDEN)
-
-    def rows_of(self, state: State) -> pl.DataFrame:
-        """All rows of the table as updates, as :meth:`finish` takes them."""
         (runs,) = state.kept
         if not runs:
-            return self.nothing_out
+            return self.nothing_out.drop(HIDDEN)
         pieces = merged_by(pl.concat(runs), self._fewer)
-        return self._updates(pieces.filter(~pl.col(GONE)), pl.lit(0, pl.Int64))
+        return self._updates(pieces.filter(~pl.col(GONE)), pl.lit(0, pl.Int64)).drop(HIDDEN)
 
     # ------------------------------------------------------------ pieces
 

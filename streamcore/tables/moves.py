@@ -22,10 +22,10 @@ import polars as pl
 from streamcore.batch import DELETES, OFFSET, OP, OP_DELETE, OP_UPDATE_AFTER
 from streamcore.state.base import BaseOperator, types_of
 from streamcore.state.emission import hidden
+from streamcore.state.grouping import GONE, PLACE, groups_of, together, without_gone, youngest
 from streamcore.state.operator import Applied, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
 from streamcore.tables.group import NUMBER
-from streamcore.tables.grouping import GONE, PLACE, groups_of, together, without_gone, youngest
 
 VERSION = "_version"
 """Column that the operator adds: grows along the rows of a key, Int64."""

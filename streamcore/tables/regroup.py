@@ -23,10 +23,10 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import DELETES, HIDDEN, OFFSET, OP, OP_DELETE
 from streamcore.state.base import BaseOperator, only, types_of
 from streamcore.state.emission import hidden, upserts
+from streamcore.state.grouping import GONE, without_gone
 from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, Merge, added, as_run, folded, found, hashes_of, merged_by, rebuilt
 from streamcore.tables.group import NUMBER
-from streamcore.tables.grouping import GONE, without_gone
 
 RESERVED = (HASH, NUMBER, GONE)
 """Names that columns can't have."""

@@ -24,10 +24,10 @@ from streamcore.batch import (
 )
 from streamcore.state.base import BaseOperator, types_of
 from streamcore.state.emission import hidden
+from streamcore.state.grouping import GONE, PLACE, groups_of, together, without_gone, youngest
 from streamcore.state.operator import Applied, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
 from streamcore.tables.group import NUMBER
-from streamcore.tables.grouping import GONE, PLACE, groups_of, together, without_gone, youngest
 
 INSERT, DELETE = "insert", "delete"
 UPDATE_BEFORE, UPDATE_AFTER = "update_before", "update_after"

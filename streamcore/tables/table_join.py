@@ -13,10 +13,10 @@ import polars as pl
 from streamcore.batch import DELETES, OFFSET
 from streamcore.state.base import types_of
 from streamcore.state.emission import counted_from, numbered
+from streamcore.state.grouping import GONE, without_gone
 from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, added, as_run, folded, found, hashes_of, merged_by
 from streamcore.tables.group import NUMBER
-from streamcore.tables.grouping import GONE, without_gone
 from streamcore.tables.join_side import SIDE, OfSides
 
 

@@ -25,9 +25,9 @@ import polars as pl
 from streamcore.batch import HIDDEN, OFFSET, OP_UPDATE_AFTER, Int64s
 from streamcore.state.base import BaseOperator, types_of
 from streamcore.state.emission import counted_from, hidden
+from streamcore.state.grouping import PLACE, crowded, groups_of
 from streamcore.state.operator import Applied, State
 from streamcore.state.runs import HASH, added, as_run, found, hashes_of, merged_by
-from streamcore.tables.grouping import PLACE, crowded, groups_of
 from streamcore.tables.ordering import Order
 
 ARRIVAL = "_n"
@@ -96,16 +96,12 @@ class TopOperator(BaseOperator):
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
-        return self.rows_of(state).drop(HIDDEN)
-
-    def rows_of(self, state: State) -> pl.DataFrame:
-        """All rows of the table as updates, as :meth:`finish` takes them."""
         (runs,) = state.kept
         if not runs:
-            return self.nothing_out
+            return self.nothing_out.drop(HIDDEN)
         pieces = pl.concat(runs)
         places, ranks = self._best(pieces)
-        return self._changed(pieces[places], ranks, 0)
+        return self._changed(pieces[places], ranks, 0).drop(HIDDEN)
 
     # ------------------------------------------------------------ pieces
 

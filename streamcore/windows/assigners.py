@@ -1,6 +1,7 @@
 """Kinds of windows: which rows belong together, and when nothing more is waited for.
 
-All bounds are microseconds since 1970. A kind turns a batch's rows into *pieces*: partial aggregates by
+All bounds are microseconds since 1970: of a piece START is the window's start, LAST the last instant that
+belongs to it. A kind turns a batch's rows into *pieces*: partial aggregates by
 key and window. Pieces of the same window are merged whenever that pays; a window is closed when the
 watermark has passed its end. Nothing here depends on how the rows were cut into batches.
 """
@@ -8,7 +9,7 @@ watermark has passed its end. Nothing here depends on how the rows were cut into
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,12 +19,7 @@ import polars as pl
 from streamcore.batch import Int64s
 from streamcore.durations import microseconds_of
 from streamcore.errors import BadConfig
-
-START, LAST = "_window_start", "_window_last"
-"""Hidden columns of a piece: the window's start, and the last instant that belongs to it."""
-
-Group = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
-"""Groups a frame by columns and aggregates the rest, in the order of the groups' first rows."""
+from streamcore.state.sessions import FOREVER, LAST, START, Group, merged, pieces_of
 
 
 class WindowKind(Protocol):
@@ -152,51 +148,27 @@ class Session:
         self, rows: pl.DataFrame, times: Int64s, by: Sequence[str], first: Group, merge: Group
     ) -> pl.DataFrame:
         """See :class:`WindowKind`."""
-        instants = pl.Series(START, times)
-        timed = rows.with_columns(instants, instants.alias(LAST))
-        sessions = self._numbered(timed, by)
-        made = first(timed.with_columns(sessions), [*by, _SESSION])
-        bounds = timed.with_columns(sessions).group_by([*by, _SESSION], maintain_order=True).agg(_BOUNDS)
-        return made.with_columns(bounds[START], bounds[LAST]).drop(_SESSION)
+        return pieces_of(rows, times, by, self.gap, first)
 
     def resolve(self, pieces: pl.DataFrame, by: Sequence[str], merge: Group) -> pl.DataFrame:
         """See :class:`WindowKind`."""
-        numbered = pieces.with_columns(self._numbered(pieces, by))
-        keys = [*by, _SESSION]
-        bounds = numbered.group_by(keys, maintain_order=True).agg(_BOUNDS)
-        made = merge(numbered.drop(START, LAST), keys)
-        return made.with_columns(bounds[START], bounds[LAST]).drop(_SESSION)
+        return merged(pieces, by, self.gap, merge)
 
     def end(self) -> pl.Expr:
         """See :class:`WindowKind`."""
         return pl.col(LAST) + self.gap
-
-    def _numbered(self, pieces: pl.DataFrame, by: Sequence[str]) -> pl.Series:
-        """For each piece the number of its session among those of its key."""
-        ordered = pieces.select(*by, START, LAST).with_row_index("_row").sort(*by, START)
-        reached = pl.col(LAST).cum_max().shift(1)
-        number = ((pl.col(START) - reached) > self.gap).fill_null(True).cum_sum()
-        numbered = ordered.with_columns((number.over(list(by)) if by else number).alias(_SESSION))
-        return numbered.sort("_row")[_SESSION]
 
 
 @dataclass(frozen=True)
 class Global(Session):
     """One window a key, from its first row to its last: it closes at the end of a bounded stream only."""
 
-    gap: int = (1 << 62) - 1
+    gap: int = FOREVER
     label: str = field(default="global", repr=False, compare=False)
 
     def end(self) -> pl.Expr:
         """See :class:`WindowKind`."""
         return pl.col(LAST) + 1
-
-    def _numbered(self, pieces: pl.DataFrame, by: Sequence[str]) -> pl.Series:
-        return pl.Series(_SESSION, np.zeros(pieces.height, np.uint32))
-
-
-_SESSION = "_session"
-_BOUNDS = [pl.col(START).min(), pl.col(LAST).max()]
 
 
 def tumbling(size: str | dt.timedelta, *, offset: str | dt.timedelta = "0s") -> Aligned:

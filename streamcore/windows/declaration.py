@@ -11,12 +11,14 @@ from streamcore.aggregates.table import AGGREGATES, Maker
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns
 from streamcore.state.operator import UPSTREAM
+from streamcore.state.order import ORDER
 from streamcore.state.runs import HASH
-from streamcore.windows.assigners import LAST, START, Aligned, Global, WindowKind
+from streamcore.state.sessions import LAST, START
+from streamcore.windows.assigners import Aligned, Session, WindowKind
 from streamcore.windows.counted import SEEN, WINDOW_NUMBER, Counted, CountedOperator
 from streamcore.windows.final import FinalWindowTable
 from streamcore.windows.operator import WINDOW_END, WINDOW_START, WindowOperator
-from streamcore.windows.order import ORDER
+from streamcore.windows.session_table import SessionWindowTable
 from streamcore.windows.sliding import AT, Sliding, SlidingOperator
 from streamcore.windows.table import WindowTable
 
@@ -66,8 +68,8 @@ def window_table(
     functions: Mapping[str, Maker] = AGGREGATES,
     allowed: int = 0,
     final: bool = False,
-) -> WindowTable:
-    """The same windows as a table that is kept up to date. BadConfig as there, and for sessions.
+) -> WindowTable | SessionWindowTable:
+    """The same windows as a table that is kept up to date. BadConfig as there, and for global ones.
 
     *allowed*: for how long, in microseconds, late rows update a window. *final*: it has no row before it is
     over.
@@ -75,17 +77,11 @@ def window_table(
     time = _checked(by, aggregates, columns, stream, time)
     if allowed < 0 or allowed >= 1 << 61:
         raise BadConfig("late rows update windows for a time from 0 on", got=f"{allowed} microseconds")
-    if isinstance(kind, Global):
-        raise BadConfig("a global window has no table", fix="stream.by(…).aggregate(…) is one")
-    if not isinstance(kind, Aligned):
-        raise BadConfig(
-            "sessions grow together, so they have no row that could be kept up to date",
-            got=kind.label,
-            allowed=["tumbling", "hopping"],
-            fix="aggregate() gives each session when it is over",
-        )
-    made = FinalWindowTable if final else WindowTable
     aggregation = Aggregation.of(aggregates, columns, functions, order=ORDER)
+    if isinstance(kind, Session):
+        return SessionWindowTable(by, time, columns, aggregation, kind, of_windows, allowed, final)
+    assert isinstance(kind, Aligned)
+    made = FinalWindowTable if final else WindowTable
     return made(kind, by, aggregation, time, columns, of_windows, allowed)
 
 

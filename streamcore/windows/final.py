@@ -17,8 +17,8 @@ from streamcore.event_time import BEGINNING
 from streamcore.state.emission import numbered
 from streamcore.state.operator import Applied, Runs, State
 from streamcore.state.runs import HASH, added, found, merged_by
-from streamcore.windows.assigners import LAST, START
-from streamcore.windows.table import NUMBER, WindowTable
+from streamcore.state.sessions import LAST, NUMBER, START
+from streamcore.windows.table import WindowTable
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FinalWindowTable(WindowTable):
     @property
     def label(self) -> str:
         """The kind of windows and their keys."""
-        by = f" by {', '.join(self.keys)}" if self.keys else ""
+        by = f" by {', '.join(self.by)}" if self.by else ""
         return f"{self.kind.label}{by}, updated by late rows"
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
@@ -64,5 +64,5 @@ class FinalWindowTable(WindowTable):
         return [part.join(windows, on=self._window, how="semi", nulls_equal=True) for part in parts]
 
     def _numbered(self, pieces: pl.DataFrame, number: int) -> pl.DataFrame:
-        windows = self._merged(pieces).sort(LAST, START, *self.keys)
+        windows = self._merged(pieces).sort(LAST, START, *self.by)
         return numbered(windows, number, OP_UPDATE_AFTER).drop(NUMBER, HASH)

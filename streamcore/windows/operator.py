@@ -25,9 +25,10 @@ from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_
 from streamcore.state.base import BaseOperator, only, types_of, with_time
 from streamcore.state.emission import numbered
 from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
+from streamcore.state.order import asked_for, ordered, timeless
 from streamcore.state.runs import HASH, added, as_run, compacted, folded, merged_by, rebuilt, taken
-from streamcore.windows.assigners import LAST, START, WindowKind
-from streamcore.windows.order import asked_for, ordered, timeless
+from streamcore.state.sessions import LAST, START
+from streamcore.windows.assigners import WindowKind
 
 WINDOW_START, WINDOW_END = "window_start", "window_end"
 """Columns of every emission."""
@@ -58,10 +59,7 @@ class WindowOperator(BaseOperator):
     @property
     def columns(self) -> pl.Schema:
         """The columns of the emissions."""
-        shown = shown_type(self.inputs[self.time])
-        keys = {name: self.inputs[name] for name in self.by}
-        results = self.aggregation.result_types
-        return pl.Schema({**keys, WINDOW_START: shown, WINDOW_END: shown, **results})
+        return columns_of(self.by, self.inputs, self.time, self.aggregation)
 
     @property
     def definition(self) -> str:
@@ -103,7 +101,7 @@ class WindowOperator(BaseOperator):
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
         needed = {*self.by, self.time, *self.aggregation.inputs}
-        return pl.DataFrame(schema={**only(self.inputs, needed), **asked_for(self.aggregation)})
+        return pl.DataFrame(schema={**only(self.inputs, needed), **asked_for(self.aggregation.ordered)})
 
     @cached_property
     def _logged(self) -> list[str]:
@@ -186,3 +184,9 @@ class WindowOperator(BaseOperator):
     def _numbered(self, closed: pl.DataFrame, number: int) -> pl.DataFrame:
         ordered = closed.with_columns(self.kind.end().alias(LAST)).sort(LAST, START, *self.by)
         return numbered(ordered, number)
+
+
+def columns_of(by: Sequence[str], inputs: pl.Schema, time: str, aggregation: Aggregation) -> pl.Schema:
+    """The columns of windows *by* some columns of *inputs*, whose event time is *time*."""
+    shown, keys = shown_type(inputs[time]), {name: inputs[name] for name in by}
+    return pl.Schema({**keys, WINDOW_START: shown, WINDOW_END: shown, **aggregation.result_types})

@@ -23,8 +23,8 @@ from streamcore.event_time import BEGINNING, microseconds
 from streamcore.state.base import BaseOperator, types_of, with_time
 from streamcore.state.emission import numbered
 from streamcore.state.operator import UPSTREAM, Applied, Delta, Runs, State
+from streamcore.state.order import ORDER, ordered, timeless
 from streamcore.state.runs import HASH, added, as_run, forgotten, found, hashes_of, merged_by, rebuilt
-from streamcore.windows.order import ORDER, ordered, timeless
 
 AT = "_at"
 """Hidden column of a row: its event time in microseconds."""

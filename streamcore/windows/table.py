@@ -15,17 +15,15 @@ import polars as pl
 
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP_UPDATE_AFTER
-from streamcore.event_time import BEGINNING, as_event_time, microseconds, shown_type
+from streamcore.event_time import BEGINNING, as_event_time, microseconds
 from streamcore.state.base import BaseOperator, only, types_of, with_time
 from streamcore.state.emission import counted_from, hidden
 from streamcore.state.operator import BEHIND, UPSTREAM, Applied, Delta, Runs, State
+from streamcore.state.order import asked_for, ordered, timeless
 from streamcore.state.runs import HASH, added, as_run, folded, forgotten, found, merged_by, rebuilt
-from streamcore.windows.assigners import LAST, START, Aligned
-from streamcore.windows.operator import WINDOW_END, WINDOW_START
-from streamcore.windows.order import asked_for, ordered, timeless
-
-NUMBER = "_n"
-"""Hidden column of a piece: the number of its last row."""
+from streamcore.state.sessions import LAST, NUMBER, START
+from streamcore.windows.assigners import Aligned
+from streamcore.windows.operator import WINDOW_END, WINDOW_START, columns_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class WindowTable(BaseOperator):
     """
 
     kind: Aligned
-    keys: tuple[str, ...]
+    by: tuple[str, ...]
     aggregation: Aggregation
     time: str
     inputs: pl.Schema
@@ -50,48 +48,38 @@ class WindowTable(BaseOperator):
     @property
     def label(self) -> str:
         """The kind of windows and their keys."""
-        by = f" by {', '.join(self.keys)}" if self.keys else ""
+        by = f" by {', '.join(self.by)}" if self.by else ""
         return f"table of {self.kind.label}{by}"
-
-    @property
-    def by(self) -> tuple[str, ...]:
-        """The keys without the window: one partition has all windows of a key."""
-        return self.keys
 
     @property
     def key(self) -> tuple[str, ...]:
         """The keys and the window."""
-        return (*self.keys, WINDOW_START)
+        return (*self.by, WINDOW_START)
 
     @property
     def columns(self) -> pl.Schema:
         """The columns of the updates."""
-        shown = shown_type(self.inputs[self.time])
-        keys = {name: self.inputs[name] for name in self.keys}
-        return pl.Schema({**keys, WINDOW_START: shown, WINDOW_END: shown, **self.aggregation.result_types})
+        return columns_of(self.by, self.inputs, self.time, self.aggregation)
 
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        told = (self.kind, self.keys, dict(self.aggregation.texts), self.time, self.of_windows, self.allowed)
+        told = (self.kind, self.by, dict(self.aggregation.texts), self.time, self.of_windows, self.allowed)
         ordered = ["ordered"] if self.aggregation.ordered else []
         return repr((type(self).__name__, told, types_of(self.inputs), *ordered))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
         """No rows, with the columns of a delta's."""
-        needed = {*self.keys, self.time, *self.aggregation.inputs}
+        needed = {*self.by, self.time, *self.aggregation.inputs}
         late = {BEHIND: pl.Int64()} if self.allowed else {}
-        return pl.DataFrame(schema={**only(self.inputs, needed), **late, **asked_for(self.aggregation)})
+        return pl.DataFrame(
+            schema={**only(self.inputs, needed), **late, **asked_for(self.aggregation.ordered)}
+        )
 
     @cached_property
     def _logged(self) -> list[str]:
         return [name for name in self.no_rows.columns if name not in (UPSTREAM, BEHIND)]
-
-    @cached_property
-    def nothing_out(self) -> pl.DataFrame:
-        """No updates, with the columns that :meth:`finish` takes."""
-        return self._updates([self._pieces(self.no_rows, 0)], 0)
 
     def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
         """The needed columns; rows without a time are rejects."""
@@ -100,6 +88,11 @@ class WindowTable(BaseOperator):
         if self.allowed:
             frame = frame.filter(pl.col(BEHIND) <= self.allowed)
         return Delta(frame.select(self._logged), rejects)
+
+    @cached_property
+    def nothing_out(self) -> pl.DataFrame:
+        """No updates, with the columns that :meth:`finish` takes."""
+        return self._updates([self._pieces(self.no_rows, 0)], 0)
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Add *rows*; the updates are of the windows that they touch."""
@@ -122,7 +115,7 @@ class WindowTable(BaseOperator):
         """The columns of the updates; PolarsError for a value that its type can't hold."""
         dtype = self.inputs[self.time]
         return emission.select(
-            *self.keys,
+            *self.by,
             as_event_time(pl.col(START), dtype).alias(WINDOW_START),
             as_event_time(pl.col(LAST) + 1, dtype).alias(WINDOW_END),
             *self.aggregation.results(),
@@ -141,7 +134,7 @@ class WindowTable(BaseOperator):
 
     @property
     def _window(self) -> list[str]:
-        return [*self.keys, START]
+        return [*self.by, START]
 
     @property
     def _windows(self) -> int:
@@ -153,8 +146,8 @@ class WindowTable(BaseOperator):
         times = microseconds(frame[self.time]) - int(self.of_windows)
         numbers = counted_from(first, frame.height).alias(NUMBER)
         rows = ordered(frame, times).with_columns(numbers)
-        made = self.kind.pieces(rows, times.to_numpy(), self.keys, self._first, self._merge)
-        columns = [*self.keys, START, LAST, *self.aggregation.partials, NUMBER]
+        made = self.kind.pieces(rows, times.to_numpy(), self.by, self._first, self._merge)
+        columns = [*self.by, START, LAST, *self.aggregation.partials, NUMBER]
         return as_run(made.select(columns), self._window)
 
     def _first(self, rows: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:

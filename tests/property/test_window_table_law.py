@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from streamcore.batch import HIDDEN, OFFSET
 from streamcore.event_time import END, judge, microseconds
 from streamcore.state.runs import HASH
-from streamcore.windows.assigners import Aligned
+from streamcore.windows.assigners import Aligned, Session, WindowKind
 from streamcore.windows.declaration import window_operator, window_table
+from streamcore.windows.session_table import SessionWindowTable
 from streamcore.windows.table import WindowTable
 from tests.property.test_windows_law import COLUMNS, MS, Row, frame_of
 
@@ -34,7 +35,9 @@ CUTS = st.lists(st.integers(0, 20), max_size=4)
 Update = tuple[int, tuple[Any, ...], tuple[Any, ...]]
 
 
-def run(op: WindowTable, rows: Sequence[Row], cuts: Sequence[int]) -> tuple[list[Update], int]:
+def run(
+    op: WindowTable | SessionWindowTable, rows: Sequence[Row], cuts: Sequence[int]
+) -> tuple[list[Update], int]:
     """The updates, and the number behind them; the state goes through a snapshot each time."""
     state, updates = op.empty, list[Update]()
     for start, end in pairwise([0, *sorted(min(c, len(rows)) for c in cuts), len(rows)]):
@@ -57,7 +60,7 @@ def run(op: WindowTable, rows: Sequence[Row], cuts: Sequence[int]) -> tuple[list
     return updates, state.emitted
 
 
-def closed(kind: Aligned, rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+def closed(kind: WindowKind, rows: Sequence[Row]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """What the windows are when they are over."""
     op = window_operator(kind, ("key",), AGGREGATES, COLUMNS, **GIVEN)
     prepared = op.prepare(frame_of(rows, 0), "w").rows
@@ -77,3 +80,17 @@ def test_updates_of_two_cuts_joined_anywhere_end_in_the_closed_windows(name, row
     number = data.draw(st.integers(0, end))
     mixed = [u for u in some if u[0] < number] + [u for u in again if u[0] >= number]
     assert {key: row for _, key, row in mixed} == closed(KINDS[name], rows)
+
+
+@settings(deadline=None, max_examples=120)
+@given(rows=ROWS, cuts=CUTS)
+def test_a_table_of_sessions_ends_in_the_closed_sessions(rows, cuts):
+    kind = Session(5 * MS)
+    updates, _ = run(window_table(kind, ("key",), AGGREGATES, COLUMNS, **GIVEN), rows, cuts)
+    table: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for _, key, row in updates:
+        if row[0] is None:  # a deletion has its key only
+            del table[key]
+        else:
+            table[key] = row
+    assert table == closed(kind, rows)

@@ -21,8 +21,9 @@ from tests.integration.runtime.test_worker import Scene, Working
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 
-PAYERS = 6
-"""So few that each has rows within its time to live in every partition, however unevenly these are read."""
+PAYERS = 200
+"""So many that a payer's rows of one partition are farther apart than its time to live: those of the other
+partitions keep it alive, however unevenly these are read."""
 NEW = {"id": "int64", "payer": "int64", "at": "int64"}
 
 
@@ -60,7 +61,7 @@ class Payments(Scene):
 
 def payer(id: int) -> int:
     """Those of the first 400 payments have no other, and their time to live is over in the end."""
-    return id % PAYERS + (100 if id < 400 else 0)
+    return id % PAYERS + (PAYERS if id < 400 else 0)
 
 
 @pytest.fixture

@@ -366,21 +366,6 @@ def test_an_order_without_a_payment_comes_out_when_its_time_is_over():
     assert [row["id"] for row in driver.rows("out")] == [2, 1, 3, 4]
 
 
-def test_windows_as_a_table_are_there_from_their_first_row_on():
-    topology = sc.Topology("t")
-    right = topology.stream("right", RIGHT, event_time="seen")
-    counts = right.window(sc.tumbling("10s")).by("word").table(n="count(*)", newest="last(of)")
-    counts.drop("window_end").to(Upserting("now"))
-    driver = TopologyDriver(topology)
-    driver.push("right", [{"of": i, "seen": i * 4_000, "word": "a"} for i in range(4)])
-    rows = [(row["window_start"], row["n"], row["newest"]) for row in driver.rows("now")]
-    assert rows == [(0, 3, 2), (10_000, 1, 3)]
-    driver.push("right", [driver.CRASH, {"of": 9, "seen": 16_000, "word": "a"}])
-    assert [row["n"] for row in driver.rows("now")] == [3, 2]
-    with pytest.raises(BadConfig, match="sessions grow together"):
-        right.window(sc.session("1s")).table(n="count(*)")
-
-
 def test_the_graph_of_a_join_can_be_printed():
     topology, left, right = streams()
     left.join(right, on={"id": "of"}, where="seen > at").to(Collect("out"))

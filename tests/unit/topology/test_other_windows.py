@@ -86,7 +86,9 @@ def test_windows_of_time_may_follow_sliding_ones():
     (lambda: stream().window(sc.counted(2)).by("user").aggregate(window_number="count(*)"), "same name"),
     (lambda: stream().window(sc.counted(2)).aggregate(n="count(*)").window(sc.tumbling("1s"))
      .aggregate(n="count(*)"), "no event time"),
-    (lambda: stream().window(sc.global_window()).table(n="count(*)"), "no table"),
+    (lambda: stream().window(sc.sliding("1s"), late_updates="1s").aggregate(n="count(*)"), "no key to find"),
+    (lambda: stream().window(sc.counted(2), late_updates="1s").aggregate(n="count(*)"), "no row is late"),
+    (lambda: stream().window(sc.sliding("1s"), late_updates="1s").table(n="count(*)"), "no table"),
 ])  # fmt: skip
 def test_what_they_can_not_do_is_said_when_it_is_declared(declare, message):
     with pytest.raises(BadConfig, match=message):

@@ -1,4 +1,4 @@
-"""The order of rows in windows: by event time, then by the partition they came from, then by their offset.
+"""The order of rows by event time, then by the partition they came from, then by their offset.
 
 That does not depend on how the partitions were read, so what is first, last or a list in a window is the
 same in any run. Within a partition rows come by their offset, and what is equal stays in that order.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import polars as pl
 
-from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import OFFSET
 from streamcore.state.operator import UPSTREAM
 
@@ -16,9 +15,9 @@ ORDER = "_order"
 """Hidden column of rows, Int128: the event time in microseconds times 2^32, and the upstream's number."""
 
 
-def asked_for(aggregation: Aggregation) -> dict[str, pl.DataType]:
-    """The hidden columns that windows with *aggregation* need of rows."""
-    upstream: dict[str, pl.DataType] = {UPSTREAM: pl.Int64()} if aggregation.ordered else {}
+def asked_for(order: bool) -> dict[str, pl.DataType]:
+    """The hidden columns that an operator needs of rows; with *order*, such that :func:`ordered` adds it."""
+    upstream: dict[str, pl.DataType] = {UPSTREAM: pl.Int64()} if order else {}
     return {OFFSET: pl.Int64(), **upstream}
 
 

@@ -21,8 +21,11 @@ GONE = "_gone"
 def groups_of(frame: pl.DataFrame, by: Sequence[str]) -> Int64s:
     """For each row of *frame* the place of the first with its values of *by*, shape (rows,).
 
-    Values are compared as polars groups them: nulls are equal, NaNs too, and -0.0 is 0.0.
+    Values are compared as polars groups them: nulls are equal, NaNs too, and -0.0 is 0.0. Without *by* all
+    are one group.
     """
+    if not by:
+        return np.zeros(frame.height, np.int64)
     place = pl.col(PLACE).first().over(*by).cast(pl.Int64)
     places: Int64s = frame.select(by).with_row_index(PLACE).select(place)[PLACE].to_numpy()
     return places
