@@ -1,25 +1,30 @@
-"""A table joined with another by that one's key on Kafka: its rows move from partition to partition."""
+"""A table joined with another by that one's key on Kafka: rows move between partitions while workers die."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable
+import signal
 from pathlib import Path
 
 import asyncpg
-import numpy as np
-import orjson
-import pyarrow as pa
 import pytest
 
-import streamcore as sc
-from streamcore.contracts import Records
-from tests.integration.runtime.test_worker import Scene, Working
+from tests.integration.runtime.processes import Pipeline, until
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 
 ORDERS, CUSTOMERS = 120, 12
+TOPOLOGY = """
+import streamcore as sc
+
+topology = sc.Topology("NAME")
+columns = {"id": "int64", "customer": "int64", "amount": "int64", "gone": "bool"}
+orders = topology.stream("orders", columns, topic="NAME").by("id").latest(deleted="gone").drop("gone")
+columns = {"name": "int64", "level": "int64", "gone": "bool"}
+customers = topology.stream("customers", columns, topic="NAME-customers").by("name").latest(deleted="gone")
+found = orders.join(customers.drop("gone"), on={"customer": "name"}, how="left")
+found.to(sc.sinks.Postgres("found", key="id", create=True))
+"""
 Found = dict[int, tuple[int, int, int | None]]
 """Id to customer, amount and level."""
 
@@ -44,78 +49,59 @@ def expected(round: int) -> Found:
     }
 
 
-class Shop(Scene):
-    """Orders in 3 partitions and customers in 5, each by its own key."""
+class Shop(Pipeline):
+    """Orders in 3 partitions and customers in 5, each by its own key; ``round`` is the newest of them."""
 
-    database: str
+    round = 0
 
-    def topology(self) -> sc.Topology:  # type: ignore[override]
-        topology = sc.Topology(self.name)
-        columns = {"id": "int64", "customer": "int64", "amount": "int64", "gone": "bool"}
-        orders = topology.stream("orders", columns, topic=self.topic).by("id").latest(deleted="gone")
-        known = {"name": "int64", "level": "int64", "gone": "bool"}
-        customers = topology.stream("customers", known, topic=f"{self.topic}-customers")
-        customers_now = customers.by("name").latest(deleted="gone").drop("gone")
-        on = {"customer": "name"}
-        for how in ("inner", "left"):
-            sink = sc.sinks.Postgres(f"{self.name}-{how}", url=self.database, key="id", create=True)
-            orders.join(customers_now, on=on, how=how, name=how).to(sink)  # type: ignore[arg-type]
-        return topology
+    async def send(self) -> None:
+        """The next round of all rows."""
+        self.round += 1
+        orders = [order(id, self.round) for id in range(ORDERS)]
+        customers = [customer(name, self.round) for name in range(CUSTOMERS)]
+        await self.append(self.name, orders, [id % 3 for id in range(ORDERS)])
+        await self.append(f"{self.name}-customers", customers, [name % 5 for name in range(CUSTOMERS)])
 
-    async def send_round(self, round: int, orders: Iterable[int], customers: Iterable[int]) -> None:
-        rows = {
-            (self.topic, 3): [order(id, round) for id in orders],
-            (f"{self.topic}-customers", 5): [customer(name, round) for name in customers],
-        }
-        for (topic, partitions), sent in rows.items():
-            places = np.array([next(iter(row.values())) % partitions for row in sent], np.int32)  # type: ignore[operator]
-            stamps = np.full(len(sent), int(time.time() * 1000))
-            values = pa.array([orjson.dumps(row) for row in sent], pa.binary())
-            await (await self.log.append(topic, Records(values, stamps, partitions=places)))
-
-    async def found(self, how: str) -> Found:
-        connection = await asyncpg.connect(self.database)
+    async def is_right(self) -> bool:
+        """The result is that of the newest round."""
+        connection = await asyncpg.connect(self.dsn)
         try:
-            rows = await connection.fetch(f'select * from "{self.name}-{how}"')
-        except asyncpg.UndefinedTableError:
-            rows = []
+            if not await connection.fetchval("select to_regclass('found')"):
+                return False
+            rows = await connection.fetch("select id, customer, amount, level from found")
+            return {row[0]: tuple(row)[1:] for row in rows} == expected(self.round)
         finally:
             await connection.close()
-        return {row["id"]: (row["customer"], row["amount"], row["level"]) for row in rows}
-
-    async def holds(self, round: int) -> None:
-        """Both tables are those of *round*."""
-        left, deadline = expected(round), time.monotonic() + 120
-        inner = {id: row for id, row in left.items() if row[2] is not None}
-        while (found := (await self.found("left"), await self.found("inner"))) != (left, inner):
-            assert time.monotonic() < deadline, found
-            await asyncio.sleep(0.2)
-
-
-@pytest.fixture
-async def shop(kafka: KafkaServer, postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[Shop]:
-    scene = Shop(kafka, tmp_path)
-    scene.database = postgres.fresh_database()
-    await scene.log.create(scene.topic, 3, {})
-    await scene.log.create(f"{scene.topic}-customers", 5, {})
-    yield scene
-    await scene.log.close()
 
 
 @pytest.mark.slow
-async def test_rows_that_move_between_partitions_while_workers_come_and_go_leave_none_behind(
-    shop: Shop,
+@pytest.mark.timeout(400)
+async def test_rows_that_move_between_partitions_leave_none_behind_when_workers_are_killed(
+    kafka: KafkaServer, postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    everything = range(ORDERS), range(CUSTOMERS)
-    await shop.send_round(0, *everything)
-    async with Working(shop, shop.topology()):
-        await shop.holds(0)
-        async with Working(shop, shop.topology()):
-            for round in range(1, 5):
-                await shop.send_round(round, *everything)
-                if round == 2:
-                    await shop.holds(round)
-        await shop.send_round(5, range(ORDERS // 2), range(CUSTOMERS // 2))
-    await shop.send_round(5, range(ORDERS // 2, ORDERS), range(CUSTOMERS // 2, CUSTOMERS))
-    async with Working(shop, shop.topology()), Working(shop, shop.topology()):
-        await shop.holds(5)
+    shop = Shop(kafka, postgres.fresh_database(), tmp_path, TOPOLOGY)
+    await shop.log.create(shop.name, 3, {})
+    await shop.log.create(f"{shop.name}-customers", 5, {})
+    await shop.send()
+    with shop.worker() as first:
+        await until(shop.is_right, "the first round")
+        with shop.worker("state_log.confirmed:5") as dying:
+
+            async def is_dead() -> bool:
+                await shop.send()
+                await asyncio.sleep(0.5)
+                return dying.code is not None
+
+            await until(is_dead, "the crash point")
+            assert dying.code == -signal.SIGKILL, dying.output()[-2_000:]
+        await until(shop.is_right, "the rounds of the worker that died")
+        await shop.send()
+        first.kill()
+        with shop.worker() as one, shop.worker() as other:
+            await shop.send()
+            await until(shop.is_right, "the last round")
+            for worker in (one, other):
+                worker.terminate()
+            assert [worker.wait(60) for worker in (one, other)] == [0, 0]
+    assert await shop.is_right()
+    await shop.log.close()
