@@ -153,9 +153,13 @@ class SlidingOperator(BaseOperator):
         before = [run.drop(HASH) for run in found(history, hashes_of(leaving, self.by))]
         rows = pl.concat([*before, leaving]).sort(ORDER, maintain_order=True)
         rows = rows.with_row_index(OFFSET)
-        rows = rows.sort(*self.by, maintain_order=True) if self.by else rows
-        windows = rows.rolling(AT, period=f"{self.kind.size}i", closed="right", group_by=self.by or None)
-        made = windows.agg(self.aggregation.partial()).drop(AT, *self.by)
-        found_all = pl.concat([rows, made], how="horizontal").sort(OFFSET)
+        group = [HASH] if self.by else []
+        if self.by:  # groups by number: rolling() keeps their order, but puts a null key last
+            rows = rows.sort(*self.by, maintain_order=True).with_columns(
+                pl.struct(self.by).rle_id().alias(HASH)
+            )
+        windows = rows.rolling(AT, period=f"{self.kind.size}i", closed="right", group_by=group or None)
+        made = windows.agg(self.aggregation.partial()).drop(AT, *group)
+        found_all = pl.concat([rows.drop(group), made], how="horizontal").sort(OFFSET)
         own = found_all.filter(pl.col(AT) >= leaving[AT].min()) if leaving.height else found_all.clear()
         return numbered(own, number)

@@ -25,9 +25,12 @@ def driver_of(kind: AnyKind, **aggregates: str) -> TopologyDriver:
 
 @pytest.mark.parametrize("together", [1, 2, 7, 300])
 def test_sliding_windows_let_go_of_no_row_too_early(together: int):
-    """Rows of two users, a little out of order, in batches of any size; the model looks at all of them."""
+    """Rows of two users, one of them null, a little out of order, in batches of any size.
+
+    The model looks at all of them.
+    """
     times = [i // 3 + (-3 if i % 5 == 4 else 0) for i in range(300)]
-    rows = [{"user": "ab"[i % 2], "at": at, "v": i} for i, at in enumerate(times)]
+    rows = [{"user": ("a", None)[i % 2], "at": at, "v": i} for i, at in enumerate(times)]
     driver = driver_of(sc.sliding("20ms"), total="sum(v)", n="count(*)")
     for start in range(0, len(rows), together):
         driver.push("clicks", rows[start : start + together])
