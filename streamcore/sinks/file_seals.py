@@ -73,11 +73,13 @@ class SealChain:
         self._folder, self._partition, self._owner = folder, partition, owner
         self._seals = folder / SEALS / self.stream / f"{partition.partition:05d}"
         self._turn = 0
+        self._durable = {folder}
+        """Folders whose names are durable: of *folder* that is seen to in :meth:`take_over`."""
         self.position = 0
 
     def take_over(self, start: int) -> int:
         """Fence every former owner, finish what it sealed, return where to go on (at first: *start*)."""
-        make_folder(self._seals)
+        make_folder(self._seals, self._folder)
         while True:
             last = self._last()
             self.position, self._turn = (last.end, last.next_turn) if last else (start, 0)
@@ -155,7 +157,9 @@ class SealChain:
         folders = set()
         for number, path in enumerate(seal.outputs):
             target = self._folder / path
-            make_folder(target.parent)
+            if target.parent not in self._durable:
+                make_folder(target.parent, self._folder)
+                self._durable.add(target.parent)
             with translated(target), suppress(FileNotFoundError):
                 os.rename(self._seals / seal.aside(number), target)
                 folders.add(target.parent)
@@ -225,15 +229,18 @@ def permanent(path: Path, error: Exception) -> Permanent:
     return Permanent(f"cannot write: {text}", where=str(path), fix=fix)
 
 
-def make_folder(path: Path) -> None:
-    """Make *path* and its parents durable; each new name is fsynced in its parent."""
-    missing = [path]
-    while not missing[-1].exists() and missing[-1] != missing[-1].parent:
-        missing.append(missing[-1].parent)
-    for folder in reversed(missing[:-1]):
-        with translated(folder):
-            folder.mkdir(exist_ok=True)
-            fsync(folder.parent)
+def make_folder(path: Path, top: Path) -> None:
+    """Make *path*, *top*, and what is missing above it, durably: each name is fsynced where it stands.
+
+    From *top* on also names that are there: a process that was killed may have left them to the kernel.
+    """
+    if path != top:
+        make_folder(path.parent, top)
+    elif not path.parent.exists():
+        make_folder(path.parent, path.parent)
+    with translated(path):
+        path.mkdir(exist_ok=True)
+    fsync(path.parent)
 
 
 def fsync(path: Path) -> None:

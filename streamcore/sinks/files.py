@@ -285,7 +285,7 @@ def _folder_name(column: str, value: object) -> str:
 def _try_folder(folder: Path, owner: str) -> None:
     """Permanent, with the path and the remedy, when files can't be made durable or linked in *folder*."""
     seals = folder.absolute() / SEALS
-    make_folder(seals)
+    make_folder(seals, seals.parent)
     probe, link = (
         seals / f".probe-{os.getpid()}-{quote(owner, safe='')[:100]}{end}" for end in ("", ".link")
     )

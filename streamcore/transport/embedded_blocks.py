@@ -2,11 +2,12 @@
 
 In memory a block is the batch itself. On disk it is a frame
 
-    magic 4 | length u32 | first offset i64 | count u32 | crc32 u32 | Arrow IPC record batch message
+    magic 4 | length u32 | first offset i64 | count u32 | unsynced u32 | crc32 u32 | Arrow IPC record batch
 
-(little endian). The crc covers everything but the magic and itself and is seeded with the topic's id
-and the partition, so that a frame that strayed into another log, or that is quoted inside a value,
-is never taken for a record. Nothing is ever unpickled.
+(little endian). ``unsynced``: so many bytes before it in its file were not durable yet when it was written;
+whatever lies before those was, so damage there is no torn write. The crc covers everything but the magic
+and itself and is seeded with the topic's id and the partition, so that a frame that strayed into another
+log, or that is quoted inside a value, is never taken for a record. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -37,19 +38,20 @@ SCHEMA: Final = pa.schema(
     [("key", pa.binary()), ("value", pa.binary()), ("timestamp", pa.int64()), ("headers", _HEADERS)]
 )
 
-MAGIC: Final = b"scB\x01"
-_FIELDS = struct.Struct("<IqI")  # length, first, count: what the crc covers before the payload
+MAGIC: Final = b"scB\x02"
+_FIELDS = struct.Struct("<IqII")  # length, first, count, unsynced: what the crc covers before the payload
 _CRC = struct.Struct("<I")
 FRAME_HEAD: Final = len(MAGIC) + _FIELDS.size + _CRC.size
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A whole frame found in a file: the offsets it holds and its size there."""
+    """A whole frame found in a file: the offsets it holds, its size there, what was not durable before it."""
 
     first: int
     count: int
     size: int
+    unsynced: int
 
 
 def to_batch(records: Records) -> pa.RecordBatch:
@@ -115,12 +117,12 @@ def seed(source: PartitionId) -> int:
     return zlib.crc32(f"{source.topic_id}/{source.partition}".encode())
 
 
-def encode(batch: pa.RecordBatch, first: int, start: int) -> tuple[bytes, memoryview]:
+def encode(batch: pa.RecordBatch, first: int, start: int, unsynced: int = 0) -> tuple[bytes, memoryview]:
     """The frame of *batch* at offset *first* as head and payload; *start* is the log's :func:`seed`."""
     payload = memoryview(batch.serialize())
     if len(payload) > MAX_BLOCK_BYTES:
         raise Permanent("a record is too large for the log", got=len(payload), allowed=[MAX_BLOCK_BYTES])
-    fields = _FIELDS.pack(len(payload), first, batch.num_rows)
+    fields = _FIELDS.pack(len(payload), first, batch.num_rows, unsynced)
     return MAGIC + fields + _CRC.pack(zlib.crc32(payload, zlib.crc32(fields, start))), payload
 
 
@@ -129,14 +131,14 @@ def parse(data: memoryview, at: int, start: int) -> Frame | None:
     if len(data) - at < FRAME_HEAD or bytes(data[at : at + len(MAGIC)]) != MAGIC:
         return None
     fields = data[at + len(MAGIC) : at + len(MAGIC) + _FIELDS.size]
-    length, first, count = _FIELDS.unpack(fields)
+    length, first, count, unsynced = _FIELDS.unpack(fields)
     if length > len(data) - at - FRAME_HEAD:
         return None
     (crc,) = _CRC.unpack(data[at + FRAME_HEAD - _CRC.size : at + FRAME_HEAD])
     payload = data[at + FRAME_HEAD : at + FRAME_HEAD + length]
     if zlib.crc32(payload, zlib.crc32(fields, start)) != crc:
         return None
-    return Frame(first, count, FRAME_HEAD + length)
+    return Frame(first, count, FRAME_HEAD + length, unsynced)
 
 
 def decode(data: bytes) -> pa.RecordBatch:

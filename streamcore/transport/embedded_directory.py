@@ -27,7 +27,7 @@ import orjson
 
 from streamcore.batch import PartitionId
 from streamcore.errors import BadConfig, Permanent
-from streamcore.transport.embedded_segments import sync_directory
+from streamcore.transport.embedded_segments import make_directory, sync_directory
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -57,8 +57,8 @@ class Directory:
     def __init__(self, path: Path) -> None:
         self._path, self._topics, self._groups = path, path / "topics", path / "groups"
         try:
-            for part in (self._topics, self._groups):
-                part.mkdir(parents=True, exist_ok=True, mode=0o750)
+            for part in (path, self._topics, self._groups):
+                make_directory(part)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise BadConfig(

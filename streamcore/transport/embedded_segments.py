@@ -4,9 +4,10 @@ A segment is named after its first offset and starts with a head that holds the 
 of its bytes are known to be durable. ``sync()`` fsyncs and then moves the mark; the mark itself
 reaches the disk at some later time, so it may lag but never lies. Recovery walks the frames:
 
-- an unsound frame below the mark, in a segment that is not the last, or before another sound frame,
-  is corruption: Permanent, for going on would lose records without a word;
-- anything else unsound is the torn tail of an append that was never acknowledged: it is cut off.
+- an unsound frame below the mark, in a segment that is not the last, or where a later frame says that all
+  was durable, is corruption: Permanent, for going on would lose records without a word;
+- anything else unsound is the torn tail of appends that were never acknowledged: it is cut off. Of those a
+  power loss may leave any part, also a later frame without an earlier one.
 
 A new segment is written aside and renamed, so a visible one always has its head. After a failed
 fsync nothing is trusted any more (the kernel may have dropped the pages): all later writes fail.
@@ -89,6 +90,17 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def make_directory(path: Path) -> None:
+    """Make *path*, and what is missing above it, durably: each new name is fsynced where it stands.
+
+    Also one that is there: a process that was killed may have left it to the kernel.
+    """
+    if not path.parent.exists():
+        make_directory(path.parent)
+    path.mkdir(mode=0o750, exist_ok=True)
+    sync_directory(path.parent)
+
+
 @dataclass(slots=True)
 class _Segment:
     base: int
@@ -131,7 +143,7 @@ class SegmentFiles:
         self._lock = threading.Lock()
         self._broken: str | None = None
         self._renamed = False
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
 
     def recover(self) -> Iterator[Frame]:
         """Open what is there; yields the frames of all sound blocks in their order."""
@@ -157,19 +169,21 @@ class SegmentFiles:
             segment.places[offset] = (at, frame.size)
             at, offset = at + frame.size, offset + frame.count
             yield frame
-        if at < len(data) and (not last or self._frame_after(data, at)):
+        if at < len(data) and (not last or self._was_durable(data, at)):
             raise self._corrupt(segment.path, f"the block at byte {at}, offset {offset}, is damaged")
         if at < mark:
             raise self._corrupt(segment.path, f"durable records from offset {offset} are damaged or gone")
         segment.size, segment.synced = at, min(mark, at)
         if at < len(data):
             segment.file.truncate(at)
+            segment.file.sync()  # or a later power loss puts what was cut off behind other records
 
-    def _frame_after(self, data: memoryview, at: int) -> bool:
-        raw = data.obj
+    def _was_durable(self, data: memoryview, damaged: int) -> bool:
+        """Whether a frame behind the byte *damaged* was written when that byte was durable."""
+        raw, at = data.obj, damaged
         assert isinstance(raw, bytes)
         while (at := raw.find(MAGIC, at + 1)) >= 0:
-            if parse(data, at, self._seed):
+            if (frame := parse(data, at, self._seed)) and at - frame.unsynced > damaged:
                 return True
         return False
 
@@ -178,11 +192,12 @@ class SegmentFiles:
 
         Permanent when the disk is full or fails; the log then still ends before the block.
         """
-        head, payload = encode(batch, first, self._seed)
         self._check()
         if not self._segments or self._segments[-1].size >= self._segment_bytes:
             self._roll(first)
-        segment, size = self._segments[-1], len(head) + len(payload)
+        segment = self._segments[-1]
+        head, payload = encode(batch, first, self._seed, segment.size - max(segment.synced, HEAD))
+        size = len(head) + len(payload)
         try:
             segment.file.write(head, segment.size)
             segment.file.write(payload, segment.size + len(head))

@@ -217,17 +217,51 @@ def test_no_flipped_bit_loses_synced_records_silently(tmp_path: Path) -> None:
     assert refused >= 2 * (durable - HEAD)
 
 
-def test_damage_before_sound_blocks_is_refused_even_when_nothing_was_synced(tmp_path: Path) -> None:
-    log = on_disk(tmp_path)
+def _damaged_first_block(folder: Path, synced_after: int) -> None:
+    """Three blocks, the first one damaged; an fsync behind so many, the mark of which was lost."""
+    log = on_disk(folder)
     for i in range(3):
         log.append(records(b"value-%d" % i))
+        if i + 1 == synced_after:
+            log.sync()
     log.close()
-    (path,) = tmp_path.glob("*.log")
+    (path,) = folder.glob("*.log")
     data = bytearray(path.read_bytes())
+    data[8:HEAD] = bytes(HEAD - 8)
     data[HEAD + 100] ^= 1
     path.write_bytes(data)
+
+
+def test_damage_of_what_a_later_block_says_was_durable_is_refused(tmp_path: Path) -> None:
+    _damaged_first_block(tmp_path, synced_after=1)
     with pytest.raises(Permanent, match="offset 0, is damaged"):
         on_disk(tmp_path)
+
+
+def test_a_power_loss_may_leave_a_later_block_of_what_was_not_durable(tmp_path: Path) -> None:
+    _damaged_first_block(tmp_path, synced_after=0)
+    log = on_disk(tmp_path)
+    assert (log.end, read_all(log)) == (0, [])
+    log.close()
+
+
+def test_a_torn_tail_is_cut_off_durably(tmp_path: Path) -> None:
+    """What was cut off must not come back behind other records."""
+    path, _, _ = _small_log(tmp_path / "a")
+    path.write_bytes(path.read_bytes() + b"torn")
+    done: list[str] = []
+
+    class Noting(OsFile):
+        def truncate(self, size: int) -> None:
+            super().truncate(size)
+            done.append("truncate")
+
+        def sync(self) -> None:
+            super().sync()
+            done.append("sync")
+
+    on_disk(path.parent, open_file=Noting).close()
+    assert done[:2] == ["truncate", "sync"]
 
 
 def test_bytes_that_rot_under_an_open_log_are_refused_when_read(tmp_path: Path) -> None:
