@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import PartitionId
@@ -47,6 +47,7 @@ def read_all(log: PartitionLog, max_bytes: int = 1 << 20) -> list[bytes | None]:
     return found
 
 
+@settings(deadline=None)  # a machine may stand still for a moment
 @given(
     appends=st.lists(st.lists(st.binary(max_size=40) | st.none(), min_size=1, max_size=20), max_size=8),
     max_bytes=st.integers(1, 2000),
@@ -61,6 +62,7 @@ def test_reading_in_any_pieces_gives_what_was_appended(
     assert read_all(log, max_bytes) == [v for values in appends for v in values]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300) | st.none(), max_size=50), st.integers(1, 500))
 def test_cutting_into_blocks_keeps_all_rows_and_the_size(values: list[bytes | None], size: int) -> None:
     blocks = list(cut(records(*values), size))
