@@ -28,14 +28,14 @@ from tests.faults.run import (
 from tests.faults.supervisor import Supervisor
 from tests.faults.targets import FilesTarget
 
-ROWS, FILES, NAME = 12_000, 2, "faults"
+FILES, NAME = 2, "faults"
 _FINISH_SECONDS = 90.0
 
 
 class EmbeddedRun:
     """What a fault sees of the run: its ``dice`` and the ``supervisor``, whose slot 0 replays."""
 
-    topology, fetch_bytes = TOPOLOGY, "2048"
+    topology, rows, fetch_bytes = TOPOLOGY, 12_000, "2048"
 
     def __init__(self, nursery: Nursery, folder: Path, seed: int, *, planted: str) -> None:
         self.dice, self.outcome = random.Random(seed), Outcome()
@@ -94,7 +94,7 @@ class EmbeddedRun:
         return outcome
 
     def _produce(self) -> None:
-        made = self._maker().make(ROWS)
+        made = self._maker().make(self.rows)
         (self._folder / "in").mkdir()
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.intend(one.row for one in made)

@@ -187,7 +187,7 @@ class TablesRun(Run):
 class TablesReplay(EmbeddedRun):
     """From files by a table, two joins and a lookup to files, without a broker."""
 
-    topology, fetch_bytes = TOPOLOGY, "16384"
+    topology, rows, fetch_bytes = TOPOLOGY, 3_000, "8192"
 
     def _target(self) -> TablesFiles:
         (self._folder / "out.csv").write_text(_labels())
