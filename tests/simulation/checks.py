@@ -11,10 +11,13 @@ import orjson
 from streamcore.batch import RecordChunk
 from streamcore.deadletter.record import from_chunk
 from tests.simulation import oracle
+from tests.simulation.branch import Branch, Wanted
 from tests.simulation.database import REFUSED
 from tests.simulation.oracle import Document, Judged, Letter
-from tests.simulation.shapes import Branch, Wanted
 from tests.simulation.world import World
+
+_WITH_N = ("passing", "late", "first", "sliding", "unique", "looked-up")
+"""Branches whose rows the database may refuse."""
 
 
 def broken(world: World) -> list[str]:
@@ -56,15 +59,15 @@ def _refused(letters: Sequence[Letter], sink: str) -> set[Letter]:
 
 def _dead(judged: Judged, letters: Sequence[Letter], sinks: Sequence[str]) -> Iterator[str]:
     """Dead letters of stages are those of the oracle, each once; a sink's own are looked at with the sink."""
-    found = Counter(_of_join(letter) for letter in letters if letter.stage not in sinks)
+    found = Counter(one for one in letters if one.stage not in (*sinks, *judged.counted))
+    for stage, count in judged.counted.items():
+        there = sum(letter.stage == stage for letter in letters)
+        if there != count:
+            yield f"{there} dead letters of {stage}, not {count}"
     for letter in judged.letters - found.keys():
         yield f"no dead letter {letter}"
     for letter in found.keys() - judged.letters:
         yield f"a dead letter too many: {letter}"
-
-
-def _of_join(letter: Letter) -> Letter:
-    return letter
 
 
 # ---------------------------------------------------------------- sinks
@@ -78,17 +81,16 @@ def _sink(world: World, branch: Branch, sink: str, wanted: Wanted, refused: set[
         if branch.name == "whole":  # each row is in the table or a dead letter, never both
             yield from _whole(world, sink, found, refused)
             return
-        if refused and branch.name not in ("passing", "late", "first"):
+        if refused and branch.name not in _WITH_N:
             yield f"{sink} refused {len(refused)} rows"
-        if branch.name == "changelog":
-            found = _last(found)
-        if branch.name in ("passing", "late", "first"):
+        found = wanted.of(found)
+        if branch.name in _WITH_N:
             rows = [row for row in rows if row["n"] != REFUSED]
             found = [row for row in found if row["n"] != REFUSED]
         yield oracle.difference(sink, rows, found)
     elif kind == "files":
         found = list(_lines(world, sink))
-        yield oracle.difference(sink, rows, _last(found) if branch.name == "changelog" else found)
+        yield oracle.difference(sink, rows, wanted.of(found))
     else:
         yield from _topic(world, branch, sink, wanted)
 
@@ -110,17 +112,9 @@ def _lines(world: World, sink: str) -> Iterator[Document]:
             yield from map(orjson.loads, path.read_bytes().splitlines())
 
 
-def _last(rows: Sequence[Document]) -> list[Document]:
-    """A changelog's table: the last update of each key by its number."""
-    last: dict[object, Document] = {}
-    for row in rows:
-        if row["number"] >= last.get(row["key"], row)["number"]:
-            last[row["key"]] = row
-    return [{"key": row["key"], "total": row["total"]} for row in last.values() if row["op"] == "upsert"]
-
-
 def _topic(world: World, branch: Branch, sink: str, wanted: Wanted) -> Iterator[str]:
-    """Records may be there twice: by their positions each counts once, and the newest of a key."""
+    """Records may be there twice, unless exactly once: by their positions each counts once, and the newest
+    of a key."""
     topic = world.broker.topic(sink)
     assert topic is not None
     records: dict[bytes, tuple[bytes | None, bytes | None]] = {}
@@ -131,14 +125,14 @@ def _topic(world: World, branch: Branch, sink: str, wanted: Wanted) -> Iterator[
         keys, values = chunk.keys(), chunk.values()
         for place, offset in enumerate(chunk.offsets().tolist()):
             position = dict(chunk.headers(offset))["sc-position"]
+            if position in records and sink.startswith("exact"):
+                yield f"{sink}: twice there: {values[place]!r}"
             before = records.setdefault(position, (keys[place], values[place]))
             if before != (keys[place], values[place]) and not wanted.key:
                 yield f"{sink}: two rows at one position: {before[1]!r} and {values[place]!r}"
-    if branch.name == "changelog":
-        yield oracle.difference(sink, wanted.rows, _last([orjson.loads(v) for _, v in records.values() if v]))
-    elif not wanted.key:
+    if wanted.changes or not wanted.key:
         found = [orjson.loads(value) for _, value in records.values() if value is not None]
-        yield oracle.difference(sink, wanted.rows, found)
+        yield oracle.difference(sink, wanted.rows, wanted.of(found))
     else:
         yield oracle.difference(sink, wanted.rows, list(_newest(records)))
 

@@ -67,6 +67,8 @@ class Database:
         self.network = network
         self.strict = True
         """Whether the constraint on ``n`` is there."""
+        self.unheard = 0.0
+        """The share of COMMITs whose reply is lost, whatever the network does."""
         self.idle_timeout = 1.5
         """Seconds: a transaction whose client says nothing is ended."""
         self.tables: dict[str, dict[object, dict[str, object]]] = {}
@@ -159,7 +161,9 @@ class SimulatedSession:
                 del self._open.rows[kept:]
             raise
         if outer is None:
-            await self._asked(self._commit)
+            share = self._database.unheard
+            unheard = share > 0 and self._database.network.dice.random() < share
+            await self._asked(self._commit, unheard=unheard)
 
     async def close(self) -> None:
         self.end()
@@ -176,7 +180,7 @@ class SimulatedSession:
         if self in self._database.sessions:
             self._database.sessions.remove(self)
 
-    async def _asked(self, effect: Callable[[], T]) -> T:
+    async def _asked(self, effect: Callable[[], T], *, unheard: bool = False) -> T:
         def served() -> T:
             if self.broken:
                 raise Transient("the connection was lost")
@@ -184,7 +188,7 @@ class SimulatedSession:
             return effect()
 
         try:
-            return await self._database.network.call(served, channel=self)
+            return await self._database.network.send(served, channel=self, unheard=unheard)
         except Transient:
             self.broken = True
             raise
@@ -239,8 +243,8 @@ class SimulatedSession:
         assert self._open is not None
         by_place, by_owner = "p.next_offset = n.start" in sql, "p.owner_epoch = n.epoch" in sql
         found = 0
-        for key, *told in zip(_keys(topology, sink, ids, numbers), starts, ends, epochs, strict=True):  # type: ignore[arg-type]
-            start, end, epoch = told
+        columns = (_keys(topology, sink, ids, numbers), starts, ends, epochs)
+        for key, start, end, epoch in zip(*columns, strict=True):  # type: ignore[call-overload]
             position = self._database.positions[key]
             at_place, owned = position.next == start, position.epoch == epoch
             if (at_place or not by_place) and (owned or not by_owner):
@@ -280,13 +284,13 @@ class SimulatedSession:
     def _commit(self) -> None:
         done, database = self._open, self._database
         assert done is not None
-        for key, (_, end, _) in done.sets.items():
-            database.positions[key].next = end
+        for place, (_, end, _) in done.sets.items():
+            database.positions[place].next = end
         rows: list[Written] = []
         for name, keys, written in done.rows:
             table = database.tables.setdefault(name, {})
             for one in written:
-                key = tuple(one.row[k] for k in keys) if keys else len(table)
+                key: object = tuple(one.row[k] for k in keys) if keys else len(table)
                 if one.gone:
                     table.pop(key, None)
                 else:

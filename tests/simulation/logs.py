@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamcore.batch import Range
-from streamcore.contracts import Records
+from streamcore.contracts import Lane, Records
 from streamcore.errors import Transient
 from streamcore.transport.embedded_blocks import LogChunk, cut, to_batch
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
+from streamcore.transport.embedded_transactions import EmbeddedTransactions
 from streamcore.transport.record_batches import by_partition
+from tests.simulation.loop import PROCESS
 from tests.simulation.network import Network, at_once
 
 
@@ -72,8 +74,15 @@ class SimulatedLog:
                 raise Transient("out of order")
             for block in cut(to_batch(records)):
                 self._broker.append(topic, partition, block)
+            self._network.on_append(topic, process)
 
-        sent = self._network.send(effect, channel=(producer, place), on_loss=lambda: producer.lost.add(place))
+        process, late = PROCESS.get(), 0.0
+        if process is not None and process in self._network.stuck and topic.endswith(".log"):
+            late = self._network.stuck.pop(process)
+            self._network.loop.world_later(0.0, process.kill)
+        sent = self._network.send(
+            effect, channel=(producer, place), on_loss=lambda: producer.lost.add(place), late=late
+        )
         producer.under_way.add(sent)
         sent.add_done_callback(producer.settled)
         return sent
@@ -89,8 +98,32 @@ class SimulatedLog:
         assert found is not None
         return await self._network.call(lambda: found.logs[partition].read(start, 1 << 20, end))
 
+    def transactions(
+        self, topic: str, lane: Lane, crash_point: Callable[[str], None]
+    ) -> SimulatedTransactions:
+        return SimulatedTransactions(self._inner.transactions(topic, lane, crash_point), self._network)
+
     async def trim(self, topic: str, partition: int, below: int) -> None:
         await self._network.call(lambda: at_once(self._inner.trim(topic, partition, below)))
+
+    async def close(self) -> None:
+        pass
+
+
+class SimulatedTransactions:
+    """contracts.Transactions behind a network: the embedded ones, each call of which is one request."""
+
+    def __init__(self, inner: EmbeddedTransactions, network: Network) -> None:
+        self._inner, self._network = inner, network
+
+    async def open(self, start: int) -> int:
+        return await self._network.call(lambda: at_once(self._inner.open(start)), channel=self)
+
+    async def append(self, records: Records) -> None:
+        await self._network.call(lambda: at_once(self._inner.append(records)), channel=self)
+
+    async def commit(self, position: int, records: Records | None = None) -> None:
+        await self._network.call(lambda: at_once(self._inner.commit(position, records)), channel=self)
 
     async def close(self) -> None:
         pass

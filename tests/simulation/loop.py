@@ -18,6 +18,10 @@ PROCESS: ContextVar[Process | None] = ContextVar("PROCESS", default=None)
 """Whose code is running; None: that of the world outside."""
 
 
+_MOST_ROUNDS = 400_000
+"""Rounds of a loop by which a world must have come to rest; most take less than a twentieth."""
+
+
 class Killed(BaseException):
     """Ends the synchronous code of a process that was killed in the middle of it."""
 
@@ -124,7 +128,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]  # without typeshed's TypeVarTuple
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         context = context if context is not None else copy_context()
@@ -137,7 +141,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         step.handle = super().call_soon(step, context=context)
         return step.handle
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         context = context if context is not None else copy_context()
@@ -159,7 +163,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Call *callback* after *delay* seconds in the world outside of all processes."""
         super().call_at(self.now + delay, callback, *args, context=Context())
 
-    def run_in_executor(self, executor: object, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., Any], *args: Any
+    ) -> Any:
         """Work in a thread: done at one instant a little later, unless its process has died by then."""
         future, process = self.create_future(), PROCESS.get()
         context = copy_context()
@@ -194,7 +200,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         task = context.get("task") or context.get("future")
         if context.get("message", "").startswith("Task was destroyed"):
             return  # of a process that was killed
-        owner = task.get_context().get(PROCESS) if hasattr(task, "get_context") else None
+        context_of = getattr(task, "get_context", None)  # since Python 3.12
+        owner = context_of().get(PROCESS) if context_of is not None else None
         if owner is None or not owner.dead:
             self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
 
@@ -204,9 +211,12 @@ class _Jump(selectors.SelectSelector):
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
-        self._loop = loop
+        self._loop, self._rounds = loop, 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        self._rounds += 1
+        if self._rounds > _MOST_ROUNDS:
+            raise Stuck(f"still at work at {self._loop.now:.3f} after {_MOST_ROUNDS} rounds of the loop")
         if timeout is None:
             raise Stuck("nothing is ready and no timer is set")
         if timeout > 0:

@@ -39,8 +39,16 @@ class Network:
         """Processes that are to die at their n-th request, before or after it was served."""
         self.pauses: dict[Process, tuple[Callable[[object], bool], int, float]] = {}
         """Processes that are to stand still at their n-th request of such channels, for so many seconds."""
+        self.stuck: dict[Process, float] = {}
+        """Processes whose next append to a log of state is on its way for so long; they die meanwhile."""
+        self.on_append: Callable[[str, Process | None], object] = lambda topic, process: None
+        """Told of each append that was served: to which topic, and whose."""
         self.trace = hashlib.sha256()
         """Of all requests: when, and whose. Equal in two runs of a seed, or something is not of the seed."""
+
+    def note(self, whose: str) -> None:
+        """A request of *whose* is served now."""
+        self.trace.update(f"{self.loop.now:.9f} {whose}\n".encode())
 
     def latency(self) -> float:
         """Seconds from here to there."""
@@ -62,18 +70,22 @@ class Network:
         channel: object = None,
         fails: bool = True,
         on_loss: Callable[[], object] = lambda: None,
+        unheard: bool = False,
+        late: float = 0.0,
     ) -> asyncio.Future[T]:
-        """As :meth:`call`, without waiting. *on_loss* is called where the request would have been served."""
+        """As :meth:`call`, without waiting. *on_loss* is called where the request would have been served.
+
+        *unheard*: its reply is lost. *late*: it is on its way for so many seconds, and arrives.
+        """
         process, future = PROCESS.get(), self.loop.create_future()
         luck = self.dice.random() if fails else 1.0
-        lost, unanswered = luck < self.trouble.loss / 2, luck < self.trouble.loss
-        arrives = process is None or self.dice.random() < 0.7  # also when its process is dead by then
+        lost, unanswered = luck < self.trouble.loss / 2 and not late, luck < self.trouble.loss or unheard
+        arrives = process is None or self.dice.random() < 0.7 or late > 0  # also when its process is dead
         death = self._death(process)
         self._pause(process, channel)
 
         def serve() -> None:
-            whose = process.name if process is not None else ""
-            self.trace.update(f"{self.loop.now:.9f} {whose}\n".encode())
+            self.note(process.name if process is not None else "")
             if death == "before" or (process is not None and process.dead and not arrives):
                 on_loss()
                 return _kill(process)
@@ -101,7 +113,7 @@ class Network:
                 future.set_exception(error)
 
         if process is None or not process.dead:
-            self.loop.world_later(self._delay(channel), serve)
+            self.loop.world_later(self._delay(channel) + late, serve)
         return future
 
     def _delay(self, channel: object) -> float:
@@ -139,9 +151,10 @@ def _kill(process: Process | None) -> None:
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a *coroutine* that waits for nothing."""
+    """The result of a *coroutine* that waits for nothing, except that it lets others go first."""
     try:
-        coroutine.send(None)
+        while coroutine.send(None) is None:
+            pass
     except StopIteration as done:
         result: T = done.value
         return result

@@ -54,6 +54,8 @@ class Judged:
 
     rows: list[Row] = field(default_factory=list)
     letters: set[Letter] = field(default_factory=set)
+    counted: dict[str, int] = field(default_factory=dict)
+    """How many dead letters a stage behind a state has; where they stand is a matter of its log."""
     watermarks: dict[str, int] = field(default_factory=dict)
     """By stream: that of the partition that is farthest behind."""
 
@@ -77,11 +79,11 @@ def judged(feed: Feed) -> Judged:
                     found.letters.add(letter._replace(stage=stage))
                     continue
                 row = Row(stream, number, offset, document)
-                if row.time is not None and row.time > record.stamp + DAY:
+                if (time := row.time) is not None and time > record.stamp + DAY:
                     row = Row(stream, number, offset, document, future=True)
-                elif row.time is not None:
-                    row = Row(stream, number, offset, document, late=row.time < watermark)
-                    watermark = max(watermark, row.time - LATENESS)
+                elif time is not None:
+                    row = Row(stream, number, offset, document, late=time < watermark)
+                    watermark = max(watermark, time - LATENESS)
                 if stream == "rows" and document["n"] > MOST:
                     found.letters.add(letter._replace(stage="limit"))
                 else:
@@ -163,12 +165,43 @@ def pairs(
     return found, alone
 
 
+def newest(row: Row, others: Sequence[Row]) -> Row | None:
+    """Of *others* with the key of *row* the newest that is not newer; of several the last."""
+    found = None
+    for other in others:
+        before = (other.time or 0) <= (row.time or 0) and other.document["key"] == row.document["key"]
+        if before and (found is None or (other.time or 0) >= (found.time or 0)):
+            found = other
+    return found
+
+
 def grouped(rows: Iterable[Row], by: str, aggregates: Aggregates) -> dict[Any, Document]:
     """Value of *by* to aggregates."""
     held: dict[Any, list[Document]] = defaultdict(list)
     for row in rows:
         held[row.document[by]].append(row.document)
     return {key: aggregates(found) for key, found in held.items()}
+
+
+def last_changes(key: str, rows: Sequence[Document]) -> list[Document]:
+    """The table of which *rows* are updates: the last one of each key, by its number."""
+    last: dict[object, Document] = {}
+    for row in rows:
+        if row["number"] >= last.get(row[key], row)["number"]:
+            last[row[key]] = row
+    return [_unchanged(row) for row in last.values() if row["op"] == "upsert"]
+
+
+def added_up(rows: Sequence[Document]) -> list[Document]:
+    """What *rows* put there less what they take back."""
+    there: Counter[tuple[tuple[str, object], ...]] = Counter()
+    for row in rows:
+        there[frozen(_unchanged(row))] += 1 if row["op"] in ("insert", "update_after") else -1
+    return [dict(row) for row, times in there.items() for _ in range(abs(times))]
+
+
+def _unchanged(row: Document) -> Document:
+    return {name: value for name, value in row.items() if name not in ("op", "number")}
 
 
 def frozen(row: Mapping[str, object]) -> tuple[tuple[str, object], ...]:

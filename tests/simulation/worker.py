@@ -11,15 +11,14 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from faust.types import TP
 
 from streamcore.batch import Chunk, PartitionId, RecordChunk
-from streamcore.errors import Fenced, StreamcoreError, TopicChanged, Transient
+from streamcore.contracts import Log
+from streamcore.errors import Fenced, Transient
 from streamcore.event_time import END
-from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.ends import Ends
 from streamcore.runtime.idleness import Idleness
@@ -28,34 +27,12 @@ from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.retry import Retries
 from streamcore.runtime.state_logs import made_logs
 from streamcore.transport.coordinator import Assignment, State
-from streamcore.transport.embedded_blocks import LogChunk
 from streamcore.transport.embedded_broker import Broker, Group
+from tests.simulation.job import GROUP, HEARTBEAT, Job, is_expected
 from tests.simulation.logs import SimulatedLog
 from tests.simulation.network import Network, at_once
 
 log = logging.getLogger(__name__)
-GROUP = "sim"
-HEARTBEAT, SESSION, REBALANCE = 0.25, 1.5, 2.0
-"""Seconds: between heartbeats, until a silent member is dropped, and that a round waits for the slow."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all workers of a run share."""
-
-    graph: Graph
-    streams: Mapping[str, str]
-    partitions: Mapping[str, int]
-    snapshot_bytes: int
-    bounded: bool
-    """Partitions end once all their records are there."""
-    markers: Mapping[tuple[str, int], frozenset[int]]
-    """Offsets that hold no record, as the ends of transactions do."""
-    commit_every: float
-    memory_limit: int
-    most_records: int
-    pace: float
-    """Seconds between two chunks of a topic, at most: so that work lasts while faults come."""
 
 
 class Worker:
@@ -66,6 +43,9 @@ class Worker:
     ) -> None:
         self.name, self._job, self._broker, self._network = name, job, broker, network
         self._dice = random.Random(network.dice.random())
+        self._most_records = job.most_records
+        if job.lives_differ:
+            self._most_records = self._dice.choice([1, 100])
         self._group: Group = broker.group(GROUP)
         self._complete = complete
         """Set when the sources have all their records."""
@@ -84,7 +64,7 @@ class Worker:
     async def run(self) -> None:
         """Work until something fails or it is told to leave."""
         loop = asyncio.get_running_loop()
-        self._log = SimulatedLog(self._broker, self._network)
+        self._log = self._opened_log()
         try:
             logs = await made_logs(self._job.graph, self._log, self._job.streams, self._job.partitions)
             options = PipelineOptions(
@@ -92,6 +72,8 @@ class Worker:
                 "redrive",
                 memory_limit=self._job.memory_limit,
                 snapshot_bytes=self._job.snapshot_bytes,
+                state_dir=self._job.state_dir,
+                state_memory=self._job.state_memory,
                 state_logs=logs,
                 retries=Retries(0.02, 0.4, 60.0),
                 owner=self.name,
@@ -107,6 +89,9 @@ class Worker:
                 log.exception("%s ended", self.name)
         finally:
             self._group.coordinator.leave(self.name)
+
+    def _opened_log(self) -> Log:
+        return SimulatedLog(self._broker, self._network)
 
     async def _live(self) -> None:
         assert self.pipeline is not None
@@ -134,7 +119,8 @@ class Worker:
 
     def assign(self, members: Mapping[str, object]) -> Mapping[str, Assignment[object]]:
         """Any assignment will do: the worst is a random one."""
-        names, shares = sorted(members), {name: set() for name in members}
+        names = sorted(members)
+        shares: dict[str, set[tuple[str, int]]] = {name: set() for name in names}
         for topic in self.topics:
             for number in range(self._broker_partitions(topic)):
                 shares[self._network.dice.choice(names)].add((topic, number))
@@ -259,13 +245,17 @@ class Worker:
     async def _fetched(self, source: PartitionId) -> Chunk | None:
         """The next chunk of *source*, of any size."""
         start = self._positions[source]
-        end = start + self._dice.randint(1, self._job.most_records)
+        end = start + self._dice.randint(1, self._most_records)
         try:
-            chunk = await self._log.read(source.topic, source.partition, start, end)
+            chunk = await self._chunk(source, start, end)
         except Transient:
             return None
         markers = self._job.markers.get((source.topic, source.partition), frozenset())
         return chunk if chunk is None or not markers else _without(chunk, markers)
+
+    async def _chunk(self, source: PartitionId, start: int, end: int) -> Chunk | None:
+        assert isinstance(self._log, SimulatedLog)
+        return await self._log.read(source.topic, source.partition, start, end)
 
     def _maybe_end(self, source: PartitionId) -> None:
         if not self._job.bounded or not self._complete.is_set() or source in self._told:
@@ -305,14 +295,16 @@ class Worker:
             for source in self._positions
             if (at := self.pipeline.commit_position(TP(source.topic, source.partition))) is not None
         }
-        if not wanted:
-            return
+        if wanted:
+            with contextlib.suppress(Fenced, Transient):
+                await self._store(wanted)
+
+    async def _store(self, wanted: Mapping[PartitionId, int]) -> None:
         commit = lambda: at_once(self._group.commit(self.name, self._generation, wanted))  # noqa: E731
-        with contextlib.suppress(Fenced, Transient):
-            await self._network.call(commit, channel=(self.name, "commit"))
+        await self._network.call(commit, channel=(self.name, "commit"))
 
 
-def _without(chunk: LogChunk, markers: frozenset[int]) -> RecordChunk:
+def _without(chunk: Chunk, markers: frozenset[int]) -> RecordChunk:
     """*chunk* with holes where *markers* are."""
 
     def kept() -> Iterator[int]:
@@ -329,12 +321,3 @@ def _without(chunk: LogChunk, markers: frozenset[int]) -> RecordChunk:
         keys=[keys[p] for p in places],
         timestamps=None if stamps is None else stamps[places],
     )
-
-
-def is_expected(error: BaseException) -> bool:
-    """Whether a worker may end with *error*: it lost its partitions, or the outside failed for too long."""
-    if isinstance(error, Fenced | Transient):
-        return True
-    if isinstance(error, TopicChanged) and ".log/" in str(error):
-        return True  # a former owner's trim came while the log was being read
-    return isinstance(error, StreamcoreError) and isinstance(error.__cause__, Transient)
