@@ -150,6 +150,7 @@ class SegmentFiles:
         for aside in self._directory.glob("*.new"):
             aside.unlink()
         paths = sorted(self._directory.glob("*.log"))
+        self._renamed = bool(paths)  # perhaps by a process that was killed before its fsync
         for path in paths:
             base, last = int(path.stem), path == paths[-1]
             if self._segments and (end := self._end_of(self._segments[-1])) != base:

@@ -8,7 +8,7 @@ import streamcore as sc
 from streamcore.stream import Stream
 from tests.simulation import oracle
 from tests.simulation.branch import Branch, Wanted, rows_of, sums
-from tests.simulation.oracle import Document, Judged
+from tests.simulation.oracle import Document, Judged, Letter
 
 
 def passing() -> Branch:
@@ -95,7 +95,9 @@ def only_first() -> Branch:
     def wanted(judged: Judged) -> Wanted:
         found: dict[object, Document] = {}
         for row in rows_of(judged):
-            if found.setdefault(row.document["key"], row.document) is not row.document:
+            if row.future:
+                judged.letters.add(Letter("only/unique", row.stream, row.partition, row.offset))
+            elif found.setdefault(row.document["key"], row.document) is not row.document:
                 judged.counted[dead] = judged.counted.get(dead, 0) + 1
         return Wanted(list(found.values()))
 

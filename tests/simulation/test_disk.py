@@ -182,3 +182,30 @@ def test_a_log_that_was_synced_is_there_after_any_power_loss(tmp_path: Path) -> 
             assert ends[0] == ends[1] >= 6
             kept.add(ends[0])
     assert len(kept) > 1
+
+
+def _appended(root: Path) -> int:
+    """Open the log, append one record, make it durable; the log's end."""
+    broker = Broker(f"embedded://power{root}/log")
+    broker.create("t", 1)
+    broker.append("t", 0, _records(0, 1))
+    log = broker.topic("t").logs[0]  # type: ignore[union-attr]
+    log.sync()
+    return log.end
+
+
+def test_a_log_that_was_synced_outlasts_the_power_wherever_the_process_before_died(tmp_path: Path) -> None:
+    call, died = 0, True
+    while died:
+        call += 1
+        root = tmp_path / str(call)
+        with machine(root, call) as made:
+            ends: list[int] = []
+            made.files.dies_in = call
+            died = made.run(lambda root=root: _appended(root)).dead  # type: ignore[misc]
+            made.files.restart(power=False)
+            for _ in range(2):
+                made.run(lambda root=root, ends=ends: ends.append(_appended(root)))  # type: ignore[misc]
+                made.files.restart(power=True)
+            assert ends[1] == ends[0] + 1, call
+    assert call > 20
