@@ -1,6 +1,7 @@
 """Writes the state of owned partitions into their logs now and then, and drops what lies before it.
 
-What goes to the log may be copied to this machine's disk on the way (:mod:`.state_copies`).
+Behind each snapshot in the log the state is copied to this machine's disk, if that is asked for
+(:mod:`.state_copies`): as it is when the snapshot's own records have been read, which need not be read then.
 """
 
 from __future__ import annotations
@@ -32,17 +33,26 @@ _TIMES_STATE = 2
 class _Written:
     """A snapshot that is being written, or waits until all sinks have what came out before it."""
 
-    snapshot: Snapshot
-    copy: CopyWriter | None
-    writing: asyncio.Task[bool]
+    as_of: int
+    writing: asyncio.Task[int | None]
+    """Gives an offset that all of it lies before; None when it could not be written."""
+
+
+@dataclass(slots=True)
+class _Copied:
+    """A copy that is being written, or waits until all sinks have what came out before it."""
+
+    as_of: int
+    file: CopyWriter
+    writing: asyncio.Task[None]
 
 
 class Snapshots:
     """Snapshots of :class:`KeptState`, each in the background: a state's frames never change.
 
     A partition gets one when its log has grown by *every* bytes, and by twice its state. The log is dropped
-    up to a snapshot when all sinks have what came out before it: nobody needs to make that again. It is then
-    that its copy, if there are *copies*, replaces the one before.
+    up to a snapshot when all sinks have what came out before it: nobody needs to make that again. Then the
+    state is copied, if there are *copies*, and replaces the copy before in the same way.
     """
 
     def __init__(
@@ -50,53 +60,70 @@ class Snapshots:
     ) -> None:
         self._log, self._every, self._clock, self._copies = log, every, clock, copies
         self._written: dict[PartitionId, _Written] = {}
+        self._due: dict[PartitionId, int] = {}
+        """Where the log ends behind a snapshot; what is before it is to be copied."""
+        self._copied: dict[PartitionId, _Copied] = {}
 
     def look(self, source: PartitionId, kept: KeptState, end: int) -> None:
         """Begin a snapshot of *kept*, which has what is before *end* in its log *source*, if it is due."""
+        if end >= self._due.get(source, end + 1) and source not in self._copied:
+            del self._due[source]
+            self._copy(source, kept.task.snapshot(end))
         if source in self._written or not kept.knows or kept.since_snapshot < self._every:
             return
         if kept.since_snapshot < _TIMES_STATE * kept.task.nbytes:
             return
         kept.since_snapshot = 0
         snapshot = kept.task.snapshot(end)
-        copy = None if self._copies is None else self._copies.write(source, snapshot)
-        writing = asyncio.create_task(self._write(source, snapshot, copy), name=f"snapshot of {source}")
-        self._written[source] = _Written(snapshot, copy, writing)
+        writing = asyncio.create_task(self._write(source, snapshot), name=f"snapshot of {source}")
+        self._written[source] = _Written(end, writing)
 
     async def trim(self, source: PartitionId, settled: int) -> None:
         """Drop what lies before the snapshot of *source*, once all sinks have what entries before it gave.
 
         *settled*: up to where they have it. Calls for one partition follow each other.
         """
-        written = self._written.get(source)
+        copied, written = self._copied.get(source), self._written.get(source)
+        if copied is not None and copied.writing.done() and settled >= copied.as_of:
+            del self._copied[source]
+            await asyncio.to_thread(copied.file.publish if _is_whole(copied.writing) else copied.file.drop)
         if written is None or not written.writing.done():
             return
-        as_of = written.snapshot.as_of
-        if written.writing.cancelled() or not written.writing.result():
+        end = None if written.writing.cancelled() else written.writing.result()
+        if end is None:
             del self._written[source]
-            _drop(written)
-        elif settled >= as_of:
+        elif settled >= written.as_of:
             del self._written[source]
-            if written.copy is not None:
-                await asyncio.to_thread(written.copy.publish)
+            self._due[source] = end
             crash_point("snapshots.before_trim")
             try:
-                await self._log.trim(source.topic, source.partition, as_of)
+                await self._log.trim(source.topic, source.partition, written.as_of)
             except StreamcoreError as error:
-                log.warning("state %s: the log before %s is not dropped: %s", source, as_of, error)
+                log.warning("state %s: the log before %s is not dropped: %s", source, written.as_of, error)
 
     async def stop(self) -> None:
         """Break off what is being written: readers leave a snapshot out that is not complete."""
-        broken_off = list(self._written.values())
+        broken_off: list[asyncio.Task[object]] = [written.writing for written in self._written.values()]
+        broken_off += [copied.writing for copied in self._copied.values()]
+        files = [copied.file for copied in self._copied.values()]
         self._written.clear()
-        for written in broken_off:
-            written.writing.cancel()
-        await asyncio.gather(*(written.writing for written in broken_off), return_exceptions=True)
-        for written in broken_off:
-            _drop(written)
+        self._copied.clear()
+        self._due.clear()
+        for writing in broken_off:
+            writing.cancel()
+        await asyncio.gather(*broken_off, return_exceptions=True)
+        for file in files:
+            file.drop()
 
-    async def _write(self, source: PartitionId, snapshot: Snapshot, copy: CopyWriter | None) -> bool:
-        """Whether *snapshot* is in the log, all of it."""
+    def _copy(self, source: PartitionId, snapshot: Snapshot) -> None:
+        """Begin a copy of *snapshot*."""
+        file = None if self._copies is None else self._copies.write(source, snapshot)
+        if file is not None:
+            writing = asyncio.create_task(_write_copy(file, snapshot), name=f"copy of {source}")
+            self._copied[source] = _Copied(snapshot.as_of, file, writing)
+
+    async def _write(self, source: PartitionId, snapshot: Snapshot) -> int | None:
+        """When *snapshot* is in the log, all of it, an offset from which a copy need not have it read."""
         id, size = uuid4().hex, 0
         try:
             for value in snapshot.records(id, RECORD_BYTES):
@@ -106,17 +133,23 @@ class Snapshots:
                 await (await self._log.append(source.topic, one))
                 crash_point("snapshots.part_written")
                 size += len(value)
-                if copy is not None:
-                    copy.add(value)
-            if copy is not None:
-                await asyncio.to_thread(copy.finish)
+            if self._copies is None:
+                end = snapshot.as_of
+            else:
+                end = (await self._log.bounds(source.topic))[source.partition].end
         except StreamcoreError as error:
             log.warning("state %s: no snapshot: %s", source, error)
-            return False
+            return None
         log.info("state %s: snapshot as of %d, %d bytes", source, snapshot.as_of, size)
-        return True
+        return end
 
 
-def _drop(written: _Written) -> None:
-    if written.copy is not None:
-        written.copy.drop()
+def _is_whole(writing: asyncio.Task[None]) -> bool:
+    return not writing.cancelled() and writing.exception() is None
+
+
+async def _write_copy(file: CopyWriter, snapshot: Snapshot) -> None:
+    for value in snapshot.records("copy", RECORD_BYTES):
+        file.add(value)
+        await asyncio.sleep(0)  # others get their turn
+    await asyncio.to_thread(file.finish)

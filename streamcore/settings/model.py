@@ -94,8 +94,8 @@ class State(Section):
     )
     copies: bool = Field(
         True,
-        description="Keep a copy of each partition's newest snapshot in `state.dir`: a worker that starts "
-        "again goes on from it.",
+        description="Keep a copy of each partition's state in `state.dir`, made anew behind each snapshot: a "
+        "worker that starts again goes on from it.",
     )
     standbys: int = Field(
         0,
