@@ -43,6 +43,8 @@ class _Copied:
     """A copy that is being written, or waits until all sinks have what came out before it."""
 
     as_of: int
+    drops: int
+    """What the log may be dropped up to when it is seen."""
     file: CopyWriter
     writing: asyncio.Task[None]
 
@@ -51,8 +53,8 @@ class Snapshots:
     """Snapshots of :class:`KeptState`, each in the background: a state's frames never change.
 
     A partition gets one when its log has grown by *every* bytes, and by twice its state. The log is dropped
-    up to a snapshot when all sinks have what came out before it: nobody needs to make that again. Then the
-    state is copied, if there are *copies*, and replaces the copy before in the same way.
+    up to a snapshot when all sinks have what came out before it: nobody needs to make that again. If there
+    are *copies*, the state is copied before that, and replaces the copy before in the same way.
     """
 
     def __init__(
@@ -60,15 +62,18 @@ class Snapshots:
     ) -> None:
         self._log, self._every, self._clock, self._copies = log, every, clock, copies
         self._written: dict[PartitionId, _Written] = {}
-        self._due: dict[PartitionId, int] = {}
-        """Where the log ends behind a snapshot; what is before it is to be copied."""
+        self._due: dict[PartitionId, tuple[int, int]] = {}
+        """Where the log ends behind a snapshot: what is before it is to be copied; and its ``as_of``."""
+        self._droppable: dict[PartitionId, int] = {}
+        """Up to where logs may be dropped."""
         self._copied: dict[PartitionId, _Copied] = {}
 
     def look(self, source: PartitionId, kept: KeptState, end: int) -> None:
         """Begin a snapshot of *kept*, which has what is before *end* in its log *source*, if it is due."""
-        if end >= self._due.get(source, end + 1) and source not in self._copied:
+        behind, as_of = self._due.get(source, (end + 1, 0))
+        if end >= behind and source not in self._copied:
             del self._due[source]
-            self._copy(source, kept.task.snapshot(end))
+            self._copy(source, kept.task.snapshot(end), as_of)
         if source in self._written or not kept.knows or kept.since_snapshot < self._every:
             return
         if kept.since_snapshot < _TIMES_STATE * kept.task.nbytes:
@@ -87,19 +92,31 @@ class Snapshots:
         if copied is not None and copied.writing.done() and settled >= copied.as_of:
             del self._copied[source]
             await asyncio.to_thread(copied.file.publish if _is_whole(copied.writing) else copied.file.drop)
-        if written is None or not written.writing.done():
-            return
-        end = None if written.writing.cancelled() else written.writing.result()
-        if end is None:
-            del self._written[source]
-        elif settled >= written.as_of:
-            del self._written[source]
-            self._due[source] = end
-            crash_point("snapshots.before_trim")
-            try:
-                await self._log.trim(source.topic, source.partition, written.as_of)
-            except StreamcoreError as error:
-                log.warning("state %s: the log before %s is not dropped: %s", source, written.as_of, error)
+            self._droppable[source] = copied.drops
+        if written is not None and written.writing.done():
+            end = None if written.writing.cancelled() else written.writing.result()
+            if end is None:
+                del self._written[source]
+            elif settled >= written.as_of:
+                del self._written[source]
+                self._complete(source, written.as_of, end)
+        if (below := self._droppable.pop(source, None)) is not None:
+            await self._drop(source, below)
+
+    def _complete(self, source: PartitionId, as_of: int, end: int) -> None:
+        """A snapshot is there: what is before it is dropped, or first copied, so that there is no time in
+        which the log does not continue the copy before."""
+        if self._copies is None:
+            self._droppable[source] = as_of
+        else:
+            self._due[source] = (end, as_of)
+
+    async def _drop(self, source: PartitionId, below: int) -> None:
+        crash_point("snapshots.before_trim")
+        try:
+            await self._log.trim(source.topic, source.partition, below)
+        except StreamcoreError as error:
+            log.warning("state %s: the log before %s is not dropped: %s", source, below, error)
 
     async def stop(self) -> None:
         """Break off what is being written: readers leave a snapshot out that is not complete."""
@@ -109,18 +126,21 @@ class Snapshots:
         self._written.clear()
         self._copied.clear()
         self._due.clear()
+        self._droppable.clear()
         for writing in broken_off:
             writing.cancel()
         await asyncio.gather(*broken_off, return_exceptions=True)
         for file in files:
             file.drop()
 
-    def _copy(self, source: PartitionId, snapshot: Snapshot) -> None:
-        """Begin a copy of *snapshot*."""
+    def _copy(self, source: PartitionId, snapshot: Snapshot, drops: int) -> None:
+        """Begin a copy of *snapshot*, behind which the log may be dropped up to *drops*."""
         file = None if self._copies is None else self._copies.write(source, snapshot)
         if file is not None:
             writing = asyncio.create_task(_write_copy(file, snapshot), name=f"copy of {source}")
-            self._copied[source] = _Copied(snapshot.as_of, file, writing)
+            self._copied[source] = _Copied(snapshot.as_of, drops, file, writing)
+        else:
+            self._droppable[source] = drops
 
     async def _write(self, source: PartitionId, snapshot: Snapshot) -> int | None:
         """When *snapshot* is in the log, all of it, an offset from which a copy need not have it read."""

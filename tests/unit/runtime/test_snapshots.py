@@ -55,7 +55,9 @@ async def test_a_copy_is_taken_behind_the_snapshot_and_seen_when_all_sinks_have_
     snapshots.look(SOURCE, state, end + 2)
     await turns(snapshots, end + 1)
     assert copies.find(SOURCE, LOG.definition) is None  # a sink lacks something still
+    assert (await log.bounds(SOURCE.topic))[0].start == 0  # no copy before it must lose what follows it
     await turns(snapshots, end + 2)
+    assert (await log.bounds(SOURCE.topic))[0].start == 4
     found = copies.find(SOURCE, LOG.definition)
     assert found is not None
     assert (found.as_of, found.emitted) == (end + 2, 6)
@@ -79,6 +81,7 @@ async def test_without_copies_there_are_none(log: EmbeddedLog) -> None:
     state.since_snapshot = 1 << 30
     snapshots.look(SOURCE, state, 4)
     await turns(snapshots, 4)
+    assert (await log.bounds(SOURCE.topic))[0].start == 4
     snapshots.look(SOURCE, state, 1 << 20)
     assert not snapshots._copied
     await snapshots.stop()
