@@ -43,9 +43,12 @@ class ExactTopicWriter:
         """Fence former owners, and go on at what they committed."""
         await self.release(list(partitions))
         lanes = {source: self._lane(source) for source in partitions}
-        opening = [lane.open(partitions[source]) for source, lane in lanes.items()]
-        self._lanes |= lanes  # also when it fails: they are to be closed
-        await _all(opening)
+        try:
+            await _all([lane.open(partitions[source]) for source, lane in lanes.items()])
+        except BaseException:  # also when it is broken off: a lane that is not open must not be flushed
+            await _all([lane.close() for lane in lanes.values()])
+            raise
+        self._lanes |= lanes
         return {source: lane.confirmed for source, lane in lanes.items()}
 
     def _lane(self, source: PartitionId) -> _OpenLane:

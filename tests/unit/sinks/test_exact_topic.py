@@ -213,6 +213,20 @@ async def test_one_lane_that_fails_does_not_keep_the_others_from_their_commit():
     assert world.log.lanes[OTHERS].position == 4
 
 
+async def test_a_lane_that_could_not_be_opened_is_left_alone_until_it_is():
+    """It knows nothing of where it stands: a flush of the others took that for a foreign position."""
+    world = World()
+    writer = Topic("out", guarantee="exactly-once").writer(world.context)
+    lane = world.log.lanes[ORDERS] = HandTransactions(Lane("t", "topic:out", ORDERS, "w"))
+    lane.position, lane.fails = 346, [Transient("gone")]
+    with pytest.raises(Transient):
+        await writer.open({ORDERS: 300, OTHERS: 0})
+    assert lane.calls == ["open", "close"]
+    assert world.log.lanes[OTHERS].calls == ["open", "close"]
+    assert await writer.flush(FlushReason.END) == {}
+    assert await writer.open({ORDERS: 300, OTHERS: 0}) == {ORDERS: 346, OTHERS: 0}
+
+
 async def test_a_stored_position_that_nobody_here_wrote_stops_the_worker():
     world = World()
     writer, _ = await world.writer(orders=7)
