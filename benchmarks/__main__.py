@@ -1,7 +1,4 @@
-"""``python -m benchmarks [WHAT]``; all without one:
-
-w1, w2, partitions, latency, replay, chunks, nexmark, states, takeover.
-"""
+"""``python -m benchmarks [PART]``, with one of the parts that ``--help`` names; or all."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chunks import chunks
+from benchmarks.keys import COUNTS, by_keys
+from benchmarks.keys import MESSAGES as KEYED_MESSAGES
 from benchmarks.measuring import Measured
 from benchmarks.nexmark import nexmark
 from benchmarks.replays import replays
@@ -27,7 +26,9 @@ from benchmarks.workloads import MESSAGES, latency, throughput
 from tests.services import kafka
 
 RATE = 10_000
-OTHERS = ["partitions", "latency", "replay", "chunks", "nexmark", "states", "takeover"]
+ONE_CORE = ["operators", "states"]
+"""Modules of their own, in which polars has one core, as in a worker."""
+OTHERS = ["partitions", "keys", "latency", "replay", "chunks", "nexmark", "takeover", *ONE_CORE]
 
 
 def show(title: str, results: Sequence[Measured]) -> None:
@@ -59,7 +60,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("what", nargs="?", default="all", choices=["all", "w1", "w2", *OTHERS])
     parser.add_argument("--only", action="append", choices=list(MESSAGES), help="this program only")
-    parser.add_argument("--messages", type=int, help="messages in W1 and W2")
+    parser.add_argument("--messages", type=int, help="messages in W1, W2 and behind the keys")
+    parser.add_argument("--keys", action="append", type=int, help="keys in the state; may be repeated")
     parser.add_argument("--runs", type=int, default=5, help="of each in W1 and W2; the median is shown")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--uneven", action="store_true", help="W1, W2: two thirds in one partition")
@@ -69,7 +71,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the results here too")
     given = parser.parse_args()
     results: dict[str, object] = {}
-    if given.what not in ("replay", "chunks", "nexmark", "states"):
+    if given.what not in ("replay", "chunks", "nexmark", *ONE_CORE):
         server = kafka.from_environment() or kafka.start()
         try:
             results = asyncio.run(_on_kafka(server.bootstrap, given))
@@ -92,9 +94,10 @@ def main() -> int:
     if given.what in ("all", "nexmark"):
         results["nexmark"] = queries = nexmark(given.events)
         show_queries(queries)
-    if given.what in ("all", "states"):
-        one_core = {**os.environ, "POLARS_MAX_THREADS": "1"}  # as a worker has it
-        subprocess.run([sys.executable, "-m", "benchmarks.states"], env=one_core, check=True)
+    for name in ONE_CORE:
+        if given.what in ("all", name):
+            environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
+            subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=True)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
     return 0
@@ -120,6 +123,16 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
         ]
         show("W1 by partitions", found)
         results["partitions"] = [asdict(r) for r in found]
+    if given.what in ("all", "keys"):
+        counts = given.keys or COUNTS
+        kept = await by_keys(bootstrap, counts, given.messages or KEYED_MESSAGES, given.partitions)
+        for each in kept:
+            print(
+                f"{each.keys:,} keys: {each.cpu_us:.2f} us a message, {each.rate:,.0f} a second, "
+                f"loop held up for {each.longest:.2f} s at most, peak RSS {each.rss_mb:,.0f} MB"
+                f"{' within a limit of 1 GB' if each.limited else ''}"
+            )
+        results["keys"] = [asdict(each) for each in kept]
     if (
         given.what == "latency"
     ):  # with "all" the broker is warm by now; a cold one doubles the first program's

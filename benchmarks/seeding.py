@@ -72,20 +72,21 @@ async def seed(log: KafkaLog, topic: str, messages: int, partitions: int, *, une
         frame = users(first, min(PART, messages - first), hot)
         adults += int((frame["age"] >= 18).sum())
         windows = pl.concat([windows, frame.select("user_id", pl.col("ts") // WINDOW)]).unique()
-        keys = _keys(frame["user_id"])
+        keys = keys_of(frame["user_id"])
         records = Records(encode(frame), frame["ts"].to_numpy(), keys)
         await (await log.append(topic, records))
     last = users(messages, partitions).with_columns(pl.lit(0).alias("age"), pl.col("ts") + 2 * WINDOW)
     places = np.arange(partitions, dtype=np.int32)
-    keys = _keys(last["user_id"])  # Quix asks for one
+    keys = keys_of(last["user_id"])  # Quix asks for one
     await (await log.append(topic, Records(encode(last), last["ts"].to_numpy(), keys, partitions=places)))
     return Seeded(topic, partitions, messages, adults, windows.height)
 
 
-def _keys(users: pl.Series) -> pa.BinaryArray:
+def keys_of(users: pl.Series) -> pa.BinaryArray:
+    """Record keys: the users as text."""
     return pa.array(users.cast(pl.String).to_arrow()).cast(pa.binary())
 
 
 def _of_partition_0(partitions: int) -> Int64s:
     every = pl.Series(np.arange(10_000))
-    return np.flatnonzero(partition_of(_keys(every), partitions, 0) == 0).astype(np.int64)
+    return np.flatnonzero(partition_of(keys_of(every), partitions, 0) == 0).astype(np.int64)

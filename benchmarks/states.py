@@ -47,7 +47,7 @@ def updates(keys: int, memory_mb: int) -> dict[str, float]:
     """
     operator = group_operator(("key",), AGGREGATES, COLUMNS)
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        rng, place = np.random.default_rng(1), Disk(Path(folder), memory_mb << 20)
+        rng, place = np.random.default_rng(1), _disk(folder, memory_mb)
         state = replace(operator.empty, kept=(Runs((), place),))
         for part in np.array_split(rng.permutation(keys), max(1, keys // BATCH)):
             state = operator.apply(state, [_rows(part)], 0).state
@@ -78,7 +78,7 @@ async def _recovery(megabytes: int) -> dict[str, float]:
     upstream, definition = (("rows", 0),), definition_of(graph, "table")
     count = megabytes * 1_000_000 // 40  # bytes of a key with its partial aggregates
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        place = Disk(Path(folder), MEMORY_MB << 20)
+        place = _disk(folder, MEMORY_MB)
         state = replace(operator.empty, kept=(Runs((), place),))
         for part in np.array_split(np.arange(count), max(1, count // 100_000)):
             state = operator.apply(state, [_rows(part)], 0).state
@@ -108,6 +108,10 @@ async def _recovery(megabytes: int) -> dict[str, float]:
 
 def _rows(keys: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pl.DataFrame:
     return pl.DataFrame({"key": keys, "value": keys, OFFSET: np.arange(len(keys))})
+
+
+def _disk(folder: str, memory_mb: int) -> Disk:
+    return Disk(Path(folder), memory_mb << 20, pages=memory_mb << 20)
 
 
 def _cpu() -> float:

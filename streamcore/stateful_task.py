@@ -233,9 +233,9 @@ class _Restoring:
         """See :class:`~streamcore.state.places.Place`."""
         return replace(self, place=self.place.shared(kinds))
 
-    def making(self, size: int) -> None:
+    def trim(self) -> None:
         """See :class:`~streamcore.state.places.Place`."""
-        self.place.making(size)
+        self.place.trim()
 
     def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:
         """See :class:`~streamcore.state.places.Place`."""

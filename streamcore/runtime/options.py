@@ -46,7 +46,7 @@ class PipelineOptions:
 
     def place(self, partitions: int) -> Disk:
         """Where large runs of state lie, when so many partitions of state share the memory."""
-        return Disk(self.state_dir, self.state_memory // max(partitions, 1))
+        return Disk(self.state_dir, self.state_memory // max(partitions, 1), pages=self.state_memory)
 
 
 def pipeline_options_of(settings: Settings, topology: str) -> PipelineOptions:

@@ -12,7 +12,7 @@ import mmap
 import tempfile
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,8 @@ from streamcore.errors import Permanent
 
 _ALIGNED = 64
 """Bytes to whose multiples buffers are aligned: polars would copy others into memory."""
+_LIBRARIES = 96 << 20
+"""About how many pages of files a process has without any of state: those of its libraries."""
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 """All files of this process that still have rows in use."""
 
@@ -35,21 +37,24 @@ class Disk:
 
     Frames with numbers of more than 38 digits stay in memory: Arrow has no type for them.
 
-    A run is at least twice as large as all younger ones that are merged with it later, so what stays in
-    memory is about *memory* bytes, of each kind of pieces.
+    Runs that are merged whole are each larger than the younger ones, so what stays in memory is about
+    *memory* bytes, of each kind of pieces. Of the files about *pages* bytes at most are mapped: beyond that
+    it lets go of all, and gets those that it needs again from the kernel's cache.
     """
 
     folder: Path
     memory: int
+    pages: int = 512 << 20
 
     def shared(self, kinds: int) -> Disk:
         """See :class:`~streamcore.state.places.Place`."""
-        return Disk(self.folder, self.memory // kinds)
+        return replace(self, memory=self.memory // kinds)
 
-    def making(self, size: int) -> None:
-        """Let go of the pages that this process holds of its files: a merge reads all of them once."""
-        if 2 * size > self.memory:
-            _let_go()
+    def trim(self) -> None:
+        """Let go of the pages of files if this process holds too many of them."""
+        if _MAPPED and _resident() > self.pages + _LIBRARIES:
+            for mapped in _MAPPED:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:
         """See :class:`~streamcore.state.places.Place`. Permanent when the folder can't be written."""
@@ -57,9 +62,7 @@ class Disk:
             return frame
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            made = _mapped(frame, self.folder)
-            _let_go()
-            return made
+            return _mapped(frame, self.folder)
         except (
             pl.exceptions.ComputeError,
             pl.exceptions.InvalidOperationError,
@@ -73,9 +76,9 @@ class Disk:
             ) from error
 
 
-def _let_go() -> None:
-    for mapped in _MAPPED:
-        mapped.madvise(mmap.MADV_DONTNEED)
+def _resident() -> int:
+    """Bytes of this process's memory that are pages of files."""
+    return int(Path("/proc/self/statm").read_text().split()[2]) * mmap.PAGESIZE
 
 
 def _mapped(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:

@@ -85,7 +85,7 @@ class State(Section):
         512,
         ge=0,
         description="MiB of memory for the state of windows, tables and joins in a process; the rest lies in "
-        "files in `state.dir`.",
+        "files in `state.dir`, of which as much again is mapped.",
     )
     snapshot_mb: int = Field(
         128,

@@ -17,8 +17,8 @@ class Place(Protocol):
         """The place of each of so many kinds of pieces that share this one."""
         ...
 
-    def making(self, size: int) -> None:
-        """A run of about *size* bytes is going to be made, of others that are read once and then let go."""
+    def trim(self) -> None:
+        """Called before a frame is looked into, or some are merged: lets go of memory if it is too much."""
         ...
 
     def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:
@@ -36,7 +36,7 @@ class Memory:
         """See :class:`Place`."""
         return self
 
-    def making(self, size: int) -> None:
+    def trim(self) -> None:
         """See :class:`Place`."""
 
     def put(self, frame: pl.DataFrame, size: int) -> pl.DataFrame:

@@ -1,9 +1,9 @@
 """Pieces of state in few sorted frames, found by key: a log-structured merge tree of columns.
 
 A run is one frame or several, sorted by ``_hash``, a hash of the pieces' keys; pieces of the same hash
-stand older first. What comes is a run of its own, and runs of like size are merged, so that each piece is
-copied a logarithmic number of times. A merge goes through ranges of hashes, of which it holds one at a
-time, and makes a frame of each few: that is why a run has several, and why it may be larger than memory
+stand older first. What comes is a run of its own, and runs are merged (:mod:`streamcore.state.merging` says
+which, and when). A merge goes through ranges of hashes, of which it holds one at a time, and makes a frame
+of each few: that is why a run has several, and why it may be larger than memory
 (:mod:`streamcore.state.places`). Source: O'Neil et al., The Log-Structured Merge-Tree, Acta Informatica
 1996, https://doi.org/10.1007/s002360050048
 
@@ -13,46 +13,33 @@ be another's, and compares the keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TypeAlias, overload
+from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from streamcore.batch import Int64s
+from streamcore.state.merging import HASH as HASH
+from streamcore.state.merging import Frames as Frames
+from streamcore.state.merging import Hashes as Hashes
+from streamcore.state.merging import Merge as Merge
+from streamcore.state.merging import levels_of, merged, size_of, with_piece
 from streamcore.state.places import MEMORY, Place
-
-HASH = "_hash"
-"""Hidden column of a run's frame. It stays within a process: another version may hash otherwise."""
-FRAME_BYTES = 32 << 20
-"""About how large a frame of a run gets: what a merge holds at once is a few times that."""
-_MERGED_ROWS = 1 << 16
-"""Rows that are merged at once: so many, with some columns, fit a processor's cache."""
-_MOST_FRAMES = 64
-"""Frames of a very large run get larger, so that there are not too many to look into."""
-_SAMPLE = 4_096
-"""Every so many rows a hash is looked at, to find ranges of like size."""
-_TIMES_OLDEST, _TIMES_OTHER = 2.0, 0.5
-"""A run is merged when it is at most so many times as large as all younger ones. The oldest one earlier:
-it holds most of the keys, so what lies beside it repeats them, and takes space."""
-
-Hashes: TypeAlias = npt.NDArray[np.uint64]
-Merge = Callable[[pl.DataFrame], pl.DataFrame]
-"""Merges pieces, which stand older first, to fewer; it may drop what is needed no more."""
 
 
 @dataclass(frozen=True)
 class Runs(Sequence[pl.DataFrame]):
     """The frames of all runs, older runs first; *place* says where large ones lie.
 
-    Frames one after the other whose hashes ascend, and are not the same, are one run.
+    Frames one after the other whose hashes ascend, and are not the same, are one run. The next frame of the
+    oldest one to be merged is that from the hash *swept* on.
     """
 
     frames: tuple[pl.DataFrame, ...] = ()
     place: Place = MEMORY
+    swept: int = 0
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -104,20 +91,13 @@ def added(runs: Runs, piece: pl.DataFrame, merge: Merge, oldest: Merge | None = 
     *merge* gets frames of which the older stands first, with all pieces that the runs which are merged have
     of some hashes. *oldest* is done to what it leaves where no older run is.
     """
-    levels = _levels([*runs, piece] if piece.height else runs.frames)
-    first = _first_merged([_height(level) for level in levels])
-    kept = [frame for level in levels[:first] for frame in level]
-    merging = [frame for level in levels[first:] for frame in level]
-    if merging:
-        kept += _merged(merging, merge if first or oldest is None else _both(merge, oldest), runs.place)
-    elif piece.height:
-        kept[-1:] = _merged([piece], oldest if len(kept) == 1 else None, runs.place)
-    return replace(runs, frames=tuple(kept))
+    made = with_piece(runs.frames, piece, runs.swept, runs.place, merge, oldest)
+    return replace(runs, frames=made.frames, swept=made.swept)
 
 
 def compacted(runs: Runs, merge: Merge) -> Runs:
     """*runs* as one, with all pieces of each hash merged."""
-    return replace(runs, frames=tuple(_merged(runs.frames, merge, runs.place)))
+    return replace(runs, frames=tuple(merged(runs.frames, merge, runs.place, size_of(runs.frames))))
 
 
 def forgotten(runs: Runs, gone: pl.Expr) -> Runs:
@@ -147,102 +127,11 @@ def taken(runs: Runs, done: pl.Expr) -> tuple[Runs, list[pl.DataFrame]]:
     return replace(runs, frames=tuple(frame for frame in kept if frame.height)), found
 
 
-def _levels(frames: Sequence[pl.DataFrame]) -> list[list[pl.DataFrame]]:
-    """The frames of each run."""
-    levels: list[list[pl.DataFrame]] = []
-    end = None
-    for frame in frames:
-        hashes = frame[HASH]
-        if end is None or hashes[0] <= end:
-            levels.append([])
-        levels[-1].append(frame)
-        end = hashes[-1]
-    return levels
-
-
-def _height(frames: Sequence[pl.DataFrame]) -> int:
-    return sum(frame.height for frame in frames)
-
-
-def _size(frames: Sequence[pl.DataFrame]) -> int:
-    return sum(int(frame.estimated_size()) for frame in frames)
-
-
 def _sized(runs: Runs) -> Iterator[tuple[pl.DataFrame, int]]:
     """Each frame, and about how many bytes its run has."""
-    for level in _levels(runs.frames):
-        size = _size(level)
+    for level in levels_of(runs.frames):
+        size = size_of(level)
         yield from ((frame, size) for frame in level)
-
-
-def _first_merged(heights: Sequence[int]) -> int:
-    """The oldest of the runs of these *heights* that is to be merged, with all younger ones."""
-    younger, first = 0, len(heights)
-    for number in range(len(heights) - 1, -1, -1):
-        times = _TIMES_OTHER if number else _TIMES_OLDEST
-        if heights[number] <= times * younger:
-            first = number
-        younger += heights[number]
-    return first
-
-
-def _both(merge: Merge, after: Merge) -> Merge:
-    return lambda frame: after(merge(frame))
-
-
-def _merged(frames: Sequence[pl.DataFrame], merge: Merge | None, place: Place) -> list[pl.DataFrame]:
-    """One run of *frames*, older ones first."""
-    made = Frames(place, _size(frames))
-    for parts in _ranges(frames):
-        part = pl.concat(parts, rechunk=True)
-        made.add(part if merge is None else merge(part))
-    return made.end()
-
-
-class Frames:
-    """Makes frames of a run, which has about *size* bytes, of small ones, and puts them in their *place*."""
-
-    def __init__(self, place: Place, size: int) -> None:
-        self._place, self._size = place, size
-        place.making(size)
-        self._most = max(FRAME_BYTES, size // _MOST_FRAMES)
-        self._waiting: list[pl.DataFrame] = []
-        self._waits = 0
-        self._made: list[pl.DataFrame] = []
-
-    def add(self, part: pl.DataFrame) -> None:
-        """*part* follows what was added before it."""
-        self._waiting.append(part)
-        self._waits += int(part.estimated_size())
-        if self._waits >= self._most:
-            self._put()
-
-    def end(self) -> list[pl.DataFrame]:
-        """All frames; none is empty."""
-        self._put()
-        return self._made
-
-    def _put(self) -> None:
-        frame = pl.concat(self._waiting, rechunk=True) if self._waiting else None
-        if frame is not None and frame.height:
-            self._made.append(self._place.put(frame, self._size))
-        self._waiting, self._waits = [], 0
-
-
-def _ranges(frames: Sequence[pl.DataFrame]) -> Iterator[list[pl.DataFrame]]:
-    """What *frames* have of each range of hashes, of which there are as many as makes them small."""
-    count = -(-_height(frames) // _MERGED_ROWS)
-    if count <= 1:
-        yield from [list(frames)] if frames else []
-        return
-    hashes = [frame[HASH].to_numpy() for frame in frames]
-    sample = np.sort(np.concatenate([own[_SAMPLE // 2 :: _SAMPLE] for own in hashes]))
-    cuts = np.unique(sample[np.arange(1, count) * len(sample) // count])
-    bounds = np.array([[0, *own.searchsorted(cuts), len(own)] for own in hashes])
-    for starts, ends in pairwise(bounds.T.tolist()):
-        parts = zip(frames, starts, ends, strict=True)
-        if held := [frame[start:end] for frame, start, end in parts if start < end]:
-            yield held
 
 
 # ------------------------------------------------------------ what is found
@@ -271,7 +160,12 @@ def found(runs: Runs, hashes: Hashes) -> list[pl.DataFrame]:
     """The pieces of each run whose hash is among *hashes*, older runs first."""
     wanted = np.sort(hashes)  # np.unique would hash them once more
     wanted = wanted[np.diff(wanted, prepend=~wanted[:1]) != 0]
-    return [part for run in runs if (part := run[matches(run, wanted)[1]]).height]
+    parts: list[pl.DataFrame] = []
+    for run in runs:
+        runs.place.trim()
+        if (part := run[matches(run, wanted)[1]]).height:
+            parts.append(part)
+    return parts
 
 
 def merged_by(frame: pl.DataFrame, merge: Merge) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from streamcore.runtime.state_disk import Disk
-from streamcore.state import places, runs
+from streamcore.state import merging, places
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -21,7 +21,8 @@ def _runs_of_many_frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(places.Memory, "put", put)
-        patched.setattr(runs, "FRAME_BYTES", 1)
-        patched.setattr(runs, "_MERGED_ROWS", 8)
-        patched.setattr(runs, "_SAMPLE", 2)
+        patched.setattr(merging, "FRAME_BYTES", 1)
+        patched.setattr(merging, "_MERGED_ROWS", 8)
+        patched.setattr(merging, "_SAMPLE", 2)
+        patched.setattr(merging, "_AT_ONCE", 12)
         yield

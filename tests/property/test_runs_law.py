@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 from hypothesis import given, settings
@@ -103,24 +105,39 @@ def test_matches_are_all_pairs_of_equal_hashes_in_their_order(there, wanted):
     assert pairs == [(i, j) for i, a in enumerate(wanted) for j, b in enumerate(own) if a == b]
 
 
-def test_a_row_is_copied_few_times_and_few_runs_are_looked_into():
-    copied = 0
+def test_a_row_is_copied_few_times_never_many_at_once_and_few_runs_are_looked_into():
+    copied = most = 0
 
     def counting(frame: pl.DataFrame) -> pl.DataFrame:
         nonlocal copied
         copied += frame.height
         return merge(frame)
 
-    runs, rows = Runs(), 0
-    for number in range(200):
-        keys = list(range(rows, rows + 10))
-        rows += len(keys)
+    runs, rows, random = Runs(), 0, np.random.default_rng(1)
+    for number in range(400):
+        keys = list(range(rows, rows + 10)) if number < 200 else random.integers(0, 2_000, 10).tolist()
+        rows, before = rows + len(keys), copied
         runs = added(runs, piece(keys, number), counting)
-        heights = [frame.height for frame in runs]
+        held = sum(frame.height for frame in runs)
+        most = max(most, copied - before - held // 16)
         ends = [frame[HASH][-1] for frame in runs]
         levels = 1 + sum(a >= frame[HASH][0] for a, frame in zip(ends[:-1], runs[1:], strict=True))
-        assert levels <= 12, heights
-    assert copied <= 8 * rows
+        assert levels <= 30
+        assert held <= max(1.6 * min(rows, 2_000), 40)
+    assert copied <= 6 * rows
+    assert most <= 300
+
+
+def test_the_sweep_goes_on_where_it_is_worth_while_wherever_it_was():
+    """Runs that were put together anew, or lost rows, forget how far the sweep was, or have it elsewhere."""
+    runs, random = Runs(), np.random.default_rng(2)
+    for number in range(150):
+        runs = added(runs, piece(random.integers(0, 200, 10).tolist(), number), merge)
+        if number % 7 == 0:
+            runs = replace(runs, swept=int(random.integers(0, 1 << 63)) * 2 + number % 2)
+        if number % 50 == 48:
+            runs, _ = taken(runs, pl.col("key") < number)
+        assert sum(frame.height for frame in runs) <= 400
 
 
 FEW = st.dictionaries(st.integers(0, 20), st.booleans(), max_size=3).map(lambda marks: [*marks.items()])

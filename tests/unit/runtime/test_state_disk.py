@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -113,6 +115,23 @@ def test_small_runs_stay_in_memory(tmp_path):
     disk = Disk(tmp_path, 1_000)
     assert disk.put(frame, 500) is frame
     assert disk.put(frame, 501) is not frame
+
+
+def test_pages_of_files_are_let_go_of_when_there_are_too_many(tmp_path):
+    def resident() -> int:
+        told = Path("/proc/self/smaps").read_text()
+        parts = re.split(r"^(?=[0-9a-f]+-)", told, flags=re.MULTILINE)
+        kb = (re.search(r"Rss: +([0-9]+)", part) for part in parts if str(tmp_path) in part)
+        return sum(int(found[1]) for found in kb if found) << 10
+
+    disk = Disk(tmp_path, 0, pages=1 << 40)
+    found = disk.put(pl.DataFrame({"x": np.arange(1 << 20)}), 10)
+    assert found["x"].sum()
+    disk.trim()
+    assert resident() >= 8 << 20
+    replace(disk, pages=-(1 << 30)).trim()  # what libraries have is more than that
+    assert resident() == 0
+    assert found["x"].max() == (1 << 20) - 1
 
 
 def test_a_folder_that_cannot_be_written_says_so_with_the_way_out(tmp_path):
