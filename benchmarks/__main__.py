@@ -40,7 +40,7 @@ def show(title: str, results: Sequence[Measured]) -> None:
         ratio = r.cpu_us / results[0].cpu_us
         numbers = [f"{r.cpu_us:.2f}", f"{ratio:.1f}", f"{r.rate:,.0f}", f"{r.steady:,.0f}"]
         table.add_row(r.name, *numbers, f"{r.rss_mb:,.0f}", f"{r.messages:,}", r.note)
-    Console(width=110).print(table)
+    Console(width=140).print(table)
 
 
 def show_queries(found: Mapping[str, Mapping[str, float]]) -> None:
@@ -53,7 +53,7 @@ def show_queries(found: Mapping[str, Mapping[str, float]]) -> None:
         cost, rate = r["cpu"] * 1e6 / r["rows_in"], r["rows_in"] / r["seconds"]
         numbers = [f"{cost:.2f}", f"{r['cpu'] / base:.1f}", f"{rate:,.0f}", f"{r['rss_mb']:,.0f}"]
         table.add_row(query, *numbers, f"{r['rows_out']:,.0f}")
-    Console(width=110).print(table)
+    Console(width=140).print(table)
 
 
 def main() -> int:

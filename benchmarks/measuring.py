@@ -16,6 +16,8 @@ import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 SAMPLE = 0.05
+RESTS, RESTING = 15.0, 0.2
+"""A program that writes nothing for so many seconds, and uses less of a core, has done all that it will."""
 Records = Callable[[], Awaitable[int]]
 """How many records the output holds now."""
 
@@ -86,7 +88,7 @@ async def measure(
     work: Path,
     timeout: float = 240.0,
 ) -> Measured:
-    """Run *command* until *records* says *expected*, or for *timeout* seconds.
+    """Run *command* until *records* says *expected*, it rests, or *timeout* seconds are over.
 
     The program writes the file ``$T0FILE`` when it has the first message in hand; the measurement
     begins there.
@@ -129,18 +131,21 @@ async def _follow(
         await asyncio.sleep(0.005)
     cpu_before, began = tree.sample(), time.monotonic()
     growth: list[tuple[float, int]] = [(began, 0)]
-    while growth[-1][1] < expected and process.poll() is None and time.monotonic() < deadline:
+    worked, outputs, cpu, rests = began, 0, cpu_before, False
+    """When it last did something, and what it had written and used then."""
+    while outputs < expected and not rests and process.poll() is None and time.monotonic() < deadline:
         await asyncio.sleep(SAMPLE)
-        tree.sample()
-        count = await records()
+        used, count = tree.sample(), await records()
         growth.append((time.monotonic(), count))
-    cpu = tree.sample() - cpu_before
-    ended, outputs = growth[-1]
-    share = outputs / expected if expected else 0.0
-    done = max(1.0, messages * share)
+        if count > outputs or used - cpu > RESTS * RESTING:
+            worked, outputs, cpu = growth[-1][0], count, used
+        rests = growth[-1][0] - worked > RESTS
+    cpu -= cpu_before
+    ended, share = worked, outputs / expected if expected else 0.0
+    done = max(1.0, messages * share) if not rests else messages
     late = next(((t, n) for t, n in growth if n >= expected * 0.2), growth[0])
     steady = (outputs - late[1]) / max(1e-9, ended - late[0]) * messages / expected
-    note = "" if outputs >= expected else f"stopped at {share:.0%}"
+    note = "" if outputs >= expected else f"{share:.1%} of the results"
     return Measured(
         name,
         messages,

@@ -89,7 +89,7 @@ async def _one(log: KafkaLog, bootstrap: str, workload: str, name: str, given: S
     if workload == "w2":
         counted = await _counted(log, output)
         if counted != given.messages:
-            return replace(measured, note=f"wrong: {counted:,} rows in its windows")
+            return replace(measured, note=f"wrong: {counted:,} rows counted")
     return measured
 
 
