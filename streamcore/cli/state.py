@@ -19,6 +19,7 @@ from streamcore.cli.command import (
     same_broker,
     suggest,
 )
+from streamcore.cli.state_worker import worker
 from streamcore.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _WRITERS = (".parquet", ".csv", ".jsonl")
 @click.group(cls=Group)
 def state() -> None:
     """Look at what windows, tables and joins hold."""
+
+
+state.add_command(worker)
 
 
 def _of_a_node(function: Function) -> Function:

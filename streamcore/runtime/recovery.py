@@ -28,14 +28,20 @@ class Recovery:
         return max(self._end - self._position, 0)
 
     @property
+    def seconds_left(self) -> float | None:
+        """About how long it will still take; None when that is not known yet."""
+        done = self._position - self._start
+        return self._passed * self.records_left / done if done else None
+
+    @property
     def text(self) -> str | None:
         """How far it is, for people; None when it is done."""
         if not self.records_left:
             return None
         done = self._position - self._start
         share, left = 100 * done / (self._end - self._start), "time left not known yet"
-        if done:
-            left = f"about {self._passed * self.records_left / done:.0f} s left"
+        if self.seconds_left is not None:
+            left = f"about {self.seconds_left:.0f} s left"
         return f"{self._what} is made again: {share:.0f} % of {self._end - self._start} records, {left}"
 
     def moved(self, position: int, nbytes: int) -> None:

@@ -202,11 +202,13 @@ class StateEndpoints:
 
 
 def _part(kept: KeptState) -> dict[str, object]:
-    task = kept.task
+    task, recovery = kept.task, None if kept.knows else kept.recovery
     known = task.watermark not in (BEGINNING, END)
     return {
         "partition": kept.emissions.partition,
         "recovered": kept.knows,
+        "records_left": None if recovery is None else recovery.records_left,
+        "seconds_left": None if recovery is None else recovery.seconds_left,
         "pieces": task.pieces,
         "bytes": task.nbytes,
         "watermark_ms": task.watermark // 1_000 if known else None,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -80,6 +83,15 @@ def worker(scene: Counting, port: int) -> Working:
     return Working(scene, scene.topology(), state=state, http={"port": port})
 
 
+def _command(url: str) -> str:
+    """What ``streamcore state worker`` shows of the worker at *url*."""
+    command = [sys.executable, "-m", "streamcore.cli", "state", "worker", url]
+    environment = {**os.environ, "STREAMCORE_STATE__HTTP_TOKEN": "${env:STATE_TOKEN}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 async def test_state_is_read_from_the_workers_that_have_it(scene: Counting) -> None:
     one, two = free_port(), free_port()
     await scene.send(970)  # ten of each age
@@ -125,6 +137,10 @@ async def test_state_is_read_from_the_workers_that_have_it(scene: Counting) -> N
                     lambda port=port, there=elsewhere: _stands_by(port, there), "standbys catch up"
                 )
                 assert {part["worker"] for part in described["elsewhere"]} == {f"http://127.0.0.1:{other}"}
+                shown = await asyncio.to_thread(_command, f"http://127.0.0.1:{port}")
+                assert [f"  {p:>4}  here, 0.0 MB" in shown for p in here] == [True] * len(here), shown
+                theirs = f"at http://127.0.0.1:{other}; standby here, "
+                assert [f"  {p:>4}  {theirs}" in shown for p in elsewhere] == [True] * len(elsewhere), shown
     assert scene.target.frame().height == 97 * 11  # reading has not disturbed the work
 
 
