@@ -208,7 +208,10 @@ class Log(Protocol):
         ...
 
     def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
-        """The records in ``[start, end)`` in order, chunk by chunk; ends at *end* or the log's end."""
+        """The records in ``[start, end)`` in order, chunk by chunk; ends at *end* or the log's end.
+
+        What it gives is durable: no crash takes it back.
+        """
         ...
 
     async def trim(self, topic: str, partition: int, below: int) -> None:

@@ -67,11 +67,17 @@ class EmbeddedLog:
         return EmbeddedTransactions(self, self._broker, topic, lane, crash_point)
 
     async def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
-        """The records in ``[start, end)``, as far as the log goes. TopicChanged when *start* is gone."""
+        """The records in ``[start, end)``, as far as the log goes; durable ones only, like all that is handed
+        out: who finds its dead letter here does not write it again. TopicChanged when *start* is gone.
+        """
         found = self._broker.topic(topic)
         if found is None or not 0 <= partition < len(found.logs):
             raise BadConfig(f"there is no partition {partition} of a topic {topic}", where=self._broker.url)
-        while chunk := found.logs[partition].read(start, _SCAN_BYTES, end):
+        log = found.logs[partition]
+        if log.durable < min(end, log.end):
+            end = min(end, log.end)
+            await self._broker.synced()
+        while chunk := log.read(start, _SCAN_BYTES, end):
             yield chunk
             start = chunk.end
             await asyncio.sleep(0)

@@ -45,14 +45,16 @@ def as_of() -> Branch:
     """Each row with the newest one of the others that is not newer."""
 
     def declare(streams: Mapping[str, Stream]) -> Stream:
-        left = streams["rows"].select("id", "key", "at")
+        rows = streams["rows"].filter("id not like 'close%'")  # as in joins: depends on the clock
+        left = rows.select("id", "key", "at")
         return left.join(streams["others"], on="key", as_of=True, how="left", name="as-of")
 
     def wanted(judged: Judged) -> Wanted:
         left = oracle.timely(judged, rows_of(judged), "as-of")
         right = oracle.timely(judged, judged.of("others"), "as-of")
         passed = min(judged.watermarks.values())
-        return Wanted([_pair(a, oracle.newest(a, right)) for a in left if (a.time or 0) < passed])
+        passed_by = [a for a in left if (a.time or 0) < passed and not _closes(a)]
+        return Wanted([_pair(a, oracle.newest(a, right)) for a in passed_by])
 
     return Branch("as-of", declare, wanted, joins=True, timed=True)
 

@@ -288,6 +288,19 @@ async def test_many_who_wait_for_durability_share_syncs(tmp_path: Path) -> None:
     again.close()
 
 
+async def test_what_a_scan_gives_is_durable(tmp_path: Path) -> None:
+    """Who finds its dead letter in the log does not write it again, so a power loss must not take it back."""
+    broker = Broker.open(f"embedded://unit{tmp_path}/log")
+    broker.create("t", 1, {})
+    log, topic = EmbeddedLog(broker), broker.topic("t")
+    assert topic is not None
+    await log.append_if("t", columns(b"a", b"b"), lambda: None)
+    assert topic.logs[0].durable == 0
+    found = [chunk.end <= topic.logs[0].durable async for chunk in log.scan("t", 0, 0, 10)]
+    assert found == [True]
+    broker.close()
+
+
 async def test_a_failed_sync_is_never_followed_by_a_promise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
