@@ -13,7 +13,7 @@ from streamcore.sinks.file_seals import SealChain
 from streamcore.transport import embedded_directory, embedded_segments
 from streamcore.transport.embedded_blocks import parse
 from streamcore.transport.embedded_broker import Broker
-from streamcore.transport.embedded_segments import OsFile, SegmentFiles
+from streamcore.transport.embedded_segments import SegmentFiles
 
 
 def commit_before_fsync() -> Iterator[Any]:
@@ -24,26 +24,6 @@ def commit_before_fsync() -> Iterator[Any]:
             log._durable = log.end
 
     yield mock.patch.object(Broker, "synced", synced)
-
-
-def mark_before_fsync() -> Iterator[Any]:
-    """A segment says that it is durable before it is."""
-    sync = OsFile.sync
-    files: list[SegmentFiles] = []
-    init = SegmentFiles.__init__
-
-    def made(self: SegmentFiles, *given: Any, **named: Any) -> None:
-        init(self, *given, **named)
-        files.append(self)
-
-    def marked(self: OsFile) -> None:
-        for segments in files:
-            if segments._segments and segments._segments[-1].file is self:
-                self.write(embedded_segments._mark(segments._segments[-1].size), 8)
-        sync(self)
-
-    yield mock.patch.object(SegmentFiles, "__init__", made)
-    yield mock.patch.object(OsFile, "sync", marked)
 
 
 def new_segment_not_synced() -> Iterator[Any]:
@@ -85,7 +65,6 @@ def any_later_block_shows_damage() -> Iterator[Any]:
 
 MISTAKES = (
     commit_before_fsync,
-    mark_before_fsync,
     new_segment_not_synced,
     commits_renamed_without_fsync,
     sealed_before_outputs_are_durable,
