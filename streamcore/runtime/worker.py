@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -46,10 +47,8 @@ from streamcore.transport.kafka_log import KafkaLog
 
 log = logging.getLogger(__name__)
 
-EXIT_GRACE = 30.0
-"""Seconds after a failure until the process ends even if something hangs."""
-CLEAN_EXIT_GRACE = 5.0
-"""The same when all is done and closed."""
+EXIT_GRACE = 5.0
+"""Seconds until the process ends even if something hangs, once its work is over and all is closed."""
 REDRIVE_CONFIG = {"retention.ms": "-1"}
 
 
@@ -65,12 +64,12 @@ def run_worker(topology: Topology, settings: Settings) -> int:
         try:
             await work(topology, settings, stop_on_signals())
         except StreamcoreError as error:
-            exit_soon(error.exit_code)
+            exit_soon(error.exit_code, f"error: {error}")
             raise
-        except BaseException:
-            exit_soon(1)
+        except BaseException as error:
+            exit_soon(1, f"error: {type(error).__name__}: {error}")
             raise
-        exit_soon(0, grace=CLEAN_EXIT_GRACE)
+        exit_soon(0)
 
     asyncio.run(main())
     return 0
@@ -97,9 +96,18 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
         await kafka_log.close()
 
 
-def exit_soon(code: int, grace: float = EXIT_GRACE) -> None:
-    """End the process with *code* in *grace* seconds, even if a thread or a server hangs."""
-    timer = threading.Timer(grace, os._exit, (code,))
+def exit_soon(code: int, last_words: str = "") -> None:
+    """End the process with *code* in EXIT_GRACE seconds, even if a task or a thread hangs.
+
+    Then nobody else tells why, so *last_words* go to the standard error.
+    """
+
+    def leave() -> None:
+        if last_words:
+            print(last_words, file=sys.stderr, flush=True)
+        os._exit(code)
+
+    timer = threading.Timer(EXIT_GRACE, leave)
     timer.daemon = True
     timer.start()
 
