@@ -97,7 +97,8 @@ class CountedOperator(BaseOperator):
             windows = self._windows(self._placed(frame, runs, arrived))
             complete = self._emission(windows.filter(self._is_complete))
             runs = added(runs, as_run(self._last(windows), self.by), self._last_of_runs)
-        arrived, emitted = arrived + frame.height, arrived + frame.height
+        arrived += frame.height
+        emitted = max(state.emitted, arrived)  # behind the end repeats may still come
         if watermark == END and runs:
             rest = self._open(runs)
             rest = rest.with_columns(counted_from(arrived, rest.height))

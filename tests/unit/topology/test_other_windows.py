@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import polars as pl
 import pytest
 
 import streamcore as sc
+from streamcore.batch import hide
 from streamcore.errors import BadConfig
+from streamcore.event_time import END
+from streamcore.passage import operator_of
 from streamcore.testing import TopologyDriver
 from streamcore.windowed import AnyKind
 from tests.unit.topology.collecting import Collect
@@ -96,3 +101,25 @@ def test_windows_of_time_may_follow_sliding_ones():
 def test_what_they_can_not_do_is_said_when_it_is_declared(declare, message):
     with pytest.raises(BadConfig, match=message):
         declare()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [sc.counted(2), sc.sliding("5ms"), sc.tumbling("5ms"), sc.session("5ms"), sc.global_window()],
+    ids=lambda kind: type(kind).__name__,
+)
+def test_what_comes_behind_the_end_takes_back_no_number(kind: AnyKind):
+    """A repeat: an append of a zombie that arrived when all had ended (simulated seed 13534)."""
+    clicks = stream()
+    clicks.window(kind).by("user").aggregate(name="w", total="sum(v)").to(Collect("out"))
+    graph = clicks._topology.freeze()
+    operator = operator_of(graph, "w")
+    rows = pl.DataFrame({"user": ["a", "b", "a"], "at": [1, 2, 3], "v": [1, 2, 3]})
+    delta = operator.prepare(hide(rows, np.arange(3, dtype=np.int64)), "w").rows
+    delta = pl.concat([operator.no_rows, delta], how="diagonal").with_columns(
+        pl.col("^_upstream$").fill_null(0)
+    )
+    ended = operator.apply(operator.empty, [delta], END)
+    again = operator.apply(ended.state, [], END)
+    assert ended.state.emitted >= 1
+    assert (again.emission.height, again.state.emitted) == (0, ended.state.emitted)
