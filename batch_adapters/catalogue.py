@@ -11,6 +11,7 @@ Several files are read in the order of their paths. A new format or system is on
 from __future__ import annotations
 
 import glob
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from batch_adapters.sqlite import SqliteOptions, open_sqlite
 from batch_adapters.text_stream import COMPRESSION_SUFFIXES
 from streamcore.contracts import BoundedSource
 from streamcore.errors import BadConfig, did_you_mean
-from streamcore.secrets import resolve
+from streamcore.secrets import mask_url, resolve
 
 Option: TypeAlias = str | int | float | bool | list[str] | tuple[str, ...] | None
 
@@ -95,6 +96,7 @@ SYSTEMS: Mapping[str, System] = {"postgresql": _POSTGRES, "postgres": _POSTGRES,
 SCHEMES = ("file", *SYSTEMS)
 """URI schemes that can be opened; a path without a scheme is a file."""
 
+_log = logging.getLogger(__name__)
 _QUERY = re.compile(r"(?s)(.*)\?([A-Za-z_]+=.*)\Z")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -108,6 +110,11 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     """
     system = _SCHEME.match(resolved := resolve(str(uri)))
     if system and system[1].lower() in SYSTEMS:
+        if ":" in str(uri).partition("://")[2].rpartition("@")[0] and "${" not in str(uri):
+            _log.warning(
+                "%s holds a password in plain text; write ${env:NAME} or ${file:PATH} for it",
+                mask_url(str(uri)),
+            )
         return _open_system(system[1].lower(), resolved, options)
     pattern, query = _split(str(uri))
     given: dict[str, Option] = {**query, **options}

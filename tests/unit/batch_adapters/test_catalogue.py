@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from batch_adapters.catalogue import FORMATS, open_source
-from streamcore.errors import BadConfig, Permanent
+from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.testing.sources import read_source
 
 pytestmark = pytest.mark.usefixtures("data")
@@ -151,3 +151,15 @@ def test_suffixes_belong_to_one_format() -> None:
 def test_every_option_has_a_description() -> None:
     for entry in FORMATS.values():
         assert all(option.description for option in entry.options.model_fields.values())
+
+
+@pytest.mark.parametrize(("password", "warned"), [("s3cret", True), ("${env:PGPASS}", False), ("", False)])
+def test_a_password_in_plain_text_is_taken_with_a_warning(
+    password: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PGPASS", "s3cret")
+    login = f"me:{password}" if password else "me"
+    with pytest.raises(Transient):
+        open_source(f"postgresql://{login}@127.0.0.1:1/x?table=t")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
+    assert "s3cret" not in caplog.text
