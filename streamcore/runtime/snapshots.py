@@ -76,6 +76,8 @@ class Snapshots:
             self._copy(source, kept.task.snapshot(end), as_of)
         if source in self._written or not kept.knows or kept.since_snapshot < self._every:
             return
+        if kept.recovery is not None and kept.recovery.records_left:
+            return  # what is still to be read may hold one as of later: readers take the first in the log
         if kept.since_snapshot < _TIMES_STATE * kept.task.nbytes:
             return
         kept.since_snapshot = 0

@@ -41,7 +41,7 @@ async def test_a_copy_is_taken_behind_the_snapshot_and_seen_when_all_sinks_have_
     log: EmbeddedLog, tmp_path: Path
 ) -> None:
     copies = Copies(tmp_path / "copies")
-    snapshots, state = Snapshots(log, 0, lambda: 0.0, copies), begun(kept())
+    snapshots, state = Snapshots(log, 0, lambda: 0.0, copies), begun(kept(end=4))
     list(state.on_chunk(chunk(0, 4)))
     state.since_snapshot = 1 << 30
     snapshots.look(SOURCE, state, 4)
@@ -65,7 +65,7 @@ async def test_a_copy_is_taken_behind_the_snapshot_and_seen_when_all_sinks_have_
 
 
 async def test_a_copy_that_is_broken_off_leaves_nothing(log: EmbeddedLog, tmp_path: Path) -> None:
-    snapshots, state = Snapshots(log, 0, lambda: 0.0, Copies(tmp_path / "copies")), begun(kept())
+    snapshots, state = Snapshots(log, 0, lambda: 0.0, Copies(tmp_path / "copies")), begun(kept(end=4))
     list(state.on_chunk(chunk(0, 4)))
     state.since_snapshot = 1 << 30
     snapshots.look(SOURCE, state, 4)
@@ -76,7 +76,7 @@ async def test_a_copy_that_is_broken_off_leaves_nothing(log: EmbeddedLog, tmp_pa
 
 
 async def test_without_copies_there_are_none(log: EmbeddedLog) -> None:
-    snapshots, state = Snapshots(log, 0, lambda: 0.0), begun(kept())
+    snapshots, state = Snapshots(log, 0, lambda: 0.0), begun(kept(end=4))
     list(state.on_chunk(chunk(0, 4)))
     state.since_snapshot = 1 << 30
     snapshots.look(SOURCE, state, 4)
@@ -84,4 +84,17 @@ async def test_without_copies_there_are_none(log: EmbeddedLog) -> None:
     assert (await log.bounds(SOURCE.topic))[0].start == 4
     snapshots.look(SOURCE, state, 1 << 20)
     assert not snapshots._copied
+    await snapshots.stop()
+
+
+async def test_no_snapshot_is_written_while_the_log_may_hold_a_later_one(log: EmbeddedLog) -> None:
+    """Readers take the first whole one in the log, and it must not be of behind the other (seed 18729)."""
+    snapshots, state = Snapshots(log, 0, lambda: 0.0), begun(kept(end=6))
+    list(state.on_chunk(chunk(0, 4)))
+    state.since_snapshot = 1 << 30
+    snapshots.look(SOURCE, state, 4)
+    assert not snapshots._written
+    list(state.on_chunk(chunk(4, 6)))
+    snapshots.look(SOURCE, state, 6)
+    assert snapshots._written
     await snapshots.stop()
