@@ -26,8 +26,9 @@ from batch_adapters.excel import ExcelFile, ExcelOptions
 from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.json import JsonFile, JsonOptions
 from batch_adapters.parquet import ParquetFile, ParquetOptions
-from batch_adapters.postgres import PostgresOptions, open_postgres
-from batch_adapters.sqlite import SqliteOptions, open_sqlite
+from batch_adapters.postgres import open_postgres
+from batch_adapters.sqlite import open_sqlite
+from batch_adapters.table_options import TableOptions
 from batch_adapters.text_stream import COMPRESSION_SUFFIXES
 from streamcore.contracts import BoundedSource
 from streamcore.errors import BadConfig, did_you_mean
@@ -87,10 +88,8 @@ class System:
     open: Callable[[str, Mapping[str, object]], BoundedSource]
 
 
-_POSTGRES = System(
-    PostgresOptions, lambda uri, options: open_postgres(uri, PostgresOptions.model_validate(options))
-)
-_SQLITE = System(SqliteOptions, lambda uri, options: open_sqlite(uri, SqliteOptions.model_validate(options)))
+_POSTGRES = System(TableOptions, lambda uri, given: open_postgres(uri, TableOptions.model_validate(given)))
+_SQLITE = System(TableOptions, lambda uri, given: open_sqlite(uri, TableOptions.model_validate(given)))
 SYSTEMS: Mapping[str, System] = {"postgresql": _POSTGRES, "postgres": _POSTGRES, "sqlite": _SQLITE}
 """By the URI's scheme."""
 SCHEMES = ("file", *SYSTEMS)
@@ -110,11 +109,7 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     """
     system = _SCHEME.match(resolved := resolve(str(uri)))
     if system and system[1].lower() in SYSTEMS:
-        if ":" in str(uri).partition("://")[2].rpartition("@")[0] and "${" not in str(uri):
-            _log.warning(
-                "%s holds a password in plain text; write ${env:NAME} or ${file:PATH} for it",
-                mask_url(str(uri)),
-            )
+        _warn_of_passwords(str(uri))
         return _open_system(system[1].lower(), resolved, options)
     pattern, query = _split(str(uri))
     given: dict[str, Option] = {**query, **options}
@@ -126,6 +121,15 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     if len(parts) == 1:
         return parts[0]
     return JoinedFiles(pattern, tuple(parts), tuple(file.size for file in files))
+
+
+def _warn_of_passwords(uri: str) -> None:
+    """A password that is written out is taken; whoever reads the command or the file can read it too."""
+    password = urlsplit(uri.partition("?")[0]).password
+    if password and "${" not in password:
+        _log.warning(
+            "%s holds a password in plain text; write ${env:NAME} or ${file:PATH} for it", mask_url(uri)
+        )
 
 
 def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> BoundedSource:

@@ -31,10 +31,13 @@ Key: TypeAlias = tuple[str, ...]
 
 
 class Page(NamedTuple):
-    """Rows in the order of the key, at least one; the last one's key, () where there is none."""
+    """Rows in the order of the key, at least one, and their keys: no columns where the table has no key.
+
+    Python's text of a value in ``keys`` is that of a :data:`Key`.
+    """
 
     frame: pl.DataFrame
-    last: Key
+    keys: pl.DataFrame
     refused: Refused | None = None
 
 
@@ -67,11 +70,15 @@ def _key(values: list[str] | None) -> Key | None:
     return None if values is None else tuple(values)
 
 
+def _key_at(keys: pl.DataFrame, row: int) -> Key:
+    return tuple(map(str, keys.row(row))) if keys.width else ()
+
+
 class KeyedTable(Protocol):
     """A table, view or query of a database, with a key that is unique and never null.
 
-    Its methods may do I/O, from any thread but one call at a time, and raise Transient, Permanent and
-    BadConfig. All of one process see the same moment, where the system can do that.
+    Its methods may do I/O, from several threads at a time, and raise Transient, Permanent and BadConfig. All
+    of one process see the same moment, where the system can do that.
     """
 
     @property
@@ -160,18 +167,18 @@ class TableReader:
         if self._part.empty:
             return None
         if self._pages is None:
+            if self._part.behind == ():
+                raise Permanent(
+                    "without a key it is not known where to go on",
+                    where=self._table.uri,
+                    fix="--again reads all rows once more; give key=COLUMN before the next time",
+                )
             self._pages = self._table.read(self._part, max_bytes)
         found = next(self._pages, None)
         if found is None:
             return None
-        frame, last, refused = found
-        if last and last == self._part.behind:
-            raise Permanent(
-                "the key is not unique: two rows in a row have it",
-                where=self._table.uri,
-                got=",".join(last),
-                fix="give columns that are unique together with key=",
-            )
+        frame, keys, refused = found
+        self._check_unique(keys)
         first, end = self._position, self._position + frame.height
         offsets = np.arange(first, end, dtype=np.int64)
         chunk = (
@@ -179,9 +186,23 @@ class TableReader:
             if refused is None
             else PartlyRefusedChunk(self._source, offsets, frame, refused, first=first, end=end)
         )
-        self._part, self._position = KeyRange(last, self._part.until), end
+        self._part, self._position = KeyRange(_key_at(keys, -1), self._part.until), end
         chunk.bookmark = self._part.pack()
         return chunk
+
+    def _check_unique(self, keys: pl.DataFrame) -> None:
+        """Permanent where two rows have one key: who goes on behind the first would miss the second."""
+        if not keys.width:
+            return
+        again = keys.select(pl.all_horizontal(pl.all() == pl.all().shift()).fill_null(False)).to_series()
+        place = again.arg_max() if again.any() else 0 if _key_at(keys, 0) == self._part.behind else None
+        if place is not None:
+            raise Permanent(
+                "the key is not unique: two rows in a row have it",
+                where=self._table.uri,
+                got=",".join(_key_at(keys, place)),
+                fix="give columns that are unique together with key=",
+            )
 
     def close(self) -> None:
         if self._pages is not None:

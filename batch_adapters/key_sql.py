@@ -45,6 +45,11 @@ class KeySql:
         )
         return f"select {texts} from ({placed}) as placed where place in ({places}) order by place"
 
+    def nulls(self) -> str:
+        """A row whose key is null, if there is one."""
+        null = " or ".join(f"{column} is null" for column in self.key)
+        return f"select 1 from {self.relation}{self._where([f'({null})'])} limit 1"
+
     def _where(self, bounds: Sequence[str]) -> str:
         conditions = [f"({self.where})", *bounds] if self.where else bounds
         return f" where {' and '.join(conditions)}" if conditions else ""

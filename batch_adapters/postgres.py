@@ -13,17 +13,17 @@ decimal that is not a number, is refused ("range", stage "read").
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
 
 from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.postgres_columns import Column, columns_of, frame_of
-from streamcore.errors import BadConfig, Permanent, did_you_mean
+from batch_adapters.table_options import TableOptions, named, no_such_table, null_key
+from streamcore.errors import Permanent
 from streamcore.systems.postgres import Address, address, identifier
 from streamcore.systems.postgres_reading import ReadSession
 
@@ -34,47 +34,29 @@ _PLACE = "ctid"
 """The key of a table that has none. A sequential scan comes in its order."""
 
 
-class PostgresOptions(BaseModel):
-    """Options of PostgreSQL sources, beside those of the connection."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    table: str | None = Field(None, description="Table or view, with its schema if need be: sales.users.")
-    query: str | None = Field(None, description="A SELECT instead of a table.")
-    key: str | None = Field(None, description="Columns that are unique together and never null: a,b.")
-    columns: str | None = Field(None, description="Columns to read: a,b. All unless given.")
-    where: str | None = Field(None, description="An SQL condition on the rows.")
-
-
-def open_postgres(url: str, options: PostgresOptions) -> TableSource:
+def open_postgres(url: str, options: TableOptions) -> TableSource:
     """The source that *options* say, checked: BadConfig when there is no such table, key or column."""
     where = address(url)
-    if options.table is not None and options.query is not None:
-        raise BadConfig("give a table or a query, not both", where=where.shown)
     if options.table is None and options.query is None:
-        options = options.model_copy(update={"table": _only_table(where)})
+        options = options.of_only_table(_tables(where), where.shown)
     return TableSource(PostgresTable(where, options))
 
 
-def _only_table(where: Address) -> str:
-    """The only table that there is. BadConfig lists them where they are several or none."""
+def _tables(where: Address) -> list[str]:
+    """The tables and views that this user may see, those of public without their schema."""
     session = ReadSession(where, APPLICATION)
     try:
-        rows = session.rows(
-            "select table_schema, table_name from information_schema.tables where table_schema not in "
-            "('pg_catalog', 'information_schema') order by 1, 2"
-        )
+        return _names(session)
     finally:
         session.close()
-    names = [str(name) if schema == "public" else f"{schema}.{name}" for schema, name in rows]
-    if len(names) == 1:
-        return names[0]
-    raise BadConfig(
-        "which table is meant?" if names else "the database has no table that this user may see",
-        where=where.shown,
-        allowed=names,
-        fix="add ?table=NAME or ?query=SELECT…",
+
+
+def _names(session: ReadSession) -> list[str]:
+    rows = session.rows(
+        "select table_schema, table_name from information_schema.tables where table_schema not in "
+        "('pg_catalog', 'information_schema') order by 1, 2"
     )
+    return [str(name) if schema == "public" else f"{schema}.{name}" for schema, name in rows]
 
 
 @dataclass
@@ -88,6 +70,8 @@ class _Moment:
     lock: threading.Lock = field(default_factory=threading.Lock)
     keeper: ReadSession | None = None
     name: str = ""
+    parts: int = 1
+    """How many are still to be read."""
 
     def session(self) -> ReadSession:
         """A session that sees it."""
@@ -102,26 +86,28 @@ class _Moment:
             self.name = self.keeper.export()
             return ReadSession(self.where, APPLICATION, self.name)
 
-    def forget(self) -> None:
-        """Nothing more is read: let the server clean up what only the snapshot still sees."""
+    def part_read(self) -> None:
+        """A part has been read. Behind the last one the server may clean up what only the snapshot sees."""
         with self.lock:
-            if self.keeper is not None:
+            self.parts -= 1
+            if self.parts <= 0 and self.keeper is not None:
                 self.keeper.close()
-            self.keeper = None
+                self.keeper = None
 
 
 class PostgresTable:
     """A ``KeyedTable`` of PostgreSQL. Connects once when it is made, to learn what there is."""
 
-    def __init__(self, where: Address, options: PostgresOptions) -> None:
+    def __init__(self, where: Address, options: TableOptions) -> None:
         self._where, self._options, self._moment = where, options, _Moment(where)
-        self._parts_left = 1
         session = self._moment.session()
         try:
             self._from = self._relation(session)
             every = columns_of(session, f"select * from {self._from}", self._declared(session))
-            self._columns = self._chosen(every)
-            self._sql = self._ranges(session, every)
+            known = {column.name: column for column in every}
+            chosen = options.columns
+            self._columns = every if chosen is None else named(known, chosen, "columns", self.uri)
+            self._sql = self._ranges(session, known)
             self._about = self._count(session)
         finally:
             session.close()
@@ -130,8 +116,7 @@ class PostgresTable:
 
     @property
     def uri(self) -> str:
-        what = f"table={self._options.table}" if self._options.table else f"query={self._options.query}"
-        return f"{self._where.shown}?{what}"
+        return f"{self._where.shown}?{self._options.shown}"
 
     def identity(self) -> str:
         """The relation, its columns, the key and the condition."""
@@ -146,22 +131,12 @@ class PostgresTable:
 
     def _relation(self, session: ReadSession) -> str:
         """What stands behind FROM. BadConfig when there is no such table."""
-        if self._options.query is not None:
-            return f"({self._options.query.rstrip().rstrip(';')}) as asked"
-        names = (self._options.table or "").split(".")
-        found = session.rows(f"select to_regclass({_constant(identifier(*names))}) is not null")
-        if found[0][0]:
-            return identifier(*names)
-        rows = session.rows("select schemaname||'.'||tablename, tablename from pg_tables order by 1")
-        there = [str(full) for full, _ in rows if not str(full).startswith(("pg_catalog", "information_"))]
-        there += [name.removeprefix("public.") for name in there if name.startswith("public.")]
-        raise BadConfig(
-            "there is no such table, or this user may not see it",
-            where=self._where.shown,
-            got=self._options.table,
-            allowed=there[:20],
-            fix=did_you_mean(self._options.table or "", there) or "name one that there is",
-        )
+        if self._options.table is None:
+            return self._options.subquery
+        name = identifier(*self._options.table.split("."))
+        if session.rows(f"select to_regclass({_constant(name)}) is not null")[0][0]:
+            return name
+        raise no_such_table(self._options.table, _names(session), self._where.shown)
 
     def _declared(self, session: ReadSession) -> dict[str, str]:
         """The declared types of a table's columns, e.g. ``numeric(10,2)``: results only say numeric."""
@@ -173,25 +148,7 @@ class PostgresTable:
         )
         return {str(name): str(type_) for name, type_ in rows}
 
-    def _chosen(self, every: Sequence[Column]) -> list[Column]:
-        if self._options.columns is None:
-            return list(every)
-        return self._named(every, self._options.columns, "columns")
-
-    def _named(self, every: Sequence[Column], names: str, option: str) -> list[Column]:
-        known = {column.name: column for column in every}
-        for name in names.split(","):
-            if name.strip() not in known:
-                raise BadConfig(
-                    f"{option}: there is no such column",
-                    where=self.uri,
-                    got=name.strip(),
-                    allowed=known,
-                    fix=did_you_mean(name.strip(), known),
-                )
-        return [known[name.strip()] for name in names.split(",")]
-
-    def _ranges(self, session: ReadSession, every: Sequence[Column]) -> KeySql:
+    def _ranges(self, session: ReadSession, known: Mapping[str, Column]) -> KeySql:
         """By the key that was given, the primary key, or of a table without one the place of its rows."""
         names = self._options.key or ""
         ordered = True
@@ -199,10 +156,13 @@ class PostgresTable:
             found, kind = self._primary_key(session)
             ordered = bool(found) or kind not in ("r", "m")
             names = found
-        key = [identifier(column.name) for column in self._named(every, names, "key")] if names else []
+        key = [identifier(column.name) for column in named(known, names, "key", self.uri)] if names else []
         if not ordered:
             key = [_PLACE]
-        return KeySql(self._from, tuple(key), self._options.where, _text, _constant, ordered)
+        sql = KeySql(self._from, tuple(key), self._options.where, _text, _constant, ordered)
+        if self._options.key is not None and session.rows(sql.nulls()):
+            raise null_key(self._options.key, self.uri)
+        return sql
 
     def _primary_key(self, session: ReadSession) -> tuple[str, str]:
         """The names of the primary key's columns, and what kind of relation it is (``pg_class.relkind``)."""
@@ -236,16 +196,10 @@ class PostgresTable:
             found = session.rows(self._sql.borders(parts, sample))
         finally:
             session.close()
-        self._parts_left = len(found) + 1
+        self._moment.parts = len(found) + 1
         return [tuple(map(str, row)) for row in found]
 
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
-        if part.behind == ():
-            raise Permanent(
-                "without a key it is not known where to go on",
-                where=self.uri,
-                fix="--again reads all rows once more; give key=COLUMN before the next time",
-            )
         session = self._moment.session()
         try:
             session.run("set synchronize_seqscans = off")
@@ -255,9 +209,7 @@ class PostgresTable:
                     yield self._page(batch)
         finally:
             session.close()
-        self._parts_left -= 1
-        if not self._parts_left:
-            self._moment.forget()
+        self._moment.part_read()
 
     def _asked(self) -> list[str]:
         """The columns, and the texts of those of the key that do not say them by themselves."""
@@ -269,9 +221,9 @@ class PostgresTable:
         count = len(self._columns)
         values = {identifier(c.name): batch.column(n) for n, c in enumerate(self._columns) if c.says_its_text}
         texts = iter(batch.columns[count:])
-        last = tuple(str((values[name] if name in values else next(texts))[-1]) for name in self._sql.key)
+        keys = {name: values[name] if name in values else next(texts) for name in self._sql.key}
         frame, refused = frame_of(batch.select(range(count)), self._columns)
-        return Page(frame, last, refused)
+        return Page(frame, pl.DataFrame(pa.table(keys)) if keys else pl.DataFrame(), refused)
 
 
 def _text(column: str) -> str:

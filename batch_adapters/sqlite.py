@@ -12,37 +12,25 @@ type, and one of a query, has the type of all of its values, else text.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
 from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.refused_rows import Refused
+from batch_adapters.table_options import TableOptions, named, no_such_table, null_key
 from streamcore.errors import BadConfig, Permanent, Transient, did_you_mean
 
 _BUSY_SECONDS = 30.0
 _ROW_BYTES, _MOST_ROWS = 100, 50_000
 
 
-class SqliteOptions(BaseModel):
-    """Options of SQLite sources."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    table: str | None = Field(None, description="Table or view.")
-    query: str | None = Field(None, description="A SELECT instead of a table.")
-    key: str | None = Field(None, description="Columns that are unique together and never null: a,b.")
-    columns: str | None = Field(None, description="Columns to read: a,b. All unless given.")
-    where: str | None = Field(None, description="An SQL condition on the rows.")
-
-
-def open_sqlite(uri: str, options: SqliteOptions) -> TableSource:
+def open_sqlite(uri: str, options: TableOptions) -> TableSource:
     """The source that *options* say, checked: BadConfig when there is no such file, table, key or column."""
     parts = urlsplit(uri)
     path = Path(unquote(parts.path.removeprefix("/") if not parts.path.startswith("//") else parts.path[1:]))
@@ -59,13 +47,11 @@ def open_sqlite(uri: str, options: SqliteOptions) -> TableSource:
             "there is no such option",
             where=str(path),
             got=unknown,
-            allowed=SqliteOptions.model_fields,
-            fix=did_you_mean(unknown, SqliteOptions.model_fields),
+            allowed=TableOptions.model_fields,
+            fix=did_you_mean(unknown, TableOptions.model_fields),
         )
     if not path.is_file():
         raise BadConfig("there is no such file", where=str(path), fix="give the database's path")
-    if options.table is not None and options.query is not None:
-        raise BadConfig("give a table or a query, not both", where=str(path))
     return TableSource(SqliteTable(path, options))
 
 
@@ -100,18 +86,21 @@ def _text(data: bytes) -> str | bytes:
 class SqliteTable:
     """A ``KeyedTable`` of SQLite."""
 
-    def __init__(self, path: Path, options: SqliteOptions) -> None:
-        self._path, self._options = path, options
+    def __init__(self, path: Path, options: TableOptions) -> None:
         with _connected(path) as connection:
-            self._table = options.table
             if options.table is None and options.query is None:
-                self._table = self._only_table(connection)
+                options = options.of_only_table(_relations(connection, "table"), str(path))
+            self._path, self._options, self._table = path, options, options.table
             self._from = self._relation(connection)
             every = self._every_column(connection)
-            self._types = {name: every[name] for name in self._named(every, options.columns, "columns")}
+            names = {name: name for name in every}
+            chosen = names if options.columns is None else named(names, options.columns, "columns", self.uri)
+            self._types = {name: every[name] for name in chosen}
             self._sql = KeySql(
-                self._from, self._key(connection, every), options.where, _constant_of, _as_it_is
+                self._from, self._key(connection, names), options.where, _constant_of, _as_it_is
             )
+            if options.key is not None and connection.execute(self._sql.nulls()).fetchone():
+                raise null_key(options.key, self.uri)
             self._about = 0
             if self._table is not None:
                 (self._about,) = connection.execute(f"select count(*) from {self._from}").fetchone()
@@ -120,8 +109,7 @@ class SqliteTable:
 
     @property
     def uri(self) -> str:
-        what = f"query={self._options.query}" if self._table is None else f"table={self._table}"
-        return f"sqlite:///{self._path}?{what}"
+        return f"sqlite:///{self._path}?{self._options.shown}"
 
     def identity(self) -> str:
         """The file, the relation, its columns, the key and the condition."""
@@ -134,30 +122,13 @@ class SqliteTable:
     def rows(self) -> int:
         return self._about
 
-    def _only_table(self, connection: sqlite3.Connection) -> str:
-        names = _relations(connection, "table")
-        if len(names) == 1:
-            return names[0]
-        raise BadConfig(
-            "which table is meant?" if names else "the database has no table",
-            where=str(self._path),
-            allowed=names,
-            fix="add ?table=NAME or ?query=SELECT…",
-        )
-
     def _relation(self, connection: sqlite3.Connection) -> str:
         """What stands behind FROM. BadConfig when there is no such table."""
         if self._table is None:
-            return f"({(self._options.query or '').rstrip().rstrip(';')}) as asked"
+            return self._options.subquery
         there = _relations(connection, "table", "view")
         if self._table not in there:
-            raise BadConfig(
-                "there is no such table",
-                where=str(self._path),
-                got=self._table,
-                allowed=there,
-                fix=did_you_mean(self._table, there) or "name one that there is",
-            )
+            raise no_such_table(self._table, there, str(self._path))
         return _quoted(self._table)
 
     def _every_column(self, connection: sqlite3.Connection) -> dict[str, pl.DataType]:
@@ -179,25 +150,10 @@ class SqliteTable:
             return pl.Float64() if "real" in kinds else pl.Int64()
         return pl.Binary() if kinds == {"blob"} else pl.String()
 
-    def _named(self, every: dict[str, pl.DataType], names: str | None, option: str) -> list[str]:
-        if names is None:
-            return list(every)
-        wanted = [name.strip() for name in names.split(",")]
-        for name in wanted:
-            if name not in every:
-                raise BadConfig(
-                    f"{option}: there is no such column",
-                    where=self.uri,
-                    got=name,
-                    allowed=every,
-                    fix=did_you_mean(name, every),
-                )
-        return wanted
-
-    def _key(self, connection: sqlite3.Connection, every: dict[str, pl.DataType]) -> tuple[str, ...]:
+    def _key(self, connection: sqlite3.Connection, names: Mapping[str, str]) -> tuple[str, ...]:
         """The key that was given, the rowid, or the primary key of a table that has no rowid."""
         if self._options.key is not None:
-            return tuple(map(_quoted, self._named(every, self._options.key, "key")))
+            return tuple(map(_quoted, named(names, self._options.key, "key", self.uri)))
         if self._table is None or self._table not in _relations(connection, "table"):
             return ()
         try:
@@ -218,12 +174,6 @@ class SqliteTable:
             return [tuple(map(str, row)) for row in connection.execute(self._sql.borders(parts))]
 
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
-        if part.behind == ():
-            raise Permanent(
-                "without a key it is not known where to go on",
-                where=self.uri,
-                fix="--again reads all rows once more; give key=COLUMN before the next time",
-            )
         count = len(self._sql.key)
         rows = max(1, min(max_bytes // (_ROW_BYTES * max(1, len(self._types))), _MOST_ROWS))
         with _connected(self._path) as connection:
@@ -231,9 +181,9 @@ class SqliteTable:
             cursor = connection.execute(self._sql.rows(part, asked))
             while page := cursor.fetchmany(rows):
                 columns = list(zip(*page, strict=True))
-                last = tuple(str(column[-1]) for column in columns[:count])
+                keys = pl.DataFrame({f"_key{n}": column for n, column in enumerate(columns[:count])})
                 frame, refused = _frame(columns[count:], self._types)
-                yield Page(frame, last, refused)
+                yield Page(frame, keys, refused)
 
 
 def _relations(connection: sqlite3.Connection, *kinds: str) -> list[str]:

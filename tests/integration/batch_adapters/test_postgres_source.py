@@ -220,14 +220,33 @@ def test_all_parts_are_of_one_moment(database: str) -> None:
     reader.close()
 
 
-def test_a_key_that_is_not_unique_is_found(database: str) -> None:
+@pytest.mark.parametrize("max_bytes", [1, 500, 1 << 20])
+def test_a_key_that_is_not_unique_is_found_wherever_the_pages_end(database: str, max_bytes: int) -> None:
     execute(
         database,
         "create table users (id int, name text)",
-        "insert into users select 1, 'x' from generate_series(1, 1000)",
+        "insert into users select i, 'x' from generate_series(1, 300) i union all select 200, 'y'",
     )
-    with pytest.raises(Permanent, match="not unique"):
-        list(read_chunks(open_source(f"{database}&table=users&key=id").splits(1)[0].open(SOURCE, 0), 0, 500))
+    reader = open_source(f"{database}&table=users&key=id").splits(1)[0].open(SOURCE, 0)
+    with pytest.raises(Permanent, match=r"not unique.*200"):
+        list(read_chunks(reader, 0, max_bytes))
+
+
+def test_rows_whose_key_is_null_are_not_left_out_without_a_word(database: str) -> None:
+    execute(
+        database,
+        "create table users (id int, name text)",
+        "insert into users values (1, 'x'), (2, 'y'), (null, 'z')",
+    )
+    with pytest.raises(BadConfig, match="null in some row"):
+        open_source(f"{database}&table=users&key=name,id")
+    found = open_source(f"{database}&table=users&key=id&where=id is not null".replace(" ", "%20"))
+    assert [record.value for record in read_source(found, 2)] == [(1, "x"), (2, "y")]
+
+
+def test_a_query_may_end_in_a_comment(database: str) -> None:
+    found = open_source(f"{database}&query=select 1 as one -- only this".replace(" ", "%20"))
+    assert [record.value for record in read_source(found)] == [(1,)]
 
 
 def test_who_cannot_connect_learns_why_and_no_password_is_shown(

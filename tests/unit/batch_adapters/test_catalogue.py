@@ -160,6 +160,6 @@ def test_a_password_in_plain_text_is_taken_with_a_warning(
     monkeypatch.setenv("PGPASS", "s3cret")
     login = f"me:{password}" if password else "me"
     with pytest.raises(Transient):
-        open_source(f"postgresql://{login}@127.0.0.1:1/x?table=t")
+        open_source(f"postgresql://{login}@127.0.0.1:1/x?table=t&where=mail = 'a:b@c.de'")
     assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
     assert "s3cret" not in caplog.text

@@ -112,3 +112,13 @@ def test_a_view_is_read_and_a_key_makes_it_go_on(file: Path) -> None:
     with pytest.raises(Permanent, match="key=COLUMN"):
         split.open(SOURCE, chunk.end, chunk.bookmark).read(1000)
     assert len(read_source(open_source(f"sqlite:///{file}?table=v&key=id"), 3)) == 3000
+
+
+def test_a_key_that_is_null_or_not_unique_is_found(file: Path) -> None:
+    execute(file, "create table t (id integer, n integer)", "insert into t values (1, 1), (1, 2), (2, null)")
+    with pytest.raises(BadConfig, match="null in some row"):
+        open_source(f"sqlite:///{file}?table=t&key=n")
+    for max_bytes in (1, 1 << 20):
+        split = open_source(f"sqlite:///{file}?table=t&key=id").splits(1)[0]
+        with pytest.raises(Permanent, match=r"not unique.*1"):
+            list(read_chunks(split.open(SOURCE, 0), 0, max_bytes))
