@@ -30,6 +30,7 @@ import orjson
 from streamcore.batch import PartitionId
 from streamcore.crashpoints import crash_point
 from streamcore.state.snapshot import Snapshot
+from streamcore.transport.embedded_segments import sync_directory
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -159,11 +160,7 @@ class CopyWriter:
         try:
             self._aside.rename(self.path)
             crash_point("state_copies.after_rename")
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_directory(self.path.parent)
         except OSError as error:
             self._give_up(error)
         else:

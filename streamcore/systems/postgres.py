@@ -235,13 +235,18 @@ async def connect(where: Address, application_name: str) -> Session:
     return Session(connection, driver, where.shown)
 
 
+def no_driver() -> BadConfig:
+    """The error for a driver that is missing."""
+    return BadConfig(
+        "PostgreSQL needs a driver that is not installed", fix="pip install 'streamcore[postgres]'"
+    )
+
+
 def _driver() -> ModuleType:
     try:
         import asyncpg
     except ImportError:
-        raise BadConfig(
-            "PostgreSQL needs a driver that is not installed", fix="pip install 'streamcore[postgres]'"
-        ) from None
+        raise no_driver() from None
     module: ModuleType = asyncpg
     return module
 

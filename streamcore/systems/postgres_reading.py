@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
-from streamcore.systems.postgres import Address, of_state
+from streamcore.errors import Permanent, StreamcoreError, Transient
+from streamcore.systems.postgres import Address, no_driver, of_state
 
 _BATCH = "adbc.postgresql.batch_size_hint_bytes"
 _STATE = re.compile(r"SQLSTATE: (\w{5})\Z")
@@ -104,9 +104,7 @@ def _driver() -> ModuleType:
     try:
         from adbc_driver_postgresql import dbapi
     except ImportError:
-        raise BadConfig(
-            "PostgreSQL needs a driver that is not installed", fix="pip install 'streamcore[postgres]'"
-        ) from None
+        raise no_driver() from None
     module: ModuleType = dbapi
     return module
 

@@ -44,6 +44,16 @@ class LivingTable(SessionTable):
     ttl: int
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """A key has one row."""
+        return self.by
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See :class:`~streamcore.state.sessions.SessionTable`."""
+        return self.by
+
+    @property
     def gap(self) -> int:
         """See :class:`~streamcore.state.sessions.SessionTable`."""
         return self.ttl
@@ -92,16 +102,6 @@ class LivingGroups(LivingTable, AggregatedSessions):
     def label(self) -> str:
         """The keys, and for how long."""
         return self._label("aggregates")
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The groups' columns."""
-        return self.by
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See :class:`~streamcore.state.sessions.SessionTable`."""
-        return self.by
 
     @property
     def columns(self) -> pl.Schema:
@@ -204,16 +204,6 @@ class LivingLatest(LivingTable):
     def label(self) -> str:
         """The keys, and for how long."""
         return self._label("latest")
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The columns *by*."""
-        return self.by
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See :class:`~streamcore.state.sessions.SessionTable`."""
-        return self.by
 
     @property
     def gap(self) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 import orjson
 
 from streamcore.errors import Permanent
+from streamcore.transport.embedded_segments import sync_directory
 
 
 class Bookmarks:
@@ -64,7 +65,7 @@ class Bookmarks:
                 file.flush()
                 os.fsync(file.fileno())
             if fresh:
-                _sync_folder(self._path.parent)
+                sync_directory(self._path.parent)
             self._remember(entry)
 
     def _load(self) -> None:
@@ -90,12 +91,3 @@ class Bookmarks:
             self._known[split, position] = base64.b64decode(bookmark)
         else:
             self._ends[split] = position
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in *folder* durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

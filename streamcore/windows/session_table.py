@@ -14,16 +14,16 @@ import polars as pl
 from streamcore.aggregates.sessions import AggregatedSessions
 from streamcore.batch import HIDDEN
 from streamcore.event_time import BEGINNING, as_event_time
-from streamcore.state.base import types_of, with_time
-from streamcore.state.operator import BEHIND, UPSTREAM, Delta
-from streamcore.state.order import timeless
+from streamcore.state.base import types_of
+from streamcore.state.operator import BEHIND
 from streamcore.state.sessions import LAST, START
 from streamcore.windows.assigners import Session
-from streamcore.windows.operator import WINDOW_END, WINDOW_START, columns_of
+from streamcore.windows.operator import WINDOW_END, WINDOW_START
+from streamcore.windows.updated import UpdatedWindows
 
 
 @dataclass(frozen=True)
-class SessionWindowTable(AggregatedSessions):
+class SessionWindowTable(UpdatedWindows, AggregatedSessions):
     """Sessions of *kind*; *of_windows* as of a window.
 
     With *allowed*, rows count that are late by no more than so many microseconds, judged where they were
@@ -38,24 +38,12 @@ class SessionWindowTable(AggregatedSessions):
     @property
     def label(self) -> str:
         """The kind of windows and their keys."""
-        by = f" by {', '.join(self.by)}" if self.by else ""
-        kind = f"{self.kind.label}{by}"
-        return f"{kind}, updated by late rows" if self.final else f"table of {kind}"
+        return f"{self._windows_by}, updated by late rows" if self.final else super().label
 
     @property
     def names(self) -> tuple[str, ...]:
         """The keys and the start."""
         return (*self.by, START)
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The keys and the window."""
-        return (*self.by, WINDOW_START)
-
-    @property
-    def columns(self) -> pl.Schema:
-        """The columns of the updates."""
-        return columns_of(self.by, self.inputs, self.time, self.aggregation)
 
     @property
     def definition(self) -> str:
@@ -91,18 +79,6 @@ class SessionWindowTable(AggregatedSessions):
     def rows_of(self, sessions: pl.DataFrame, watermark: int) -> pl.DataFrame:
         """Each session, or each that is over."""
         return sessions.filter(pl.col(LAST) < self.turned(watermark)) if self.final else sessions
-
-    @cached_property
-    def _logged(self) -> list[str]:
-        return [name for name in self.no_rows.columns if name not in (UPSTREAM, BEHIND)]
-
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """The needed columns; rows without a time are rejects."""
-        none = self.times(frame).is_null()
-        frame, rejects = with_time(frame, none, stage, timeless(self.time))
-        if self.allowed:
-            frame = frame.filter(pl.col(BEHIND) <= self.allowed)
-        return Delta(frame.select(self._logged), rejects)
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
         """The columns of the updates; PolarsError for a value that its type can't hold."""

@@ -16,18 +16,19 @@ import polars as pl
 from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP_UPDATE_AFTER
 from streamcore.event_time import BEGINNING, as_event_time, microseconds
-from streamcore.state.base import BaseOperator, only, types_of, with_time
+from streamcore.state.base import BaseOperator, only, types_of
 from streamcore.state.emission import counted_from, hidden
-from streamcore.state.operator import BEHIND, UPSTREAM, Applied, Delta, Runs, State
-from streamcore.state.order import asked_for, ordered, timeless
+from streamcore.state.operator import BEHIND, Applied, Runs, State
+from streamcore.state.order import asked_for, ordered
 from streamcore.state.runs import HASH, added, as_run, folded, forgotten, found, merged_by, rebuilt
 from streamcore.state.sessions import LAST, NUMBER, START
 from streamcore.windows.assigners import Aligned
-from streamcore.windows.operator import WINDOW_END, WINDOW_START, columns_of
+from streamcore.windows.operator import WINDOW_END, WINDOW_START
+from streamcore.windows.updated import UpdatedWindows
 
 
 @dataclass(frozen=True)
-class WindowTable(BaseOperator):
+class WindowTable(UpdatedWindows, BaseOperator):
     """Aggregates by the columns *by* and aligned windows, updated with each row; *time* as of a window.
 
     With *allowed*, rows update their window that are late by no more than so many microseconds. How late a
@@ -46,22 +47,6 @@ class WindowTable(BaseOperator):
     timed: ClassVar[bool] = True
 
     @property
-    def label(self) -> str:
-        """The kind of windows and their keys."""
-        by = f" by {', '.join(self.by)}" if self.by else ""
-        return f"table of {self.kind.label}{by}"
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The keys and the window."""
-        return (*self.by, WINDOW_START)
-
-    @property
-    def columns(self) -> pl.Schema:
-        """The columns of the updates."""
-        return columns_of(self.by, self.inputs, self.time, self.aggregation)
-
-    @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
         told = (self.kind, self.by, dict(self.aggregation.texts), self.time, self.of_windows, self.allowed)
@@ -76,18 +61,6 @@ class WindowTable(BaseOperator):
         return pl.DataFrame(
             schema={**only(self.inputs, needed), **late, **asked_for(self.aggregation.ordered)}
         )
-
-    @cached_property
-    def _logged(self) -> list[str]:
-        return [name for name in self.no_rows.columns if name not in (UPSTREAM, BEHIND)]
-
-    def prepare(self, frame: pl.DataFrame, stage: str) -> Delta:
-        """The needed columns; rows without a time are rejects."""
-        none = microseconds(frame[self.time]).is_null()
-        frame, rejects = with_time(frame, none, stage, timeless(self.time))
-        if self.allowed:
-            frame = frame.filter(pl.col(BEHIND) <= self.allowed)
-        return Delta(frame.select(self._logged), rejects)
 
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
