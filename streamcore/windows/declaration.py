@@ -69,7 +69,7 @@ def window_table(
     allowed: int = 0,
     final: bool = False,
 ) -> WindowTable | SessionWindowTable:
-    """The same windows as a table that is kept up to date. BadConfig as there, and for global ones.
+    """The same windows as a table that is kept up to date. BadConfig as there.
 
     *allowed*: for how long, in microseconds, late rows update a window. *final*: it has no row before it is
     over.
