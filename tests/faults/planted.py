@@ -120,8 +120,10 @@ def _state_begins_at_the_commit() -> None:
     """A window's log is read from where the group stands: the state before it is gone, and the numbers."""
     init = KeptState.__init__
 
-    def late(self: KeptState, log: StateLog, emissions: PartitionId, first: int, committed: int) -> None:
-        init(self, log, emissions, max(first, committed), committed)
+    def late(
+        self: KeptState, log: StateLog, emissions: PartitionId, first: int, committed: int, *end: int
+    ) -> None:
+        init(self, log, emissions, max(first, committed), committed, *end)
         self._snapshots = None  # nor is a snapshot waited for
 
     _replace(KeptState, "__init__", late)
