@@ -240,9 +240,12 @@ class StateLogWriter(AppendingWriter):
         if count == 1 or rows is None:
             return [rows] * count
         zeros = [pl.col(n) + 0.0 for n in self._target.by if rows.schema[n].is_float()]  # -0.0 is 0.0
-        chosen = pl.Series(partition_of(record_keys(rows.with_columns(zeros), self._target.by), count, 0))
-        shares = [rows.filter(chosen == number) for number in range(count)]
-        return [share if share.height else None for share in shares]
+        chosen = partition_of(record_keys(rows.with_columns(zeros), self._target.by), count, 0)
+        if (chosen[1:] < chosen[:-1]).any():  # rows of a stream that is keyed alike are all of one partition
+            order = np.argsort(chosen, kind="stable")
+            rows, chosen = rows[order], chosen[order]
+        bounds = pairwise(np.searchsorted(chosen, np.arange(count + 1)).tolist())
+        return [rows[first:end] if first < end else None for first, end in bounds]
 
 
 async def _ends(
