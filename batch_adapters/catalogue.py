@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -27,12 +27,14 @@ from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.json import JsonFile, JsonOptions
 from batch_adapters.parquet import ParquetFile, ParquetOptions
 from batch_adapters.postgres import open_postgres
+from batch_adapters.rest import open_rest
+from batch_adapters.rest_options import RestOptions
 from batch_adapters.sqlite import open_sqlite
 from batch_adapters.table_options import TableOptions
 from batch_adapters.text_stream import COMPRESSION_SUFFIXES
 from streamcore.contracts import BoundedSource
 from streamcore.errors import BadConfig, did_you_mean
-from streamcore.secrets import mask_url, resolve
+from streamcore.secrets import Secret, mask_url, resolve
 
 Option: TypeAlias = str | int | float | bool | list[str] | tuple[str, ...] | None
 
@@ -82,15 +84,30 @@ FORMATS: Mapping[str, FileFormat] = {
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system that is read by URI: its options, and how a source is opened, by the URI without them."""
+    """A system that is read by URI: its options, and how a source is opened, by the URI without them.
+
+    ``page``: its page in docs/connectors, without ``.md``.
+    """
 
     options: type[BaseModel]
     open: Callable[[str, Mapping[str, object]], BoundedSource]
+    page: str
 
 
-_POSTGRES = System(TableOptions, lambda uri, given: open_postgres(uri, TableOptions.model_validate(given)))
-_SQLITE = System(TableOptions, lambda uri, given: open_sqlite(uri, TableOptions.model_validate(given)))
-SYSTEMS: Mapping[str, System] = {"postgresql": _POSTGRES, "postgres": _POSTGRES, "sqlite": _SQLITE}
+_POSTGRES = System(
+    TableOptions, lambda uri, given: open_postgres(uri, TableOptions.model_validate(given)), "postgresql"
+)
+_SQLITE = System(
+    TableOptions, lambda uri, given: open_sqlite(uri, TableOptions.model_validate(given)), "sqlite"
+)
+_REST = System(RestOptions, lambda uri, given: open_rest(uri, RestOptions.model_validate(given)), "rest")
+SYSTEMS: Mapping[str, System] = {
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+    "sqlite": _SQLITE,
+    "https": _REST,
+    "http": _REST,
+}
 """By the URI's scheme."""
 SCHEMES = ("file", *SYSTEMS)
 """URI schemes that can be opened; a path without a scheme is a file."""
@@ -109,7 +126,7 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     """
     system = _SCHEME.match(resolved := resolve(str(uri)))
     if system and system[1].lower() in SYSTEMS:
-        _warn_of_passwords(str(uri))
+        _warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options)
         return _open_system(system[1].lower(), resolved, options)
     pattern, query = _split(str(uri))
     given: dict[str, Option] = {**query, **options}
@@ -123,13 +140,24 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     return JoinedFiles(pattern, tuple(parts), tuple(file.size for file in files))
 
 
-def _warn_of_passwords(uri: str) -> None:
-    """A password that is written out is taken; whoever reads the command or the file can read it too."""
-    password = urlsplit(uri.partition("?")[0]).password
+def _warn_of_secrets(uri: str, options: type[BaseModel]) -> None:
+    """A secret that is written out is taken; whoever reads the command or the file can read it too."""
+    base, _, query = uri.partition("?")
+    secrets = {name for name, field in options.model_fields.items() if _is_secret(field.annotation)}
+    plain = [name for name, value in parse_qsl(query) if name in secrets and "${" not in value]
+    password = urlsplit(base).password
     if password and "${" not in password:
+        plain.append("password")
+    for name in plain:
         _log.warning(
-            "%s holds a password in plain text; write ${env:NAME} or ${file:PATH} for it", mask_url(uri)
+            "%s holds a %s in plain text; write ${env:NAME} or ${file:PATH} for it",
+            mask_url(uri),
+            name.replace("_", " "),
         )
+
+
+def _is_secret(annotation: object) -> bool:
+    return annotation is Secret or Secret in get_args(annotation)
 
 
 def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> BoundedSource:

@@ -95,7 +95,10 @@ class BadConfig(StreamcoreError):
     exit_code = 2
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """The hint ``did you mean 'x'?`` for the closest of *known*, or None when nothing is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The hint ``did you mean 'x'?`` for the closest of *known*, or None when nothing is close.
+
+    *cutoff*: how alike they must be, from 0 to 1.
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"did you mean {close[0]!r}?" if close else None

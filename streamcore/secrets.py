@@ -8,8 +8,9 @@
 ==================  ==========================================================================
 
 ``env:`` and ``file:`` are reserved: they take no default. What a reference gives is not searched
-for references again; between ``://`` and ``@`` it is percent-encoded, so that a password may hold any
-character. Undefined without a default is BadConfig, which names the reference only.
+for references again. In a URL it is percent-encoded between ``://`` and ``@``, and in the value of an option
+behind the ``?``, so that a password or token may hold any character. Undefined without a default is
+BadConfig, which names the reference only.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ HIDDEN_TEXT = "***"
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 _SHOWABLE = re.compile(r"\$\{(?:env:[^{}:]*|file:[^{}]*|[^{}:]*)\}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_OPTION = re.compile(r"\?(?:.*&)?[^&=?]+=[^&]*\Z", re.S)
+"""A URL up to somewhere in the value of an option."""
 _FILE_LIMIT = 65_536
 
 
@@ -82,8 +85,10 @@ def resolve(text: str) -> str:
 
 def _replacement(match: re.Match[str]) -> str:
     value = _lookup(match[1])
-    in_user_part = "://" in match.string[: match.start()] and "@" in match.string[match.end() :]
-    return quote(value, safe="") if in_user_part else value
+    _, is_url, before = match.string[: match.start()].partition("://")
+    in_user_part = is_url and "@" in match.string[match.end() :]
+    in_option = is_url and _OPTION.search(before)
+    return quote(value, safe="") if in_user_part or in_option else value
 
 
 def _label(body: str) -> str:

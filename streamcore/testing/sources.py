@@ -210,7 +210,9 @@ class BoundedSourceConformance:
     def test_splits_have_names_of_their_own_and_a_size(self, folder: Path) -> None:
         splits = self.source(folder, 2000).splits(3)
         assert len({split.name for split in splits}) == len(splits)
-        assert all(split.size > 0 for split in splits)
+        assert all(split.size > 0 or (split.bookmark and split.size == 0) for split in splits), (
+            "an estimate may be unknown"
+        )
 
     # ------------------------------------------------------------ identity
 
@@ -304,11 +306,6 @@ class TableSourceConformance(BoundedSourceConformance):
         splits = self.source(folder, 3).splits(8)
         assert len(splits) == 8
         assert len([record for split in splits for record in read_split(split)]) == 3
-
-    def test_splits_have_names_of_their_own_and_a_size(self, folder: Path) -> None:
-        splits = self.source(folder, 2000).splits(3)
-        assert len({split.name for split in splits}) == len(splits)
-        assert all(split.size >= 0 for split in splits), "an estimate"
 
 
 class StreamedSourceConformance(FileSourceConformance):

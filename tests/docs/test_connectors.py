@@ -12,8 +12,8 @@ from batch_adapters.catalogue import SYSTEMS
 PAGES = Path(__file__).parents[2] / "docs" / "connectors"
 
 
-@pytest.mark.parametrize("system", sorted(SYSTEMS.keys() - {"postgres"}))
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
 def test_the_options_of_a_page_are_those_of_its_source(system: str) -> None:
-    text = (PAGES / f"{system}.md").read_text().partition("## Options")[2].partition("\n## ")[0]
+    text = (PAGES / f"{SYSTEMS[system].page}.md").read_text().partition("## Options")[2].partition("\n## ")[0]
     shown = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M))
     assert shown == {name: field.description for name, field in SYSTEMS[system].options.model_fields.items()}
