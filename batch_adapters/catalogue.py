@@ -4,23 +4,24 @@
 the query. Anything else names files:
 
 ``data/flights.csv.gz``, ``data/*.parquet``, ``data/**/*.json``, ``data/`` (a folder whose files are all
-of one format), ``file:///data/x.csv``, each with options: ``data.csv?delimiter=;&encoding=latin-1``.
-Several files are read in the order of their paths. A new format or system is one module and one line here.
+of one format), ``file:///data/x.csv``, ``s3://bucket/data/*.parquet``, each with options of the format and
+of where they are: ``data.csv?delimiter=;&encoding=latin-1``. Several files are read in the order of their
+paths. A new format, system or place of files is one module and one line here.
 """
 
 from __future__ import annotations
 
-import glob
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias, get_args
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from batch_adapters import local_files, s3_files
 from batch_adapters.csv import CsvFile, CsvOptions
 from batch_adapters.excel import ExcelFile, ExcelOptions
 from batch_adapters.files import InputFile, JoinedFiles
@@ -35,6 +36,7 @@ from batch_adapters.text_stream import COMPRESSION_SUFFIXES
 from streamcore.contracts import BoundedSource
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import Secret, mask_url, resolve
+from streamcore.systems import s3_address
 
 Option: TypeAlias = str | int | float | bool | list[str] | tuple[str, ...] | None
 
@@ -109,7 +111,25 @@ SYSTEMS: Mapping[str, System] = {
     "http": _REST,
 }
 """By the URI's scheme."""
-SCHEMES = ("file", *SYSTEMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where files can be: its options with what they mean, and how those that a pattern names are found.
+
+    ``find`` gives what to show, without secrets, and the files in their order; BadConfig when there are none.
+    """
+
+    options: Mapping[str, str]
+    find: Callable[[str, Mapping[str, object]], tuple[str, Sequence[InputFile]]]
+
+
+PLACES: Mapping[str, Place] = {
+    "file": Place({}, local_files.find),
+    "s3": Place(s3_address.OPTIONS, s3_files.find),
+}
+"""By the URI's scheme."""
+SCHEMES = (*PLACES, *SYSTEMS)
 """URI schemes that can be opened; a path without a scheme is a file."""
 
 _log = logging.getLogger(__name__)
@@ -128,12 +148,13 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     if system and system[1].lower() in SYSTEMS:
         _warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options)
         return _open_system(system[1].lower(), resolved, options)
-    pattern, query = _split(str(uri))
+    scheme, pattern, query = _split(str(uri))
+    place = PLACES[scheme]
     given: dict[str, Option] = {**query, **options}
     wanted = format or given.pop("format", None)
-    paths = _find(pattern)
-    name = _format_of(paths, pattern, None if wanted is None else str(wanted))
-    files = [InputFile.of(path) for path in paths]
+    of_place = {name: given.pop(name) for name in place.options if name in given}
+    pattern, files = place.find(pattern, of_place)
+    name = _format_of([file.name for file in files], pattern, None if wanted is None else str(wanted))
     parts = [_open(file, name, given) for file in files]
     if len(parts) == 1:
         return parts[0]
@@ -173,8 +194,8 @@ def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> Bounde
         raise _bad_option(error, scheme, {**own, **options}, system.options) from None
 
 
-def _split(uri: str) -> tuple[str, dict[str, Option]]:
-    """The path or pattern of *uri*, and the options in its query."""
+def _split(uri: str) -> tuple[str, str, dict[str, Option]]:
+    """Where the files of *uri* are, the path or pattern there, and the options in its query."""
     scheme = _SCHEME.match(uri)
     if scheme and scheme[1].lower() not in SCHEMES:
         raise BadConfig(
@@ -186,7 +207,8 @@ def _split(uri: str) -> tuple[str, dict[str, Option]]:
     # A '?' is also a glob's wildcard and may stand in a name: only ?name=value is a query.
     query = None if not scheme and Path(uri).exists() else _QUERY.fullmatch(uri)
     path, text = (query[1], query[2]) if query else (uri, "")
-    if scheme:
+    place = scheme[1].lower() if scheme else "file"
+    if scheme and place == "file":
         parts = urlsplit(path.replace("?", "%3F").replace("#", "%23"))
         if parts.netloc not in ("", "localhost"):
             raise BadConfig(
@@ -196,57 +218,26 @@ def _split(uri: str) -> tuple[str, dict[str, Option]]:
                 fix="write file:///path, three slashes",
             )
         path = unquote(parts.path)
-    return path, dict(parse_qsl(text, keep_blank_values=True))
+    return place, path, dict(parse_qsl(text, keep_blank_values=True))
 
 
-def _find(pattern: str) -> list[Path]:
-    """The files that *pattern* names, sorted. BadConfig when there are none."""
-    path = Path(pattern)
-    if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
-    elif path.exists() or not glob.has_magic(pattern):
-        found = [path] if path.exists() else []
-    else:
-        found = [p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file()]
-    if not found:
-        raise _nothing_there(path, pattern)
-    return sorted(found)
-
-
-def _hidden(path: Path) -> bool:
-    """Names that writers keep to themselves: ``.tmp``, ``_SUCCESS``."""
-    return any(part.startswith((".", "_")) for part in path.parts)
-
-
-def _nothing_there(path: Path, pattern: str) -> BadConfig:
-    if path.is_dir():
-        return BadConfig("the folder has no files", where=pattern)
-    folder = path.parent
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    there = sorted(entry.name for entry in folder.iterdir())
-    what = "no file matches" if glob.has_magic(pattern) else "no such file or folder"
-    hint = did_you_mean(path.name, there) or f"{folder} holds: {', '.join(there[:10]) or 'nothing'}"
-    return BadConfig(what, where=pattern, fix=hint)
-
-
-def _suffix(path: Path) -> tuple[str, bool]:
+def _suffix(path: str) -> tuple[str, bool]:
     """The suffix that tells the format, and whether one of compression follows it."""
-    name = path.name.lower()
+    name = PurePosixPath(path.lower()).name
     for ending in COMPRESSION_SUFFIXES:
         if name.endswith(ending):
-            return Path(name[: -len(ending)]).suffix, True
-    return Path(name).suffix, False
+            return PurePosixPath(name[: -len(ending)]).suffix, True
+    return PurePosixPath(name).suffix, False
 
 
-def _format_of(paths: list[Path], pattern: str, wanted: str | None) -> str:
+def _format_of(paths: Sequence[str], pattern: str, wanted: str | None) -> str:
     """The one format of all *paths*."""
     if wanted is not None:
         if wanted not in FORMATS:
             raise BadConfig("unknown format", got=wanted, allowed=FORMATS, fix=did_you_mean(wanted, FORMATS))
         return wanted
     by_suffix = {suffix: name for name, entry in FORMATS.items() for suffix in entry.suffixes}
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for path in paths:
         suffix, compressed = _suffix(path)
         name = by_suffix.get(suffix)
@@ -254,21 +245,19 @@ def _format_of(paths: list[Path], pattern: str, wanted: str | None) -> str:
             hint = did_you_mean(suffix, by_suffix)
             raise BadConfig(
                 "cannot tell the file's format by its name",
-                where=str(path),
-                got=suffix or path.name,
+                where=path,
+                got=suffix or PurePosixPath(path).name,
                 allowed=by_suffix,
                 fix=f"{f'{hint} or ' if hint else ''}give format=",
             )
         if compressed and not FORMATS[name].compressed:
-            raise BadConfig(
-                f"{name} files are not read compressed", where=str(path), fix="decompress it first"
-            )
+            raise BadConfig(f"{name} files are not read compressed", where=path, fix="decompress it first")
         found.setdefault(name, path)
     if len(found) > 1:
         raise BadConfig(
             "files of several formats",
             where=pattern,
-            got=", ".join(f"{name} ({path.name})" for name, path in sorted(found.items())),
+            got=", ".join(f"{name} ({PurePosixPath(path).name})" for name, path in sorted(found.items())),
             fix="name the files of one format, e.g. with *.csv, or give format=",
         )
     return next(iter(found))
@@ -281,15 +270,15 @@ def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSou
         if option not in known:
             raise BadConfig(
                 f"{name} has no such option",
-                where=str(file.path),
+                where=file.name,
                 got=option,
                 allowed=known,
                 fix=did_you_mean(option, known),
             )
     try:
-        return entry.open(file, {**entry.presets.get(_suffix(file.path)[0], {}), **given})
+        return entry.open(file, {**entry.presets.get(_suffix(file.name)[0], {}), **given})
     except ValidationError as error:
-        raise _bad_option(error, str(file.path), given, entry.options) from None
+        raise _bad_option(error, file.name, given, entry.options) from None
 
 
 def _bad_option(

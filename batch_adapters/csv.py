@@ -32,7 +32,7 @@ from pydantic import Field, field_validator
 
 from batch_adapters.column_names import unique_names
 from batch_adapters.csv_rows import CsvChunk, Layout, rows_of, split_fields
-from batch_adapters.files import InputFile
+from batch_adapters.files import InputFile, digest
 from batch_adapters.records import Dialect, Piece, RecordCutter
 from batch_adapters.text_stream import TextOptions, open_text, seekable
 from streamcore.batch import PartitionId
@@ -84,10 +84,10 @@ class CsvFile:
 
     @property
     def uri(self) -> str:
-        return str(self.file.path)
+        return self.file.name
 
     def fingerprint(self) -> str:
-        return self.file.digest(self.options.model_dump_json())
+        return digest(self.file, self.options.model_dump_json())
 
     def columns(self) -> pl.Schema | None:
         """All String; None for an empty file. BadConfig when the header can't be read."""
@@ -132,7 +132,7 @@ class CsvSplit:
     @property
     def name(self) -> str:
         part = "" if self.end is None else f"[{self.start}:{self.end}]"
-        return f"{self.file.path}{part}"
+        return f"{self.file.name}{part}"
 
     @property
     def size(self) -> int:
@@ -191,7 +191,7 @@ def _layout(file: InputFile, options: CsvOptions) -> Layout:
 
 
 def _header(file: InputFile, piece: Piece, dialect: Dialect, options: CsvOptions) -> list[str]:
-    where = f"{file.path}:1"
+    where = f"{file.name}:1"
     if piece.fault:
         raise BadConfig(f"cannot read the header: {piece.fault.message}", where=where)
     try:

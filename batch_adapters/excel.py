@@ -12,6 +12,7 @@ them from empty ones. Empty rows are skipped; a column with neither name nor cel
 from __future__ import annotations
 
 import datetime as dt
+import io
 import zipfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +26,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from batch_adapters.column_names import unique_names
-from batch_adapters.files import InputFile, reading
+from batch_adapters.files import InputFile, digest, reading
 from streamcore.batch import FrameChunk, PartitionId
 from streamcore.contracts import Split
 from streamcore.errors import BadConfig, Permanent, did_you_mean
@@ -67,21 +68,29 @@ def _calamine(file: InputFile) -> AbstractContextManager[None]:
     return reading(file, "the workbook is broken, protected or not supported", (Exception,))
 
 
-def _check_size(file: InputFile, limit: int) -> None:
-    """BadConfig when the workbook's content is above *limit* bytes; Permanent when it lies about its size."""
-    size, lying = file.size, None
+def _content(file: InputFile, limit: int) -> io.BytesIO:
+    """The workbook's bytes. BadConfig when there is more in it than *limit*; Permanent when it lies."""
+    _check_size(file, file.size, limit)
+    with _calamine(file), file.open() as handle:
+        content = io.BytesIO(handle.read())
+    lying = None
     with _calamine(file):
-        if zipfile.is_zipfile(file.path):
-            with zipfile.ZipFile(file.path) as archive:
-                size = sum(entry.file_size for entry in archive.infolist())
+        if zipfile.is_zipfile(content):
+            with zipfile.ZipFile(content) as archive:
+                _check_size(file, sum(entry.file_size for entry in archive.infolist()), limit)
                 # calamine checks no sizes itself; an entry that is longer than it says fails its check sum.
-                lying = archive.testzip() if size <= limit else None
+                lying = archive.testzip()
     if lying is not None:
-        raise Permanent("the workbook is broken", where=str(file.path), got=f"bad check sum of {lying}")
+        raise Permanent("the workbook is broken", where=file.name, got=f"bad check sum of {lying}")
+    content.seek(0)
+    return content
+
+
+def _check_size(file: InputFile, size: int, limit: int) -> None:
     if size > limit:
         raise BadConfig(
             f"the workbook holds {size} bytes, above max_piece_bytes={limit}",
-            where=str(file.path),
+            where=file.name,
             fix="split it, save it as CSV, or raise max_piece_bytes",
         )
 
@@ -92,15 +101,15 @@ def _open_sheet(file: InputFile, options: ExcelOptions) -> CalamineSheet:
     except ImportError:
         raise BadConfig("Excel needs python-calamine", fix="install streamcore[excel]") from None
     file.check_unchanged()
-    _check_size(file, options.max_piece_bytes)
-    with _calamine(file), load_workbook(str(file.path)) as book:
+    content = _content(file, options.max_piece_bytes)
+    with _calamine(file), load_workbook(content) as book:
         names, wanted = book.sheet_names, str(options.sheet)
         if wanted in names:
             return book.get_sheet_by_name(wanted)
         if wanted.isdecimal() and 1 <= int(wanted) <= len(names):
             return book.get_sheet_by_index(int(wanted) - 1)
         raise BadConfig(
-            "no such sheet", where=str(file.path), got=wanted, allowed=names, fix=did_you_mean(wanted, names)
+            "no such sheet", where=file.name, got=wanted, allowed=names, fix=did_you_mean(wanted, names)
         )
 
 
@@ -115,7 +124,7 @@ def _layout(file: InputFile, options: ExcelOptions) -> SheetLayout:
             break
     else:
         if options.header_row is not None:
-            raise BadConfig("the sheet has no such row", where=str(file.path), got=options.header_row)
+            raise BadConfig("the sheet has no such row", where=file.name, got=options.header_row)
         return SheetLayout(pl.Schema(), (), 0, 0)
     kinds: list[set[str]] = [set() for _ in header]
     end = begin
@@ -138,10 +147,10 @@ class ExcelFile:
 
     @property
     def uri(self) -> str:
-        return str(self.file.path)
+        return self.file.name
 
     def fingerprint(self) -> str:
-        return self.file.digest(self.options.model_dump_json())
+        return digest(self.file, self.options.model_dump_json())
 
     def columns(self) -> pl.Schema | None:
         """The sheet's columns with the types of their cells; None for an empty sheet."""
@@ -165,7 +174,7 @@ class ExcelSplit:
 
     @property
     def name(self) -> str:
-        return f"{self.file.path}[{self.options.sheet}]"
+        return f"{self.file.name}[{self.options.sheet}]"
 
     @property
     def size(self) -> int:

@@ -1,61 +1,75 @@
-"""Input files: what identifies them, how their errors are translated, and many of them as one source.
+"""The contract of input files, how errors of reading them are translated, and many of them as one source.
 
-A source remembers each file's size and modification time when it is made, and refuses to read a
-file that has changed since: positions of another content would mean other rows.
+A source remembers what identifies each file's content when it is made, and refuses to read a file that
+has changed since: positions of another content would mean other rows. Files are :mod:`.local_files` or
+:mod:`.s3_files`; a format is written once, on :class:`InputFile`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import polars as pl
+import pyarrow as pa
 
 from streamcore.contracts import BoundedSource, Split
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """A file as it was when the source was made: ``size`` in bytes, ``mtime`` in nanoseconds."""
+class InputFile(Protocol):
+    """A file as it was when the source was made, wherever it lies. Frozen and hashable.
 
-    path: Path
-    size: int
-    mtime: int
+    Formats know no more of it than this. Errors are Transient or Permanent as in errors.py, whether they
+    are raised by a method or while what :meth:`open` returned is read; others are :func:`reading`'s.
+    """
 
-    @classmethod
-    def of(cls, path: Path) -> InputFile:
-        """Look *path* up. BadConfig when it can't be read."""
-        try:
-            stat = path.stat()
-            readable = os.access(path, os.R_OK)
-        except OSError as error:
-            raise BadConfig("cannot read the file", where=str(path), got=error.strerror) from None
-        if not path.is_file():
-            raise BadConfig("not a regular file", where=str(path), fix="only files can be replayed")
-        if not readable:
-            raise BadConfig("no permission to read the file", where=str(path), fix="check its mode and owner")
-        return cls(path, stat.st_size, stat.st_mtime_ns)
+    @property
+    def name(self) -> str:
+        """Its path or URI, without secrets; the end of it may tell the format."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Tells it, with this content, from every other: its place, and what changes with the content."""
+        ...
+
+    def open(self, position: int = 0, end: int | None = None) -> pa.NativeFile:
+        """A seekable file at *position*, for one thread; the caller closes it.
+
+        Nothing at or behind *end* is going to be read: what is far away need not be fetched ahead.
+        Nothing but the content that it was made for is read: one that has changed is Permanent, at the
+        latest by :meth:`check_unchanged`.
+        """
+        ...
 
     def check_unchanged(self) -> None:
         """Permanent when the file is gone or another one than when the source was made."""
-        with reading(self):
-            stat = self.path.stat()
-        if (stat.st_size, stat.st_mtime_ns) != (self.size, self.mtime):
-            raise Permanent(
-                "the file has changed since the replay began",
-                where=str(self.path),
-                fix="start a new replay of its new content",
-            )
+        ...
 
-    def digest(self, options: str) -> str:
-        """A hash of name, size, modification time and *options* (what changes the rows that are read)."""
-        text = f"{self.path.absolute()}\0{self.size}\0{self.mtime}\0{options}"
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    def __hash__(self) -> int: ...
+
+
+def digest(file: InputFile, options: str) -> str:
+    """A hash of the file's identity and *options* (what changes the rows that are read)."""
+    return hashlib.sha256(f"{file.identity}\0{options}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def changed(file: InputFile) -> Permanent:
+    """The error for a file that is another one than when the source was made."""
+    return Permanent(
+        "the file has changed since the replay began",
+        where=file.name,
+        fix="start a new replay of its new content",
+    )
 
 
 @contextmanager
@@ -73,18 +87,18 @@ def reading(
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise Permanent(
-            "the file can no longer be read", where=str(file.path), got=error.strerror or type(error).__name__
+            "the file can no longer be read", where=file.name, got=error.strerror or type(error).__name__
         ) from error
     except OSError as error:
         if error.errno is not None:
-            raise Transient("reading failed", where=str(file.path), got=error.strerror) from error
-        raise Permanent(broken, where=str(file.path), got=first_line(error)) from error
+            raise Transient("reading failed", where=file.name, got=error.strerror) from error
+        raise Permanent(broken, where=file.name, got=first_line(error)) from error
     except library_errors as error:
-        raise Permanent(broken, where=str(file.path), got=first_line(error)) from error
+        raise Permanent(broken, where=file.name, got=first_line(error)) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise Permanent(broken, where=str(file.path)) from error
+        raise Permanent(broken, where=file.name) from error
 
 
 def first_line(error: BaseException, length: int = 160) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from batch_adapters.files import InputFile
+from batch_adapters.files import InputFile, digest
 from batch_adapters.json_array import ElementCutter, Elements
 from batch_adapters.records import Dialect, Piece, RecordCutter
 from batch_adapters.text_stream import TextOptions, open_text, seekable
@@ -50,10 +50,10 @@ class JsonFile:
 
     @property
     def uri(self) -> str:
-        return str(self.file.path)
+        return self.file.name
 
     def fingerprint(self) -> str:
-        return self.file.digest(self.options.model_dump_json())
+        return digest(self.file, self.options.model_dump_json())
 
     def columns(self) -> pl.Schema | None:
         """None: documents have no fixed columns."""
@@ -111,7 +111,7 @@ class JsonSplit:
     @property
     def name(self) -> str:
         part = "" if self.end is None else f"[{self.start}:{self.end}]"
-        return f"{self.file.path}{part}"
+        return f"{self.file.name}{part}"
 
     @property
     def size(self) -> int:
@@ -195,7 +195,7 @@ class ArrayReader:
         self._source, self._first = source, position
         self._stream = open_text(split.file, split.options, position=position)
         self._cutter = ElementCutter(
-            self._stream, split.options.max_record_bytes, str(split.file.path), opened=position > 0
+            self._stream, split.options.max_record_bytes, split.file.name, opened=position > 0
         )
 
     def read(self, max_bytes: int) -> DocumentChunk | None:

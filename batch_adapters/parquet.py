@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from batch_adapters.files import InputFile, reading
+from batch_adapters.files import InputFile, digest, reading
 from batch_adapters.refused_rows import PartlyRefusedChunk, Refused
 from streamcore.batch import FrameChunk, Int64s, PartitionId
 from streamcore.contracts import Split
@@ -53,10 +53,16 @@ def _parquet(file: InputFile) -> AbstractContextManager[None]:
     return reading(file, text, (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError))
 
 
-def _open(file: InputFile) -> pq.ParquetFile:
+def _open(file: InputFile) -> tuple[pa.NativeFile, pq.ParquetFile]:
+    """The file, which the caller closes, and its reader."""
     file.check_unchanged()
-    with _parquet(file):
-        return pq.ParquetFile(str(file.path), pre_buffer=False, buffer_size=1 << 20)
+    handle = file.open()
+    try:
+        with _parquet(file):
+            return handle, pq.ParquetFile(handle, pre_buffer=False, buffer_size=1 << 20)
+    except BaseException:
+        handle.close()
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +74,24 @@ class ParquetFile:
 
     @property
     def uri(self) -> str:
-        return str(self.file.path)
+        return self.file.name
 
     def fingerprint(self) -> str:
-        return self.file.digest("")
+        return digest(self.file, "")
 
     def columns(self) -> pl.Schema | None:
         """The file's columns as polars types; dictionaries are read as strings."""
         try:
-            with _open(self.file) as opened, _parquet(self.file):
+            handle, opened = _open(self.file)
+            with handle, _parquet(self.file):
                 return _frame(opened.schema_arrow.empty_table()).schema
         except Permanent as error:
             raise BadConfig(error.what, where=error.where, got=error.got, fix=error.fix) from error
 
     def splits(self, wanted: int) -> Sequence[Split]:
         """Runs of row groups of about the same number of rows. BadConfig when a row group is too large."""
-        with _open(self.file) as opened:
+        handle, opened = _open(self.file)
+        with handle:
             about = [opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups)]
         groups = [RowGroup(i, group.num_rows, group.total_byte_size) for i, group in enumerate(about)]
         for group in groups:
@@ -102,7 +110,7 @@ class ParquetFile:
             rows = max(1, group.rows * limit // (2 * group.nbytes))
             raise BadConfig(
                 f"row group {group.index} holds {group.nbytes} bytes, above max_piece_bytes={limit}",
-                where=str(self.file.path),
+                where=self.file.name,
                 fix=f"write the file again with row groups of {rows} rows, or raise max_piece_bytes",
             )
 
@@ -118,7 +126,7 @@ class ParquetSplit:
     @property
     def name(self) -> str:
         first, last = self.groups[0].index, self.groups[-1].index
-        return f"{self.file.path}[row groups {first}-{last}]"
+        return f"{self.file.name}[row groups {first}-{last}]"
 
     @property
     def size(self) -> int:
@@ -134,7 +142,7 @@ class ParquetReader:
 
     def __init__(self, split: ParquetSplit, source: PartitionId, position: int) -> None:
         self._split, self._source, self._position = split, source, position
-        self._opened = _open(split.file)
+        self._handle, self._opened = _open(split.file)
         self._batches = self._read_batches(position)
         self._rest: pa.RecordBatch | None = None
 
@@ -188,7 +196,7 @@ class ParquetReader:
                 skip = max(0, skip - batch.num_rows)
 
     def close(self) -> None:
-        self._opened.close()
+        self._handle.close()
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -10,7 +10,8 @@ U+DC00 + *b*), so that readers have to check for one thing only and can refuse j
 from __future__ import annotations
 
 import codecs
-from typing import IO, Protocol
+from pathlib import PurePosixPath
+from typing import Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -96,13 +97,13 @@ class TextStream(Protocol):
 
 def compression(file: InputFile) -> str | None:
     """ "gzip", "zstd" or None, by the file's first bytes. Permanent when its suffix says otherwise."""
-    with reading(file), file.path.open("rb") as handle:
-        head = handle.read(4)
+    with reading(file), file.open(end=4) as handle:
+        head: bytes = handle.read(4)
     found = next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
-    named = _SUFFIXES.get(file.path.suffix.lower())
+    named = _SUFFIXES.get(PurePosixPath(file.name).suffix.lower())
     if named and found != named and head:
         raise Permanent(
-            f"the file is named as {named} but is not", where=str(file.path), fix="rename it or make it again"
+            f"the file is named as {named} but is not", where=file.name, fix="rename it or make it again"
         )
     return found
 
@@ -113,17 +114,16 @@ class PlainFile:
     def __init__(self, file: InputFile, start: int, end: int, position: int) -> None:
         self._file, self.position, self._left = file, position, max(0, end - start - position)
         with reading(file):
-            self._handle: IO[bytes] = file.path.open("rb", buffering=0)
-            self._handle.seek(start + position)
+            self._handle = file.open(start + position, end)
 
     def read(self, size: int) -> bytes:
         if not self._left:
             return b""
         with reading(self._file):
-            data = self._handle.read(min(size, self._left))
+            data: bytes = self._handle.read(min(size, self._left))
         if not data:
             self._file.check_unchanged()
-            raise Permanent("the file ends before its size", where=str(self._file.path))
+            raise Permanent("the file ends before its size", where=self._file.name)
         self._left -= len(data)
         self.position += len(data)
         return data
@@ -138,7 +138,7 @@ class Decompressed:
     def __init__(self, file: InputFile, codec: str, options: TextOptions) -> None:
         self._file, self._options, self.position = file, options, 0
         with reading(file):
-            self._raw = pa.OSFile(str(file.path))
+            self._raw = file.open()
             self._stream = pa.CompressedInputStream(self._raw, codec)
 
     def read(self, size: int) -> bytes:
@@ -150,7 +150,7 @@ class Decompressed:
 
     def _check_size(self) -> None:
         limit, ratio = self._options.max_decompressed_bytes, self._options.max_ratio
-        where = str(self._file.path)
+        where = self._file.name
         if self.position > limit:
             raise Permanent(
                 f"decompressed to more than {limit} bytes", where=where, fix="raise max_decompressed_bytes"

@@ -12,10 +12,12 @@ from tests.services import kafka as kafka_service
 from tests.services import postgres as postgres_service
 from tests.services import prometheus as prometheus_service
 from tests.services import redis as redis_service
+from tests.services import s3 as s3_service
 from tests.services.containers import engine_answers
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
+from tests.services.s3 import S3Server
 from tests.services.server import Server, Unavailable
 
 pytest_plugins = ["tests.plugins.share", "tests.plugins.skips"]
@@ -28,6 +30,8 @@ INSTALLS = {
     "promtool": prometheus_service.install,
     "redis": redis_service.install,
     "own_redis": redis_service.install,
+    "s3": s3_service.install,
+    "own_s3": s3_service.install,
 }
 ServerT = TypeVar("ServerT", bound=Server)
 
@@ -38,7 +42,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if engine_answers():
-        wanted &= {"promtool", "redis", "own_redis"}  # the servers come as images
+        wanted &= {"promtool", "redis", "own_redis", "s3", "own_s3"}  # the servers come as images
     for install in {INSTALLS[name] for name in wanted & INSTALLS.keys()}:
         with contextlib.suppress(Unavailable):  # the fixture says it again, as the reason of a skip
             install()
@@ -78,6 +82,18 @@ def redis() -> Iterator[RedisServer]:
 def own_redis() -> Iterator[RedisServer]:
     """A Redis for this test alone, which may kill it."""
     yield from _running(redis_service.start)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """The session's S3; do not stop it, use ``own_s3`` for that."""
+    yield from _running(lambda: s3_service.from_environment() or s3_service.start())
+
+
+@pytest.fixture
+def own_s3() -> Iterator[S3Server]:
+    """An S3 for this test alone, which may kill it."""
+    yield from _running(s3_service.start)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,9 @@ def test_every_block_names_its_language_and_can_be_parsed(block):
 def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch, request):
     if 'environ["DATABASE_URL"]' in page.read_text(encoding="utf-8"):
         monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres").fresh_database())
+    if 'environ["BUCKET"]' in page.read_text(encoding="utf-8"):
+        for name, value in request.getfixturevalue("s3").fresh_bucket().items():
+            monkeypatch.setenv(name, value)
     todo = [b for b in blocks(page) if b.language in CHECKED and b.no_run is None]
     if todo:
         prepare(tmp_path)

@@ -20,7 +20,8 @@ import pytest
 import xlsxwriter
 
 from batch_adapters.catalogue import open_source
-from batch_adapters.files import InputFile, reading
+from batch_adapters.files import reading
+from batch_adapters.local_files import LocalFile
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 from streamcore.testing.sources import ReadRecord, read_source
 
@@ -253,7 +254,7 @@ def test_errors_of_reading_say_whether_to_try_again(
     error: OSError, expected: type[StreamcoreError], tmp_path: Path
 ) -> None:
     (tmp_path / "x.csv").write_bytes(b"")
-    with pytest.raises(expected, match=r"x\.csv"), reading(InputFile.of(tmp_path / "x.csv")):
+    with pytest.raises(expected, match=r"x\.csv"), reading(LocalFile.of(tmp_path / "x.csv")):
         raise error
 
 

@@ -85,7 +85,7 @@ def test_an_empty_quote_option_means_no_quoting(data: Path) -> None:
         ("data/d.csv", r"data/d\.csv: no such file or folder; did you mean '.\.csv'"),
         ("nowhere/x.csv", r"nowhere/x\.csv: no such file or folder; \. holds: data, x\.parquet"),
         ("data/*.parquet", r"no file matches; data holds: _SUCCESS, a\.csv, b\.csv, below"),
-        ("s3://bucket/x.csv", r"no source for this scheme, got 's3', allowed: file"),
+        ("gs://bucket/x.csv", r"no source for this scheme, got 'gs', allowed: file"),
         ("fil://x.csv", r"did you mean 'file'"),
         ("file://host/x.csv", r"names no host, got 'host'"),
         ("*", r"files of several formats.*csv.*parquet"),
