@@ -26,6 +26,7 @@ from batch_adapters.csv import CsvFile, CsvOptions
 from batch_adapters.excel import ExcelFile, ExcelOptions
 from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.json import JsonFile, JsonOptions
+from batch_adapters.mysql import open_mysql
 from batch_adapters.parquet import ParquetFile, ParquetOptions
 from batch_adapters.postgres import open_postgres
 from batch_adapters.rest import open_rest
@@ -99,6 +100,7 @@ class System:
 _POSTGRES = System(
     TableOptions, lambda uri, given: open_postgres(uri, TableOptions.model_validate(given)), "postgresql"
 )
+_MYSQL = System(TableOptions, lambda uri, given: open_mysql(uri, TableOptions.model_validate(given)), "mysql")
 _SQLITE = System(
     TableOptions, lambda uri, given: open_sqlite(uri, TableOptions.model_validate(given)), "sqlite"
 )
@@ -106,6 +108,8 @@ _REST = System(RestOptions, lambda uri, given: open_rest(uri, RestOptions.model_
 SYSTEMS: Mapping[str, System] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
     "sqlite": _SQLITE,
     "https": _REST,
     "http": _REST,

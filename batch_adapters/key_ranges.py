@@ -130,20 +130,26 @@ class TableSource:
         parts = [KeyRange(behind, until) for behind, until in pairwise(ends)]
         about = self.table.rows() // len(parts)
         parts += [KeyRange(empty=True)] * (wanted - len(parts))
-        return [TableSplit(self.table, part, 0 if part.empty else about) for part in parts]
+        return [
+            TableSplit(self.table, part, 0 if part.empty else about, number)
+            for number, part in enumerate(parts)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class TableSplit:
-    """A range of keys; positions count its rows from 0. ``size`` is an estimate."""
+    """A range of keys, part *number* of its source; positions count its rows. ``size`` is an estimate."""
 
     table: KeyedTable
     part: KeyRange
     size: int
+    number: int = 0
 
     @property
     def name(self) -> str:
         """The table and the range."""
+        if self.part.empty:
+            return f"{self.table.uri} (nothing for part {self.number})"
         ends = ["" if key is None else ",".join(key) for key in (self.part.behind, self.part.until)]
         return self.table.uri if ends == ["", ""] else f"{self.table.uri} ({ends[0]} to {ends[1]}]"
 

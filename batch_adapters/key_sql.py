@@ -14,7 +14,8 @@ class KeySql:
 
     ``key``: the key's columns, quoted; none: all rows are one range. ``text`` makes of a column an
     expression for its text in a ``Key``, ``constant`` of that text what such a column is compared with.
-    ``ordered``: whether the rows must be sorted, or lie in the key's order anyway.
+    ``ordered``: whether the rows must be sorted, or lie in the key's order anyway. ``row_values``: whether
+    the system finds a range by ``(a, b) > (x, y)``, or only when it is written out.
     """
 
     relation: str
@@ -23,32 +24,53 @@ class KeySql:
     text: Callable[[str], str]
     constant: Callable[[str], str]
     ordered: bool = True
+    row_values: bool = True
 
-    def rows(self, part: KeyRange, columns: Sequence[str]) -> str:
-        """*columns* (expressions) of the rows of *part*, in the key's order."""
+    def rows(self, part: KeyRange, columns: Sequence[str], limit: str = "") -> str:
+        """*columns* (expressions) of the rows of *part*, in the key's order; *limit* is the clause's text."""
         bounds = [
-            f"({', '.join(self.key)}) {sign} ({', '.join(map(self.constant, border))})"
+            self._bound(sign, list(map(self.constant, border)))
             for sign, border in ((">", part.behind), ("<=", part.until))
             if border is not None
         ]
         order = f" order by {', '.join(self.key)}" if self.key and self.ordered else ""
-        return f"select {', '.join(columns)} from {self.relation}{self._where(bounds)}{order}"
+        return f"select {', '.join(columns)} from {self.relation}{self._where(bounds)}{order}{limit}"
+
+    def _bound(self, sign: str, border: Sequence[str]) -> str:
+        """The rows whose key is above, or not above, *border* (constants)."""
+        if self.row_values or len(border) == 1:
+            return f"({', '.join(self.key)}) {sign} ({', '.join(border)})"
+        pairs = list(zip(self.key, border, strict=True))
+        cases = []
+        for place, (column, value) in enumerate(pairs):
+            same = [f"{c} = {v}" for c, v in pairs[:place]]
+            strict = sign if place == len(pairs) - 1 else sign[0]
+            cases.append(" and ".join([*same, f"{column} {strict} {value}"]))
+        return f"({' or '.join(f'({case})' for case in cases)})"
 
     def borders(self, parts: int, sample: str = "") -> str:
         """The keys that cut the rows into *parts* of about the same size; *sample* follows the relation."""
         key = ", ".join(self.key)
         texts = ", ".join(map(self.text, self.key))
-        places = ", ".join(f"every * {part} / {parts}" for part in range(1, parts))
+        # Written so that what is divided is a multiple: "/" is not of whole numbers everywhere.
+        places = ", ".join(f"(_every * {n} - _every * {n} % {parts}) / {parts}" for n in range(1, parts))
         placed = (
-            f"select {key}, row_number() over (order by {key}) as place, count(*) over () as every "
+            f"select {key}, row_number() over (order by {key}) as _place, count(*) over () as _every "
             f"from {self.relation}{sample}{self._where([])}"
         )
-        return f"select {texts} from ({placed}) as placed where place in ({places}) order by place"
+        return f"select {texts} from ({placed}) as placed where _place in ({places}) order by _place"
 
     def nulls(self) -> str:
         """A row whose key is null, if there is one."""
         null = " or ".join(f"{column} is null" for column in self.key)
         return f"select 1 from {self.relation}{self._where([f'({null})'])} limit 1"
+
+    def twice(self) -> str:
+        """A key that several rows have, as the system compares it, if there is one."""
+        key = ", ".join(self.key)
+        return (
+            f"select {key} from {self.relation}{self._where([])} group by {key} having count(*) > 1 limit 1"
+        )
 
     def _where(self, bounds: Sequence[str]) -> str:
         conditions = [f"({self.where})", *bounds] if self.where else bounds

@@ -9,12 +9,14 @@ from typing import TypeVar
 import pytest
 
 from tests.services import kafka as kafka_service
+from tests.services import mariadb as mariadb_service
 from tests.services import postgres as postgres_service
 from tests.services import prometheus as prometheus_service
 from tests.services import redis as redis_service
 from tests.services import s3 as s3_service
 from tests.services.containers import engine_answers
 from tests.services.kafka import KafkaServer
+from tests.services.mariadb import MariadbServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
@@ -25,6 +27,8 @@ pytest_plugins = ["tests.plugins.share", "tests.plugins.skips"]
 INSTALLS = {
     "kafka": kafka_service.install,
     "own_kafka": kafka_service.install,
+    "mariadb": mariadb_service.install,
+    "own_mariadb": mariadb_service.install,
     "postgres": postgres_service.install,
     "own_postgres": postgres_service.install,
     "promtool": prometheus_service.install,
@@ -42,7 +46,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if engine_answers():
-        wanted &= {"promtool", "redis", "own_redis", "s3", "own_s3"}  # the servers come as images
+        wanted -= {"kafka", "own_kafka", "postgres", "own_postgres"}  # these come as images
     for install in {INSTALLS[name] for name in wanted & INSTALLS.keys()}:
         with contextlib.suppress(Unavailable):  # the fixture says it again, as the reason of a skip
             install()
@@ -58,6 +62,18 @@ def kafka() -> Iterator[KafkaServer]:
 def own_kafka() -> Iterator[KafkaServer]:
     """A broker for this test alone, which may kill it."""
     yield from _running(kafka_service.start)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """The session's MariaDB; do not stop it, use ``own_mariadb`` for that."""
+    yield from _running(lambda: mariadb_service.from_environment() or mariadb_service.start())
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[MariadbServer]:
+    """A MariaDB for this test alone, which may kill it."""
+    yield from _running(mariadb_service.start)
 
 
 @pytest.fixture(scope="session")

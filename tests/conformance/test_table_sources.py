@@ -16,6 +16,7 @@ import pytest
 from batch_adapters.catalogue import open_source
 from streamcore.contracts import BoundedSource
 from streamcore.testing.sources import ReadRecord, SourceContent, TableSourceConformance
+from tests.services.mariadb import MariadbServer, execute
 from tests.services.postgres import PostgresServer
 
 _numbers = itertools.count()
@@ -96,6 +97,63 @@ class TestPostgresByTextsOfTwoColumns(PostgresLaws):
     query = (
         "query=select id, name, lpad((id %2B 1000)::text, 9, '0') as k from {quoted}&key=k,name"
         "&columns=id,name"
+    )
+
+
+class MysqlLaws(TableSourceConformance):
+    """A table in a database of its own for each test."""
+
+    known_columns = {"id": pl.Int64(), "name": pl.String()}
+    query = "table=Rows o'f"
+    definition = "(id bigint primary key, name text)"
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, mariadb: MariadbServer) -> Path:
+        self.dsn = mariadb.fresh_database()
+        return tmp_path
+
+    def write(self, folder: Path, content: SourceContent) -> None:
+        rows = ",".join(f"({row['id']}, '{row['name']}')" for row in reversed(content.good()))
+        execute(
+            self.dsn,
+            "drop table if exists `Rows o'f`",
+            f"create table `Rows o'f` {self.definition}",
+            f"insert into `Rows o'f` (id, name) values {rows}" if rows else "select 1",
+        )
+
+    def change(self, folder: Path, deleted: Sequence[int], inserted: Sequence[int]) -> None:
+        ids, new = ",".join(map(str, deleted)), ",".join(f"({i}, 'name {i}')" for i in inserted)
+        execute(
+            self.dsn,
+            f"delete from `Rows o'f` where id in ({ids})",
+            f"insert into `Rows o'f` (id, name) values {new}",
+        )
+
+    def open(self, folder: Path) -> BoundedSource:
+        return open_source(f"{self.dsn}?{self.query}".replace(" ", "%20"))
+
+    def row_of(self, record: ReadRecord) -> Mapping[str, object]:
+        number, name = record.value  # type: ignore[misc]  # a row of two columns
+        return {"id": number, "name": name}
+
+
+class TestMysqlTable(MysqlLaws):
+    pass
+
+
+class TestMysqlQuery(MysqlLaws):
+    """Read by one statement."""
+
+    query = "query=select id, name from `Rows o'f`&key=id"
+
+
+class TestMysqlByTextsOfTwoColumns(MysqlLaws):
+    """Pages along an index of two texts, in an order of the server's own."""
+
+    query = "table=Rows o'f&key=place,name&columns=id,name"
+    definition = (
+        "(id bigint, name varchar(40), place varchar(20) as (lpad(id + 1000, 9, '0')) stored, "
+        "unique (place, name))"
     )
 
 

@@ -19,8 +19,9 @@ def test_every_block_names_its_language_and_can_be_parsed(block):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch, request):
-    if 'environ["DATABASE_URL"]' in page.read_text(encoding="utf-8"):
-        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres").fresh_database())
+    for variable, server in (("DATABASE_URL", "postgres"), ("MYSQL_URL", "mariadb")):
+        if f'environ["{variable}"]' in page.read_text(encoding="utf-8"):
+            monkeypatch.setenv(variable, request.getfixturevalue(server).fresh_database())
     if 'environ["BUCKET"]' in page.read_text(encoding="utf-8"):
         for name, value in request.getfixturevalue("s3").fresh_bucket().items():
             monkeypatch.setenv(name, value)
