@@ -13,27 +13,25 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias, get_args
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from batch_adapters import local_files, s3_files
-from batch_adapters.csv import CsvFile, CsvOptions
-from batch_adapters.excel import ExcelFile, ExcelOptions
+from batch_adapters.configuration import Pooled, named
+from batch_adapters.file_formats import FORMATS as FORMATS
+from batch_adapters.file_formats import format_of, suffix_of
 from batch_adapters.files import InputFile, JoinedFiles
-from batch_adapters.json import JsonFile, JsonOptions
 from batch_adapters.mysql import open_mysql
-from batch_adapters.parquet import ParquetFile, ParquetOptions
 from batch_adapters.postgres import open_postgres
 from batch_adapters.rest import open_rest
 from batch_adapters.rest_options import RestOptions
 from batch_adapters.sqlite import open_sqlite
 from batch_adapters.table_options import TableOptions
-from batch_adapters.text_stream import COMPRESSION_SUFFIXES
 from streamcore.contracts import BoundedSource
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import Secret, mask_url, resolve
@@ -43,58 +41,17 @@ Option: TypeAlias = str | int | float | bool | list[str] | tuple[str, ...] | Non
 
 
 @dataclass(frozen=True, slots=True)
-class FileFormat:
-    """A format of files: the suffixes that tell it, its options, and how one file is opened.
-
-    ``compressed``: whether ``.gz`` and ``.zst`` may follow the suffix. ``presets``: options that a
-    suffix implies.
-    """
-
-    suffixes: tuple[str, ...]
-    options: type[BaseModel]
-    open: Callable[[InputFile, Mapping[str, object]], BoundedSource]
-    compressed: bool = True
-    presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-FORMATS: Mapping[str, FileFormat] = {
-    "csv": FileFormat(
-        (".csv", ".tsv"),
-        CsvOptions,
-        lambda file, options: CsvFile(file, CsvOptions.model_validate(options)),
-        presets={".tsv": {"delimiter": "\t"}},
-    ),
-    "json": FileFormat(
-        (".json", ".ndjson", ".jsonl"),
-        JsonOptions,
-        lambda file, options: JsonFile(file, JsonOptions.model_validate(options)),
-        presets={".ndjson": {"layout": "lines"}, ".jsonl": {"layout": "lines"}},
-    ),
-    "parquet": FileFormat(
-        (".parquet", ".pq"),
-        ParquetOptions,
-        lambda file, options: ParquetFile(file, ParquetOptions.model_validate(options)),
-        compressed=False,
-    ),
-    "excel": FileFormat(
-        (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
-        ExcelOptions,
-        lambda file, options: ExcelFile(file, ExcelOptions.model_validate(options)),
-        compressed=False,
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
 class System:
     """A system that is read by URI: its options, and how a source is opened, by the URI without them.
 
-    ``page``: its page in docs/connectors, without ``.md``.
+    ``page``: its page in docs/connectors, without ``.md``. ``type``: that of its dictionaries in
+    configurations.
     """
 
     options: type[BaseModel]
     open: Callable[[str, Mapping[str, object]], BoundedSource]
     page: str
+    type: str = "database"
 
 
 _POSTGRES = System(
@@ -104,7 +61,9 @@ _MYSQL = System(TableOptions, lambda uri, given: open_mysql(uri, TableOptions.mo
 _SQLITE = System(
     TableOptions, lambda uri, given: open_sqlite(uri, TableOptions.model_validate(given)), "sqlite"
 )
-_REST = System(RestOptions, lambda uri, given: open_rest(uri, RestOptions.model_validate(given)), "rest")
+_REST = System(
+    RestOptions, lambda uri, given: open_rest(uri, RestOptions.model_validate(given)), "rest", "api"
+)
 SYSTEMS: Mapping[str, System] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
@@ -141,16 +100,22 @@ _QUERY = re.compile(r"(?s)(.*)\?([A-Za-z_]+=.*)\Z")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
-def open_source(uri: str | Path, *, format: str | None = None, **options: Option) -> BoundedSource:
+def open_source(
+    uri: str | Path | Mapping[str, object], *, format: str | None = None, **options: Option
+) -> BoundedSource:
     """The source that *uri* names; *options* win over those in its query.
+
+    A mapping is a dictionary of a configuration (:mod:`batch_adapters.configuration`).
 
     *format* (a key of :data:`FORMATS`) overrides what the suffixes say. BadConfig when nothing is
     there, a file can't be read, its format is not known or they differ, or an option is wrong; the
     content is not read yet.
     """
+    if isinstance(uri, Mapping):
+        return _open_configured(uri, format, options)
     system = _SCHEME.match(resolved := resolve(str(uri)))
     if system and system[1].lower() in SYSTEMS:
-        _warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options)
+        _warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options, options)
         return _open_system(system[1].lower(), resolved, options)
     scheme, pattern, query = _split(str(uri))
     place = PLACES[scheme]
@@ -158,18 +123,44 @@ def open_source(uri: str | Path, *, format: str | None = None, **options: Option
     wanted = format or given.pop("format", None)
     of_place = {name: given.pop(name) for name in place.options if name in given}
     pattern, files = place.find(pattern, of_place)
-    name = _format_of([file.name for file in files], pattern, None if wanted is None else str(wanted))
+    name = format_of([file.name for file in files], pattern, None if wanted is None else str(wanted))
     parts = [_open(file, name, given) for file in files]
     if len(parts) == 1:
         return parts[0]
     return JoinedFiles(pattern, tuple(parts), tuple(file.size for file in files))
 
 
-def _warn_of_secrets(uri: str, options: type[BaseModel]) -> None:
+def _open_configured(
+    configuration: Mapping[str, object], format: str | None, options: Mapping[str, Option]
+) -> BoundedSource:
+    """The source that a dictionary names."""
+    found = named(configuration, _option_names())
+    uri, given = found.uri, {**found.options, **options}
+    if configuration["type"] == "file":  # elsewhere references are resolved later
+        uri = resolve(uri)
+        given = {name: resolve(value) if isinstance(value, str) else value for name, value in given.items()}
+    source = open_source(uri, format=format or found.format, **given)
+    return source if found.pool_size is None else Pooled(source, found.pool_size)
+
+
+def _option_names() -> dict[str, dict[str, Collection[str]]]:
+    """What each connector can be told, by the type of configurations and the scheme of URIs."""
+    formats: set[str] = {name for entry in FORMATS.values() for name in entry.options.model_fields}
+    places: dict[str, Collection[str]] = {
+        scheme: [*place.options, *formats] for scheme, place in PLACES.items()
+    }
+    found: dict[str, dict[str, Collection[str]]] = {"file": places, "object_storage": places}
+    for scheme, system in SYSTEMS.items():
+        found.setdefault(system.type, {})[scheme] = system.options.model_fields
+    return found
+
+
+def _warn_of_secrets(uri: str, options: type[BaseModel], given: Mapping[str, Option]) -> None:
     """A secret that is written out is taken; whoever reads the command or the file can read it too."""
     base, _, query = uri.partition("?")
     secrets = {name for name, field in options.model_fields.items() if _is_secret(field.annotation)}
-    plain = [name for name, value in parse_qsl(query) if name in secrets and "${" not in value]
+    written = [*parse_qsl(query), *((name, str(value)) for name, value in given.items() if value is not None)]
+    plain = [name for name, value in written if name in secrets and "${" not in value]
     password = urlsplit(base).password
     if password and "${" not in password:
         plain.append("password")
@@ -192,10 +183,11 @@ def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> Bounde
     query = parse_qsl(text, keep_blank_values=True)
     own = {name: value for name, value in query if name in system.options.model_fields}
     rest = urlencode([(name, value) for name, value in query if name not in own], quote_via=quote)
+    given = {n: resolve(v) if isinstance(v, str) and "${" in v else v for n, v in options.items()}
     try:
-        return system.open(f"{base}?{rest}" if rest else base, {**own, **options})
+        return system.open(f"{base}?{rest}" if rest else base, {**own, **given})
     except ValidationError as error:
-        raise _bad_option(error, scheme, {**own, **options}, system.options) from None
+        raise _bad_option(error, scheme, {**own, **given}, system.options) from None
 
 
 def _split(uri: str) -> tuple[str, str, dict[str, Option]]:
@@ -225,48 +217,6 @@ def _split(uri: str) -> tuple[str, str, dict[str, Option]]:
     return place, path, dict(parse_qsl(text, keep_blank_values=True))
 
 
-def _suffix(path: str) -> tuple[str, bool]:
-    """The suffix that tells the format, and whether one of compression follows it."""
-    name = PurePosixPath(path.lower()).name
-    for ending in COMPRESSION_SUFFIXES:
-        if name.endswith(ending):
-            return PurePosixPath(name[: -len(ending)]).suffix, True
-    return PurePosixPath(name).suffix, False
-
-
-def _format_of(paths: Sequence[str], pattern: str, wanted: str | None) -> str:
-    """The one format of all *paths*."""
-    if wanted is not None:
-        if wanted not in FORMATS:
-            raise BadConfig("unknown format", got=wanted, allowed=FORMATS, fix=did_you_mean(wanted, FORMATS))
-        return wanted
-    by_suffix = {suffix: name for name, entry in FORMATS.items() for suffix in entry.suffixes}
-    found: dict[str, str] = {}
-    for path in paths:
-        suffix, compressed = _suffix(path)
-        name = by_suffix.get(suffix)
-        if name is None:
-            hint = did_you_mean(suffix, by_suffix)
-            raise BadConfig(
-                "cannot tell the file's format by its name",
-                where=path,
-                got=suffix or PurePosixPath(path).name,
-                allowed=by_suffix,
-                fix=f"{f'{hint} or ' if hint else ''}give format=",
-            )
-        if compressed and not FORMATS[name].compressed:
-            raise BadConfig(f"{name} files are not read compressed", where=path, fix="decompress it first")
-        found.setdefault(name, path)
-    if len(found) > 1:
-        raise BadConfig(
-            "files of several formats",
-            where=pattern,
-            got=", ".join(f"{name} ({PurePosixPath(path).name})" for name, path in sorted(found.items())),
-            fix="name the files of one format, e.g. with *.csv, or give format=",
-        )
-    return next(iter(found))
-
-
 def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSource:
     entry = FORMATS[name]
     known = entry.options.model_fields
@@ -280,7 +230,7 @@ def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSou
                 fix=did_you_mean(option, known),
             )
     try:
-        return entry.open(file, {**entry.presets.get(_suffix(file.name)[0], {}), **given})
+        return entry.open(file, {**entry.presets.get(suffix_of(file.name)[0], {}), **given})
     except ValidationError as error:
         raise _bad_option(error, file.name, given, entry.options) from None
 
@@ -294,7 +244,7 @@ def _bad_option(
     return BadConfig(
         f"option {option}: {first['msg'].removeprefix('Value error, ')}",
         where=where,
-        got=given.get(option),
+        got=None if known and _is_secret(known.annotation) else given.get(option),
         allowed=None if known else options.model_fields,
         fix=known.description if known else did_you_mean(option, options.model_fields),
     )

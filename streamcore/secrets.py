@@ -83,6 +83,12 @@ def resolve(text: str) -> str:
     return _REFERENCE.sub(_replacement, text)
 
 
+def encoded(text: str) -> str:
+    """*text* percent-encoded to stand in a URL, its references as they are: :func:`resolve` encodes those."""
+    parts = _REFERENCE.split(text)
+    return "".join(f"${{{part}}}" if n % 2 else quote(part, safe="") for n, part in enumerate(parts))
+
+
 def _replacement(match: re.Match[str]) -> str:
     value = _lookup(match[1])
     _, is_url, before = match.string[: match.start()].partition("://")

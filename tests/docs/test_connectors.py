@@ -1,13 +1,17 @@
-"""The tables of options on the connectors' pages are those of the code."""
+"""The tables of options on the connectors' pages, and the list of connectors, are those of the code.
+
+``STREAMCORE_UPDATE_DOCS=1 python -m pytest tests/docs/test_connectors.py`` writes the list anew.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from batch_adapters.catalogue import PLACES, SYSTEMS
+from batch_adapters.catalogue import FORMATS, PLACES, SYSTEMS
 
 PAGES = Path(__file__).parents[2] / "docs" / "connectors"
 
@@ -28,3 +32,33 @@ def options_of(page: str) -> dict[str, str]:
     """The table below "Options"."""
     text = (PAGES / f"{page}.md").read_text().partition("## Options")[2].partition("\n## ")[0]
     return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M))
+
+
+BEGIN, END = "<!-- connectors: generated -->\n", "<!-- connectors: end -->"
+
+
+def index() -> str:
+    """A row a page of bounded sources, and one for the files."""
+    lines = ["| connector | URIs |", "|---|---|"]
+    by_page: dict[str, list[str]] = {}
+    for place in sorted(PLACES.keys() - {"file"}):
+        by_page[place] = [f"`{place}://`"]
+    for scheme, system in SYSTEMS.items():
+        by_page.setdefault(system.page, []).append(f"`{scheme}://`")
+    for page, schemes in by_page.items():
+        title = (PAGES / f"{page}.md").read_text().partition("\n")[0].removeprefix("# ").partition(" as ")[0]
+        lines.append(f"| [{title}]({page}.md) | {', '.join(schemes)} |")
+    for name, entry in FORMATS.items():
+        lines.append(f"| {name} files | {', '.join(f'`{suffix}`' for suffix in entry.suffixes)} |")
+    return "\n".join(lines)
+
+
+def test_the_list_of_connectors_is_the_catalogue() -> None:
+    page = PAGES / "README.md"
+    text = page.read_text()
+    before, _, rest = text.partition(BEGIN)
+    current = f"{before}{BEGIN}\n{index()}\n\n{END}{rest.partition(END)[2]}"
+    if os.environ.get("STREAMCORE_UPDATE_DOCS"):
+        page.write_text(current)
+    else:
+        assert text == current
