@@ -115,7 +115,7 @@ def open_source(
         return _open_configured(uri, format, options)
     system = _SCHEME.match(resolved := resolve(str(uri)))
     if system and system[1].lower() in SYSTEMS:
-        _warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options, options)
+        warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options, options)
         return _open_system(system[1].lower(), resolved, options)
     scheme, pattern, query = _split(str(uri))
     place = PLACES[scheme]
@@ -155,7 +155,13 @@ def _option_names() -> dict[str, dict[str, Collection[str]]]:
     return found
 
 
-def _warn_of_secrets(uri: str, options: type[BaseModel], given: Mapping[str, Option]) -> None:
+def scheme_of(uri: str) -> str:
+    """The scheme of *uri* in lower case; of a path ""."""
+    found = _SCHEME.match(uri)
+    return found[1].lower() if found else ""
+
+
+def warn_of_secrets(uri: str, options: type[BaseModel], given: Mapping[str, Option]) -> None:
     """A secret that is written out is taken; whoever reads the command or the file can read it too."""
     base, _, query = uri.partition("?")
     secrets = {name for name, field in options.model_fields.items() if _is_secret(field.annotation)}
@@ -187,7 +193,7 @@ def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> Bounde
     try:
         return system.open(f"{base}?{rest}" if rest else base, {**own, **given})
     except ValidationError as error:
-        raise _bad_option(error, scheme, {**own, **given}, system.options) from None
+        raise bad_option(error, scheme, {**own, **given}, system.options) from None
 
 
 def _split(uri: str) -> tuple[str, str, dict[str, Option]]:
@@ -232,12 +238,13 @@ def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSou
     try:
         return entry.open(file, {**entry.presets.get(suffix_of(file.name)[0], {}), **given})
     except ValidationError as error:
-        raise _bad_option(error, file.name, given, entry.options) from None
+        raise bad_option(error, file.name, given, entry.options) from None
 
 
-def _bad_option(
-    error: ValidationError, where: str, given: Mapping[str, Option], options: type[BaseModel]
+def bad_option(
+    error: ValidationError, where: str, given: Mapping[str, object], options: type[BaseModel]
 ) -> BadConfig:
+    """The first of what pydantic says of the options *given*, as ours."""
     first = error.errors()[0]
     option = str(first["loc"][0])
     known = options.model_fields.get(option)

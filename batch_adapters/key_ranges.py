@@ -70,7 +70,8 @@ def _key(values: list[str] | None) -> Key | None:
     return None if values is None else tuple(values)
 
 
-def _key_at(keys: pl.DataFrame, row: int) -> Key:
+def key_at(keys: pl.DataFrame, row: int) -> Key:
+    """The key of *row* of a page's ``keys``."""
     return tuple(map(str, keys.row(row))) if keys.width else ()
 
 
@@ -184,7 +185,7 @@ class TableReader:
         if found is None:
             return None
         frame, keys, refused = found
-        self._check_unique(keys)
+        check_unique(keys, self._part.behind, self._table.uri)
         first, end = self._position, self._position + frame.height
         offsets = np.arange(first, end, dtype=np.int64)
         chunk = (
@@ -192,24 +193,28 @@ class TableReader:
             if refused is None
             else PartlyRefusedChunk(self._source, offsets, frame, refused, first=first, end=end)
         )
-        self._part, self._position = KeyRange(_key_at(keys, -1), self._part.until), end
+        self._part, self._position = KeyRange(key_at(keys, -1), self._part.until), end
         chunk.bookmark = self._part.pack()
         return chunk
-
-    def _check_unique(self, keys: pl.DataFrame) -> None:
-        """Permanent where two rows have one key: who goes on behind the first would miss the second."""
-        if not keys.width:
-            return
-        again = keys.select(pl.all_horizontal(pl.all() == pl.all().shift()).fill_null(False)).to_series()
-        place = again.arg_max() if again.any() else 0 if _key_at(keys, 0) == self._part.behind else None
-        if place is not None:
-            raise Permanent(
-                "the key is not unique: two rows in a row have it",
-                where=self._table.uri,
-                got=",".join(_key_at(keys, place)),
-                fix="give columns that are unique together with key=",
-            )
 
     def close(self) -> None:
         if self._pages is not None:
             self._pages.close()
+
+
+def check_unique(keys: pl.DataFrame, behind: Key | None, uri: str) -> None:
+    """Permanent where two rows in a row have one key: who goes on behind the first would miss the second.
+
+    *keys* are a page's, *behind* is the key of the row before it.
+    """
+    if not keys.width:
+        return
+    again = keys.select(pl.all_horizontal(pl.all() == pl.all().shift()).fill_null(False)).to_series()
+    place = again.arg_max() if again.any() else 0 if key_at(keys, 0) == behind else None
+    if place is not None:
+        raise Permanent(
+            "the key is not unique: two rows in a row have it",
+            where=uri,
+            got=",".join(key_at(keys, place)),
+            fix="give columns that are unique together with key=",
+        )

@@ -60,6 +60,12 @@ class KeySql:
         )
         return f"select {texts} from ({placed}) as placed where _place in ({places}) order by _place"
 
+    def top(self) -> str:
+        """The texts of the highest key, if there is a row."""
+        order = ", ".join(f"{column} desc" for column in self.key)
+        texts = ", ".join(map(self.text, self.key))
+        return f"select {texts} from {self.relation}{self._where([])} order by {order} limit 1"
+
     def nulls(self) -> str:
         """A row whose key is null, if there is one."""
         null = " or ".join(f"{column} is null" for column in self.key)

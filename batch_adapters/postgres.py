@@ -22,7 +22,7 @@ import pyarrow as pa
 from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.postgres_columns import Column, columns_of, frame_of
-from batch_adapters.table_options import TableOptions, named, no_such_table, null_key
+from batch_adapters.table_options import TableOptions, marked_key, named, no_such_table, null_key
 from streamcore.errors import Permanent
 from streamcore.systems.postgres import Address, address, identifier
 from streamcore.systems.postgres_reading import ReadSession
@@ -36,10 +36,7 @@ _PLACE = "ctid"
 
 def open_postgres(url: str, options: TableOptions) -> TableSource:
     """The source that *options* say, checked: BadConfig when there is no such table, key or column."""
-    where = address(url)
-    if options.table is None and options.query is None:
-        options = options.of_only_table(_tables(where), where.shown)
-    return TableSource(PostgresTable(where, options))
+    return TableSource(PostgresTable(address(url), options))
 
 
 def _tables(where: Address) -> list[str]:
@@ -96,10 +93,15 @@ class _Moment:
 
 
 class PostgresTable:
-    """A ``KeyedTable`` of PostgreSQL. Connects once when it is made, to learn what there is."""
+    """A ``KeyedTable`` of PostgreSQL. Connects once when it is made, to learn what there is.
 
-    def __init__(self, where: Address, options: TableOptions) -> None:
-        self._where, self._options, self._moment = where, options, _Moment(where)
+    *mark*: a column whose order comes before the key's.
+    """
+
+    def __init__(self, where: Address, options: TableOptions, mark: str | None = None) -> None:
+        if options.table is None and options.query is None:
+            options = options.of_only_table(_tables(where), where.shown)
+        self._where, self._options, self._mark, self._moment = where, options, mark, _Moment(where)
         session = self._moment.session()
         try:
             self._from = self._relation(session)
@@ -156,12 +158,15 @@ class PostgresTable:
             found, kind = self._primary_key(session)
             ordered = bool(found) or kind not in ("r", "m")
             names = found
+        if self._mark is not None:
+            named(known, self._mark, "poll", self.uri)
+            names, ordered = marked_key(self._mark, names, self.uri), True
         key = [identifier(column.name) for column in named(known, names, "key", self.uri)] if names else []
         if not ordered:
             key = [_PLACE]
         sql = KeySql(self._from, tuple(key), self._options.where, _text, _constant, ordered)
-        if self._options.key is not None and session.rows(sql.nulls()):
-            raise null_key(self._options.key, self.uri)
+        if (self._options.key or self._mark) is not None and session.rows(sql.nulls()):
+            raise null_key(names, self.uri)
         return sql
 
     def _primary_key(self, session: ReadSession) -> tuple[str, str]:
@@ -204,12 +209,21 @@ class PostgresTable:
         try:
             session.run("set synchronize_seqscans = off")
             session.run("set max_parallel_workers_per_gather = 0")
-            for batch in session.batches(self._sql.rows(part, self._asked()), max_bytes):
-                if batch.num_rows:
-                    yield self._page(batch)
+            yield from self.pages(session, part, max_bytes)
         finally:
             session.close()
         self._moment.part_read()
+
+    def pages(self, session: ReadSession, part: KeyRange, max_bytes: int) -> Pages:
+        """The rows of *part* as *session* sees them."""
+        for batch in session.batches(self._sql.rows(part, self._asked()), max_bytes):
+            if batch.num_rows:
+                yield self._page(batch)
+
+    def top(self, session: ReadSession) -> Key | None:
+        """The highest key that *session* sees; None when there is no row."""
+        found = session.rows(self._sql.top())
+        return tuple(map(str, found[0])) if found else None
 
     def _asked(self) -> list[str]:
         """The columns, and the texts of those of the key that do not say them by themselves."""

@@ -22,8 +22,9 @@ import polars as pl
 
 from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
 from batch_adapters.key_sql import KeySql
+from batch_adapters.marks import Look
 from batch_adapters.refused_rows import Refused
-from batch_adapters.table_options import TableOptions, named, no_such_table, null_key
+from batch_adapters.table_options import TableOptions, marked_key, named, no_such_table, null_key
 from streamcore.errors import BadConfig, Permanent, Transient, did_you_mean
 
 _BUSY_SECONDS = 30.0
@@ -32,6 +33,11 @@ _ROW_BYTES, _MOST_ROWS = 100, 50_000
 
 def open_sqlite(uri: str, options: TableOptions) -> TableSource:
     """The source that *options* say, checked: BadConfig when there is no such file, table, key or column."""
+    return TableSource(SqliteTable(sqlite_path(uri), options))
+
+
+def sqlite_path(uri: str) -> Path:
+    """The file that *uri* names. BadConfig when it is none, or has options that there are not."""
     parts = urlsplit(uri)
     path = Path(unquote(parts.path.removeprefix("/") if not parts.path.startswith("//") else parts.path[1:]))
     if parts.netloc:
@@ -52,7 +58,7 @@ def open_sqlite(uri: str, options: TableOptions) -> TableSource:
         )
     if not path.is_file():
         raise BadConfig("there is no such file", where=str(path), fix="give the database's path")
-    return TableSource(SqliteTable(path, options))
+    return path
 
 
 @contextmanager
@@ -84,13 +90,13 @@ def _text(data: bytes) -> str | bytes:
 
 
 class SqliteTable:
-    """A ``KeyedTable`` of SQLite."""
+    """A ``KeyedTable`` of SQLite, and a ``MarkedTable`` with a *mark*, a column that comes before the key."""
 
-    def __init__(self, path: Path, options: TableOptions) -> None:
+    def __init__(self, path: Path, options: TableOptions, mark: str | None = None) -> None:
         with _connected(path) as connection:
             if options.table is None and options.query is None:
                 options = options.of_only_table(_relations(connection, "table"), str(path))
-            self._path, self._options, self._table = path, options, options.table
+            self._path, self._options, self._table, self._mark = path, options, options.table, mark
             self._from = self._relation(connection)
             every = self._every_column(connection)
             names = {name: name for name in every}
@@ -99,8 +105,9 @@ class SqliteTable:
             self._sql = KeySql(
                 self._from, self._key(connection, names), options.where, _constant_of, _as_it_is
             )
-            if options.key is not None and connection.execute(self._sql.nulls()).fetchone():
-                raise null_key(options.key, self.uri)
+            asked = options.key or mark
+            if asked is not None and connection.execute(self._sql.nulls()).fetchone():
+                raise null_key(asked, self.uri)
             self._about = 0
             if self._table is not None:
                 (self._about,) = connection.execute(f"select count(*) from {self._from}").fetchone()
@@ -151,6 +158,15 @@ class SqliteTable:
         return pl.Binary() if kinds == {"blob"} else pl.String()
 
     def _key(self, connection: sqlite3.Connection, names: Mapping[str, str]) -> tuple[str, ...]:
+        """The key of the rows, behind the mark if there is one."""
+        key = self._own_key(connection, names)
+        if self._mark is None:
+            return key
+        (mark,) = map(_quoted, named(names, self._mark, "poll", self.uri))
+        marked_key(mark, ",".join(key), self.uri)
+        return (mark, *(column for column in key if column != mark))
+
+    def _own_key(self, connection: sqlite3.Connection, names: Mapping[str, str]) -> tuple[str, ...]:
         """The key that was given, the rowid, or the primary key of a table that has no rowid."""
         if self._options.key is not None:
             return tuple(map(_quoted, named(names, self._options.key, "key", self.uri)))
@@ -172,6 +188,16 @@ class SqliteTable:
             return []
         with _connected(self._path) as connection:
             return [tuple(map(str, row)) for row in connection.execute(self._sql.borders(parts))]
+
+    def look(self) -> Look:
+        """See ``batch_adapters.marks.MarkedTable``. What is committed later was written later."""
+        with _connected(self._path) as connection:
+            found = connection.execute(self._sql.top()).fetchone()
+            (now,) = connection.execute("select (julianday('now') - 2440587.5) * 86400.0").fetchone()
+        return Look(None if found is None else tuple(map(str, found)), now)
+
+    def close(self) -> None:
+        """Connections end with what they are for."""
 
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
         count = len(self._sql.key)

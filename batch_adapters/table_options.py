@@ -66,6 +66,14 @@ def null_key(key: str, where: str) -> BadConfig:
     return BadConfig("the key is null in some row", where=where, got=key, fix=fix)
 
 
+def marked_key(mark: str, key: str, where: str) -> str:
+    """*mark*, then the columns of *key* (a,b). BadConfig where there is no key."""
+    if not key:
+        fix = "give columns that are unique together with key="
+        raise BadConfig("there is no key, and several rows may have one mark", where=where, fix=fix)
+    return ",".join([mark, *(name for name in key.split(",") if name.strip() != mark)])
+
+
 def named(known: Mapping[str, ColumnT], names: str, option: str, where: str) -> list[ColumnT]:
     """Those of the *known* columns that *names* (a,b) says. BadConfig, with the *option*, for others."""
     wanted = [name.strip() for name in names.split(",")]

@@ -14,6 +14,7 @@ from streamcore.cli.command import INTERRUPTED, Globals, Group
 from streamcore.cli.config import config
 from streamcore.cli.dlq import dlq
 from streamcore.cli.errors import report
+from streamcore.cli.feed import feed
 from streamcore.cli.init import init
 from streamcore.cli.replay import replay
 from streamcore.cli.state import state
@@ -32,7 +33,7 @@ def root(ctx: click.Context) -> None:
     ctx.ensure_object(Globals)
 
 
-for command in (init, replay, worker, topologies, state, dlq, config, version):
+for command in (init, replay, worker, feed, topologies, state, dlq, config, version):
     root.add_command(command)
 
 

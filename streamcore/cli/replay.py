@@ -22,7 +22,7 @@ from streamcore.cli.command import (
     broker_settings,
     same_broker,
 )
-from streamcore.errors import BadConfig, did_you_mean
+from streamcore.errors import BadConfig
 
 if TYPE_CHECKING:
     from streamcore.contracts import BoundedSource
@@ -79,6 +79,8 @@ def replay(
     """
     settings = options.settings(broker_settings(broker, state_dir)).settings
     with _loading(module):
+        from batch_adapters.catalogue import open_source
+        from streamcore.cli.sources import by_stream
         from streamcore.observability.logs import configure
         from streamcore.runtime.loading import load_topology
         from streamcore.runtime.replay import ReplayOptions
@@ -86,7 +88,7 @@ def replay(
         configure(level=settings.log.level, format=settings.log.format)
         way = _way(settings.broker.url, wait, isolate)
         topology = load_topology(module)
-        bound = _sources(topology, sources)
+        bound = by_stream(topology, sources, open_source)
     how = ReplayOptions(settings=settings, limit=limit, again=again, speed=speed)
     if dry_run:
         _preview(options, topology, bound, how)
@@ -107,38 +109,6 @@ def _loading(module: str) -> Iterator[None]:
     finally:
         if shown:
             click.echo("\r\x1b[2K", nl=False, err=True)
-
-
-def _sources(topology: Topology, texts: tuple[str, ...]) -> dict[str, BoundedSource]:
-    """What each stream reads. BadConfig: no such stream, given twice, unreadable."""
-    from batch_adapters.catalogue import open_source
-
-    streams = topology.freeze().sources
-    found: dict[str, BoundedSource] = {}
-    for text in texts:
-        stream, equals, uri = text.partition("=")
-        if not equals or not uri:
-            raise BadConfig(
-                "--from takes STREAM=PATH",
-                where="--from",
-                got=text,
-                fix=f"e.g. --from {next(iter(streams))}={text}",
-            )
-        if stream not in streams:
-            raise BadConfig(
-                f"topology {topology.name!r} has no stream {stream!r}",
-                where="--from",
-                allowed=streams,
-                fix=did_you_mean(stream, streams) or "name one of them",
-            )
-        if stream in found:
-            raise BadConfig(
-                f"stream {stream!r} is given twice",
-                where="--from",
-                fix="use one pattern that matches all of the files, e.g. data/*.csv",
-            )
-        found[stream] = open_source(uri)
-    return found
 
 
 def _way(broker: str, wait: bool, isolate: bool) -> Way:

@@ -81,6 +81,13 @@ class Metrics:
     bytes_in = _Declared(
         Counter, "bytes_in", "Bytes of the records read from a stream.", "topology", "stream"
     )
+    rows_fed = _Declared(
+        Counter,
+        "rows_fed",
+        "Rows of an unbounded source that are in the stream's topic.",
+        "topology",
+        "stream",
+    )
     rows_out = _Declared(Counter, "rows_out", "Rows that a sink has confirmed.", "topology", "sink")
     rows_rejected = _Declared(
         Counter, "rows_rejected", "Rows that became dead letters.", "topology", "stage", "code"

@@ -86,7 +86,7 @@ def _plan(
     node = graph.sources[stream]
     part = node.part
     assert isinstance(part, Source)
-    _check_columns(part, source)
+    check_columns(part, source.columns())
     splits: Sequence[Split] = source.splits(wanted)
     if limit:
         splits = [LimitedSplit(split, limit) for split in splits]
@@ -101,8 +101,8 @@ def _plan(
     return StreamPlan(node, part, tuple(splits), name)
 
 
-def _check_columns(part: Source, source: BoundedSource) -> None:
-    columns = source.columns()
+def check_columns(part: Source, columns: pl.Schema | None) -> None:
+    """BadConfig when *columns*, those of a source, are not what the stream *part* needs; None: unknown."""
     if columns:
         nowhere = PartitionId(part.topic, 0, "check")
         empty = FrameChunk(nowhere, np.empty(0, np.int64), pl.DataFrame(schema=columns), first=0, end=0)

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -52,17 +52,17 @@ EXIT_GRACE = 5.0
 REDRIVE_CONFIG = {"retention.ms": "-1"}
 
 
-def run_worker(topology: Topology, settings: Settings) -> int:
-    """Run a worker until SIGTERM or Ctrl-C; returns 0 after a clean drain.
+def run_until_told(settings: Settings, work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run *work*, which ends when its event is set, until SIGTERM or Ctrl-C; returns 0 when it ended well.
 
-    Raises as :func:`work` does; the process then ends within a while even if something hangs.
+    Raises what it raises; the process then ends within a while even if something hangs.
     """
     configure(level=settings.log.level, format=settings.log.format)
 
     async def main() -> None:
         # In the loop: its end waits for all tasks, also for those that ignore that they are cancelled.
         try:
-            await work(topology, settings, stop_on_signals())
+            await work(stop_on_signals())
         except StreamcoreError as error:
             exit_soon(error.exit_code, f"error: {error}")
             raise
@@ -84,8 +84,8 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
     graph = topology.freeze()
     connection = KafkaConnection.parse(settings.broker.url)
     retries = Retries(settings.retry.initial_s, settings.retry.max_s, settings.retry.give_up_after_s)
-    reaching = retries.run("reaching the broker", lambda: probe(settings.broker.url), _log_retry)
-    if not await _unless(stop, reaching):
+    reaching = retries.run("reaching the broker", lambda: probe(settings.broker.url), log_retry)
+    if not await unless(stop, reaching):
         return
     kafka_log = KafkaLog(connection)
     try:
@@ -133,20 +133,20 @@ async def _work(
     metrics.worker.info({"topology": graph.name, "owner": options.owner})
     states = state_endpoints(graph, logs, settings)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(_serving(metrics, health, settings, states))
+        await stack.enter_async_context(served(metrics, health, settings, states))
         app_options = kafka_app_options(
             settings,
             connection,
             graph.name,
             settings.group(graph.name),
-            start=_start(graph),
+            start=start_of(graph),
             instance_id=settings.broker.instance_id,
             url=None if states is None else states.url,
         )
         most = max(partitions.values())
         started = running(graph, streams, kafka_log, metrics, options, app_options, most)
         starting = asyncio.ensure_future(stack.enter_async_context(started))
-        if not await _unless(stop, starting):
+        if not await unless(stop, starting):
             return
         job = starting.result()
         if states is not None:
@@ -155,7 +155,7 @@ async def _work(
         ends = Ends(kafka_log, [*streams, options.redrive_topic, *logs], settings.runtime.stall_timeout_s / 4)
         asking = asyncio.ensure_future(ends.keep_asking())
         try:
-            await _watch(job, metrics, health, settings, stop, ends, streams)
+            await watch(job, metrics, health, settings, stop, ends, streams)
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
@@ -179,7 +179,7 @@ def _with_states(
     return replace(options, state_logs=logs, copies=copies, commits=commits if stands_by else None)
 
 
-async def _watch(
+async def watch(
     job: Job,
     metrics: Metrics,
     health: Health,
@@ -188,6 +188,8 @@ async def _watch(
     ends: Ends,
     streams: Mapping[str, str],
 ) -> None:
+    """Look at *job* until *stop* is set, then drain it. Permanent when it does not move."""
+
     def end_of(source: PartitionId) -> int | None:
         fetched: int | None = job.app.consumer.highwater(TP(source.topic, source.partition))
         return max((end for end in (fetched, ends.of(source)) if end is not None), default=None)
@@ -212,7 +214,7 @@ async def _watch(
     await job.drain(settings.runtime.drain_timeout_s)
 
 
-async def _unless(stop: asyncio.Event, starting: Awaitable[object]) -> bool:
+async def unless(stop: asyncio.Event, starting: Awaitable[object]) -> bool:
     """Wait for *starting*; False, and it is cancelled, when *stop* is set before it is done."""
     work = asyncio.ensure_future(starting)
     stopped = asyncio.ensure_future(stop.wait())
@@ -234,7 +236,8 @@ async def _any_of(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-def _start(graph: Graph) -> Literal["earliest", "latest"]:
+def start_of(graph: Graph) -> Literal["earliest", "latest"]:
+    """Where a group without positions begins; BadConfig when the streams say different things."""
     starts = {node.part.start for node in graph.sources.values() if isinstance(node.part, Source)}
     if len(starts) > 1:
         raise BadConfig(
@@ -246,9 +249,10 @@ def _start(graph: Graph) -> Literal["earliest", "latest"]:
 
 
 @contextlib.asynccontextmanager
-async def _serving(
-    metrics: Metrics, health: Health, settings: Settings, states: StateEndpoints | None
+async def served(
+    metrics: Metrics, health: Health, settings: Settings, states: StateEndpoints | None = None
 ) -> AsyncIterator[None]:
+    """Metrics and health over HTTP while the context is open, unless the port is 0."""
     if not settings.http.port:
         yield
         return
@@ -259,5 +263,6 @@ async def _serving(
         yield
 
 
-def _log_retry(error: Transient) -> None:
+def log_retry(error: Transient) -> None:
+    """Say that *error* does not end it yet."""
     log.warning("%s; trying again", error)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from streamcore.errors import Permanent, StreamcoreError, Transient
 from streamcore.systems.postgres import Address, no_driver, of_state
 
+_READ_ONLY = "set transaction isolation level repeatable read, read only"
 _BATCH = "adbc.postgresql.batch_size_hint_bytes"
 _STATE = re.compile(r"SQLSTATE: (\w{5})\Z")
 _SERVER_SAYS = re.compile(r"(?:ERROR|FATAL): +([^\n]*)")
@@ -36,12 +37,18 @@ class ReadSession:
                 f"{where.libpq}&application_name={quote(application_name)}"
             )
         try:
-            self.run("set transaction isolation level repeatable read, read only")
+            self.run(_READ_ONLY)
             if snapshot is not None:
                 self.run(f"set transaction snapshot '{snapshot}'")
         except BaseException:
             self.close()
             raise
+
+    def renew(self) -> None:
+        """End the transaction; the next statement sees the database as it is then."""
+        with self._translated():
+            self._connection.commit()
+        self.run(_READ_ONLY)
 
     def export(self) -> str:
         """The name under which other sessions can see what this one sees, while it is open."""

@@ -202,15 +202,16 @@ class Broker:
 
     # ------------------------------------------------------------ appending
 
-    def append(self, topic: str, partition: int, batch: pa.RecordBatch) -> int:
+    def append(self, topic: str, partition: int, batch: pa.RecordBatch, *, whole: bool = False) -> int:
         """Add records (columns of ``embedded_blocks.SCHEMA``); returns the first offset.
 
-        Permanent when there is no such log or the disk refuses. Does not wait, see :meth:`room`.
+        *whole*: a crash leaves all of them or none. Permanent when there is no such log or the disk
+        refuses. Does not wait, see :meth:`room`.
         """
         log = self._log(topic, partition)
         if self._directory is not None:
             self._unsynced.add(log)  # also when it fails: some of its blocks may be there
-        first = log.append(batch)
+        first = log.append(batch, whole=whole)
         self._wake()
         return first
 

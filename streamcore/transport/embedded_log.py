@@ -10,6 +10,7 @@ from streamcore.contracts import Lane, Records
 from streamcore.errors import BadConfig, Permanent
 from streamcore.transport.embedded_blocks import cut, to_batch
 from streamcore.transport.embedded_broker import Broker, Topic
+from streamcore.transport.embedded_intake import EmbeddedIntake
 from streamcore.transport.embedded_transactions import EmbeddedTransactions
 from streamcore.transport.record_batches import by_partition
 
@@ -65,6 +66,10 @@ class EmbeddedLog:
     ) -> EmbeddedTransactions:
         """See :class:`streamcore.contracts.Log`."""
         return EmbeddedTransactions(self, self._broker, topic, lane, crash_point)
+
+    def intake(self, topic: str, lane: Lane, crash_point: Callable[[str], None]) -> EmbeddedIntake:
+        """See :class:`streamcore.contracts.unbounded.Intakes`."""
+        return EmbeddedIntake(self._broker, topic, lane, crash_point)
 
     async def scan(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[RecordChunk]:
         """The records in ``[start, end)``, as far as the log goes; durable ones only, like all that is handed

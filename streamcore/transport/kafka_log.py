@@ -31,6 +31,7 @@ from streamcore.errors import Permanent, Transient
 from streamcore.systems.kafka import KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import TopicDescription, describe_topics
 from streamcore.transport.kafka_chunks import chunk_of_records
+from streamcore.transport.kafka_intake import KafkaIntake
 from streamcore.transport.kafka_position_topic import PositionTopic
 from streamcore.transport.kafka_transactions import KafkaTransactions
 from streamcore.transport.record_batches import batches
@@ -165,6 +166,10 @@ class KafkaLog:
                 lane.topology, self.create, self._consumer
             )
         return KafkaTransactions(self._connection, positions, topic, lane, crash_point)
+
+    def intake(self, topic: str, lane: Lane, crash_point: Callable[[str], None]) -> KafkaIntake:
+        """See :class:`streamcore.contracts.unbounded.Intakes`."""
+        return KafkaIntake(self.transactions(topic, lane, crash_point), crash_point)
 
     # ------------------------------------------------------------ reading
 

@@ -7,6 +7,7 @@ the log: not to the last stable offset, which another lane's open transaction ma
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
@@ -32,11 +33,12 @@ _POLL_MS = 20
 
 
 class Stored(NamedTuple):
-    """Where a lane stands; *token* is its owner's, *owner* names it for people."""
+    """Where a lane stands; *token* is its owner's, *owner* names it for people. *bookmark*: an intake's."""
 
     position: int
     token: str
     owner: str
+    bookmark: bytes = b""
 
 
 class PositionTopic:
@@ -56,8 +58,8 @@ class PositionTopic:
         self._reading: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
 
-    def record(self, lane: Lane, position: int, token: str) -> Records:
-        """What says that *lane* stands at *position*."""
+    def record(self, lane: Lane, position: int, token: str, bookmark: bytes = b"") -> Records:
+        """What says that *lane* stands at *position*, and at *bookmark* if it has one."""
         source = lane.source
         value = {
             "sink": lane.sink,
@@ -67,6 +69,7 @@ class PositionTopic:
             "position": position,
             "owner": lane.owner,
             "token": token,
+            **({"bookmark": base64.b64encode(bookmark).decode()} if bookmark else {}),
         }
         columns = [pa.array([x], pa.binary()) for x in (orjson.dumps(value), lane.name.encode())]
         return Records(columns[0], np.zeros(1, np.int64), columns[1])
@@ -111,7 +114,10 @@ class PositionTopic:
                 for record in (await consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, []):
                     value = orjson.loads(record.value)
                     self._stored[record.key.decode()] = Stored(
-                        value["position"], value["token"], value["owner"]
+                        value["position"],
+                        value["token"],
+                        value["owner"],
+                        base64.b64decode(value.get("bookmark", "")),
                     )
                 self._at = await consumer.position(tp)
         except (KeyError, orjson.JSONDecodeError) as error:

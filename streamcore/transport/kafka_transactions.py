@@ -49,6 +49,8 @@ class KafkaTransactions:
         self._connection, self._positions, self._topic, self._lane = connection, positions, topic, lane
         self._crash_point = crash_point
         self._token = uuid.uuid4().hex
+        self.bookmark = b""
+        """What the next commit keeps beside its position; after :meth:`open` what the last one kept."""
         self._claimed = False
         self._producer: AIOKafkaProducer | None = None
         self._begun = False
@@ -65,7 +67,7 @@ class KafkaTransactions:
         stored = await self._stored()
         if self._claimed:
             self._check(stored)
-        position = start if stored is None else stored.position
+        position, self.bookmark = (start, b"") if stored is None else (stored.position, stored.bookmark)
         await self.commit(position)
         self._claimed = True
         return position
@@ -144,7 +146,7 @@ class KafkaTransactions:
         # All in one go: one request makes them part of the transaction, and one brings them.
         if records is not None:
             await self._send(producer, self._topic, records, self._partitions)
-        here = self._positions.record(self._lane, position, self._token)
+        here = self._positions.record(self._lane, position, self._token, self.bookmark)
         await self._send(producer, self._positions.topic, here, 1)
         # aiokafka commits also when a batch has failed for good: that must be looked at first.
         await asyncio.wait(self._sent)

@@ -54,13 +54,14 @@ class PartitionLog:
         """The end of what even a power loss leaves; in memory, of everything."""
         return self.end if self._files is None else self._durable
 
-    def append(self, batch: pa.RecordBatch) -> int:
+    def append(self, batch: pa.RecordBatch, *, whole: bool = False) -> int:
         """Add the records of *batch* (columns of ``embedded_blocks.SCHEMA``); returns the first one's offset.
 
-        Permanent when the disk refuses; the blocks before the one that failed stay.
+        Permanent when the disk refuses; the blocks before the one that failed stay. *whole*: it is one block,
+        of which a crash leaves all or nothing.
         """
         start = self.end
-        for block in cut(batch):
+        for block in (batch,) if whole else cut(batch):
             if self._files is None:
                 size = block.nbytes + ROW_BYTES
                 self._memory[self.end] = block
@@ -104,9 +105,12 @@ class PartitionLog:
         return LogChunk(self.source, position, parts)
 
     def drop(self, below: int) -> None:
-        """Forget records below the offset *below*, as far as whole blocks or whole segments allow."""
+        """Forget records below the offset *below*, as far as whole blocks or whole segments allow.
+
+        On disk the last block stays, whatever happens: it may say how far an intake is.
+        """
         if self._files is not None:
-            self._files.drop(below)
+            self._files.drop(min(below, self._firsts[-1] if self._firsts else below))
             below = self._files.base
         gone = bisect_right(self._firsts, below) - 1 if below < self.end else len(self._firsts)
         if gone <= 0:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch_adapters.catalogue import FORMATS, PLACES, SYSTEMS
+from streamcore.sources.catalogue import KINDS
 
 PAGES = Path(__file__).parents[2] / "docs" / "connectors"
 
@@ -28,9 +29,16 @@ def test_the_options_of_a_page_are_those_of_its_place(place: str) -> None:
     assert options_of(place) == PLACES[place].options
 
 
-def options_of(page: str) -> dict[str, str]:
-    """The table below "Options"."""
-    text = (PAGES / f"{page}.md").read_text().partition("## Options")[2].partition("\n## ")[0]
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_options_of_what_never_ends_are_those_of_its_kind(kind: str) -> None:
+    assert options_of("live", KINDS[kind].heading) == {
+        name: field.description for name, field in KINDS[kind].options.model_fields.items()
+    }
+
+
+def options_of(page: str, heading: str = "Options") -> dict[str, str]:
+    """The table below the *heading*."""
+    text = (PAGES / f"{page}.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M))
 
 

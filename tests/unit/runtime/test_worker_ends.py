@@ -30,7 +30,7 @@ async def work(topology, settings, stop):
     {ends}
 
 worker.work = work
-worker.run_worker(None, Settings())
+worker.run_until_told(Settings(), lambda stop: work(None, None, stop))
 """
 
 

@@ -1,0 +1,106 @@
+"""One unbounded source into one topic until it is told to stop: polled in a thread, appended in the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from streamcore.contracts.unbounded import Intake, Polled, UnboundedReader, UnboundedSource
+from streamcore.crashpoints import crash_point
+from streamcore.errors import Transient
+from streamcore.runtime.live.records import RecordMaker
+from streamcore.runtime.retry import Retries
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Pump:
+    """Brings what *source* gives through *maker* into *intake*; *clock* gives seconds since 1970.
+
+    ``rows`` counts what this process appended. ``opened``: it has reached both ends once. ``last_error`` is
+    of an attempt that failed; None while it works.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        source: UnboundedSource,
+        maker: RecordMaker,
+        intake: Intake,
+        executor: Executor,
+        *,
+        max_bytes: int,
+        clock: Callable[[], float],
+        retries: Retries,
+    ) -> None:
+        self.stream, self.source, self._maker, self._intake = stream, source, maker, intake
+        self._executor, self._max_bytes, self._clock, self._retries = executor, max_bytes, clock, retries
+        self.rows = 0
+        self.opened = False
+        self.last_error: str | None = None
+        self._got_on = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until *stop* is set; what was polled then is appended before it returns.
+
+        Transient errors are tried again; Permanent when nothing but those came for as long as the retries
+        say, and whatever else the source and the broker raise.
+        """
+        try:
+            while not stop.is_set():
+                await self._retries.run(f"feeding {self.stream!r}", lambda: self._attempt(stop), self._warn)
+        finally:
+            await self._intake.close()
+
+    async def _attempt(self, stop: asyncio.Event) -> None:
+        """Feed from what is durable on. Returns, to have all the time again, if it had got on."""
+        self._got_on = False
+        try:
+            await self._feed(stop)
+        except Transient as error:
+            if not self._got_on:
+                raise
+            self._warn(error)
+
+    async def _feed(self, stop: asyncio.Event) -> None:
+        bookmark = await self._intake.open()
+        reader = await self._in_thread(lambda: self.source.open(bookmark))
+        try:
+            if bookmark:
+                await self._in_thread(lambda: reader.forget(bookmark))
+            self.opened = True
+            while not stop.is_set():
+                polled = await self._in_thread(lambda: reader.poll(self._max_bytes, self._clock()))
+                if polled is not None:
+                    await self._take(reader, polled)
+                self._got_on, self.last_error = True, None
+                if polled is None:
+                    await _pause(stop, self.source.interval)
+        finally:
+            await self._in_thread(reader.close)
+
+    async def _take(self, reader: UnboundedReader, polled: Polled) -> None:
+        now = int(self._clock() * 1000)
+        records = await self._in_thread(lambda: self._maker.make(polled.parts, now))
+        if records is not None:
+            await self._intake.append(records, polled.bookmark)
+            self.rows += len(records)
+        crash_point("live.appended")
+        await self._in_thread(lambda: reader.forget(polled.bookmark))
+
+    def _warn(self, error: Transient) -> None:
+        self.last_error = str(error)
+        log.warning("feeding %r: %s; going on behind what was appended", self.stream, error)
+
+    def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

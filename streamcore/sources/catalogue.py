@@ -1,0 +1,94 @@
+"""From what a user writes to an unbounded source: ``postgresql://…/shop?table=users&poll=updated_at``.
+
+The URI's scheme names the system, and where a system can be read in several ways, an option tells which. A
+new one is one module and one line of :data:`KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlencode
+
+from pydantic import BaseModel, ValidationError
+
+from batch_adapters.catalogue import bad_option, scheme_of, warn_of_secrets
+from batch_adapters.postgres_marks import PostgresMarks
+from batch_adapters.sqlite import SqliteTable, sqlite_path
+from streamcore.contracts.unbounded import UnboundedSource
+from streamcore.errors import BadConfig, did_you_mean
+from streamcore.secrets import mask_url, resolve
+from streamcore.sources.polling import PolledTable, PollOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way of reading a system for ever. ``by``: the option that tells it from others of its schemes.
+
+    ``open`` gets the URI without the options of ``options``, and those. ``heading``: where
+    docs/connectors/live.md tells of it.
+    """
+
+    schemes: tuple[str, ...]
+    by: str
+    heading: str
+    options: type[BaseModel]
+    open: Callable[[str, Mapping[str, object]], UnboundedSource]
+
+
+def _poll_postgres(uri: str, given: Mapping[str, object]) -> UnboundedSource:
+    options = PollOptions.model_validate(given)
+    return PolledTable.of(lambda: PostgresMarks(uri, options.table_options, options.poll), options)
+
+
+def _poll_sqlite(uri: str, given: Mapping[str, object]) -> UnboundedSource:
+    options = PollOptions.model_validate(given)
+    path = sqlite_path(uri)
+    return PolledTable.of(lambda: SqliteTable(path, options.table_options, options.poll), options)
+
+
+KINDS: Mapping[str, Kind] = {
+    "postgresql-poll": Kind(
+        ("postgresql", "postgres"), "poll", "Polling a table", PollOptions, _poll_postgres
+    ),
+    "sqlite-poll": Kind(("sqlite",), "poll", "Polling a table", PollOptions, _poll_sqlite),
+}
+
+
+def open_unbounded(uri: str) -> UnboundedSource:
+    """The source that *uri* names. BadConfig when nothing is there, or an option is wrong or missing."""
+    resolved = resolve(uri)
+    scheme = scheme_of(resolved)
+    base, _, text = resolved.partition("?")
+    query = dict(parse_qsl(text, keep_blank_values=True))
+    kind = _kind(scheme, query, mask_url(uri))
+    warn_of_secrets(uri, kind.options, {})
+    own = {name: value for name, value in query.items() if name in kind.options.model_fields}
+    rest = urlencode({k: v for k, v in query.items() if k not in own}, quote_via=quote)
+    try:
+        return kind.open(f"{base}?{rest}" if rest else base, own)
+    except ValidationError as error:
+        raise bad_option(error, mask_url(uri).partition("?")[0], own, kind.options) from None
+
+
+def _kind(scheme: str, query: Mapping[str, str], shown: str) -> Kind:
+    of_scheme = [kind for kind in KINDS.values() if scheme in kind.schemes]
+    if not of_scheme:
+        schemes = sorted({scheme for kind in KINDS.values() for scheme in kind.schemes})
+        raise BadConfig(
+            "nothing of this kind can be read for ever",
+            where=shown,
+            got=scheme or "a path",
+            allowed=schemes,
+            fix=did_you_mean(scheme, schemes) or "what ends is read by streamcore replay",
+        )
+    for kind in of_scheme:
+        if kind.by in query:
+            return kind
+    ways = [f"{kind.by}=…" for kind in of_scheme]
+    raise BadConfig(
+        "how is it to be read for ever?",
+        where=shown.partition("?")[0],
+        allowed=ways,
+        fix=f"add {' or '.join(ways)}; what ends is read by streamcore replay",
+    )
