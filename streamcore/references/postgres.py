@@ -16,7 +16,8 @@ from streamcore.asking import Caching
 from streamcore.errors import Permanent, Transient
 from streamcore.references.declared import Span, caching_of, checked, columns_of, key_of
 from streamcore.secrets import resolve
-from streamcore.systems.postgres import RefusedRows, Session, address, check_identifier, connect, identifier
+from streamcore.systems.postgres import Session, address, check_identifier, connect, identifier
+from streamcore.systems.sql import RefusedRows
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from streamcore.sinks.fence import POSITIONS
 from streamcore.sinks.postgres_columns import TableColumn, created_type
 from streamcore.systems.postgres import identifier
 
-POSITIONS = "streamcore_positions"
 STAGE, DELETED = "streamcore_stage", "streamcore_deleted"
 TABLE_COLUMNS = """
 select a.attname, b.typname, format_type(a.atttypid, a.atttypmod), b.typtype = 'e',

@@ -8,8 +8,10 @@ from typing import Protocol
 import polars as pl
 
 from streamcore.batch import DELETES
-from streamcore.errors import BadConfig, Permanent, did_you_mean
-from streamcore.sinks.postgres_columns import ColumnChecks, ColumnPair, TableColumn
+from streamcore.errors import Permanent
+from streamcore.sinks.column_checks import ColumnChecks
+from streamcore.sinks.keyed_table import met
+from streamcore.sinks.postgres_columns import ColumnPair, TableColumn
 from streamcore.sinks.postgres_copy import CopyStream
 from streamcore.sinks.postgres_statements import DELETED, STAGE, TABLE_COLUMNS, Statements
 from streamcore.systems.postgres import Session
@@ -49,28 +51,18 @@ class Table:
         """Make what is missing and meet the columns: BadConfig or Permanent with the remedy."""
         await _create_missing(session, sink, columns)
         found, filled = await _table_columns(session, sink.statements.target)
-        for name in columns.names():
-            if name not in found:
-                raise BadConfig(
-                    f"the table has no column {name!r}",
-                    where=sink.name,
-                    allowed=found,
-                    fix=did_you_mean(name, found) or "add it, or drop it from the stream",
-                )
-        for name, column in found.items():
-            if column.required and name not in filled and name not in columns:
-                raise BadConfig(
-                    f"the table's column {name!r} may not be null and has no default",
-                    where=sink.name,
-                    fix="add it to the stream or give it a default",
-                )
-        return cls(sink, [ColumnPair(found[name], dtype) for name, dtype in columns.items()])
+        pairs = met(found, filled, columns, sink.name)
+        return cls(sink, [ColumnPair(column, dtype) for column, dtype in pairs])
 
     async def begin(self, session: Session) -> None:
         """What each new session needs; checks that the key has its unique index."""
         if self._sink.keys:
             await session.run(self._sql.create_stage(self._columns))
             await session.run("explain " + self._sql.merge(self._columns)[1])
+
+    async def refuse_at_once(self, session: Session) -> None:
+        """Constraints that are deferred speak up within the transaction."""
+        await session.run("set constraints all immediate")
 
     async def write(self, session: Session, frame: pl.DataFrame) -> None:
         """The rows of *frame* (with hidden columns, in order) inside of the session's transaction."""

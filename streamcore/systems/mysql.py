@@ -27,12 +27,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient, did_you_mean
+from streamcore.systems.sql import Locked, RefusedRows, SqlSession
 
 CONNECT_SECONDS, COMMAND_SECONDS = 10.0, 120.0
 T = TypeVar("T")
@@ -65,18 +65,6 @@ _KEEP_ALIVE = (
 )
 _FOUND_ROWS = 2
 """Client flag: an UPDATE counts the rows that it found, also those that stay as they are."""
-
-
-class Locked(Transient):
-    """Somebody else holds a lock for longer than ``innodb_lock_wait_timeout``."""
-
-
-class RefusedRows(StreamcoreError):
-    """The statement's rows, or one of them, can't be stored; ``code`` is the driver's name of the reason."""
-
-    def __init__(self, what: str, *, code: str, where: str) -> None:
-        self.code = code
-        super().__init__(what, where=where)
 
 
 class Address(NamedTuple):
@@ -175,21 +163,21 @@ class Field(NamedTuple):
 Row = tuple["str | bytes | None", ...]
 
 
-class Session:
+class Session(SqlSession):
     """One connection whose errors are ours. After a Transient or Permanent error it is to be aborted.
 
     Values come as the texts that the server sends, those of binary columns as bytes.
     """
 
     def __init__(self, connection: Any, driver: ModuleType, shown: str, seconds: float) -> None:
-        self._connection, self._driver, self._shown = connection, driver, shown
-        self._seconds, self._depth = seconds, 0
+        super().__init__()
+        self._connection, self._driver, self._shown, self._seconds = connection, driver, shown, seconds
 
     async def run(self, sql: str | bytes) -> int:
         """Execute one statement; the number of rows that it touched."""
         return int(await self._asked(self._connection.query(sql)))
 
-    async def rows(self, sql: str) -> list[Row]:
+    async def rows(self, sql: str) -> list[Row]:  # type: ignore[override]
         """All rows of *sql*."""
         await self._asked(self._connection.query(sql))
         return list(self._connection._result.rows or ())
@@ -208,29 +196,6 @@ class Session:
         await self._asked(cursor.execute(sql))
         while page := await self._asked(cursor.fetchmany(size())):
             yield page
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """BEGIN … COMMIT, or ROLLBACK on any error; inside of another one a savepoint."""
-        name = f"s{self._depth}"
-        begin, end, back = (
-            (f"SAVEPOINT {name}", f"RELEASE SAVEPOINT {name}", f"ROLLBACK TO SAVEPOINT {name}")
-            if self._depth
-            else ("BEGIN", "COMMIT", "ROLLBACK")
-        )
-        await self.run(begin)
-        self._depth += 1
-        try:
-            yield
-        except BaseException:
-            try:
-                await self.run(back)
-            except Exception:  # noqa: BLE001 - the first error counts; without a session there is no transaction
-                self.abort()
-            raise
-        finally:
-            self._depth -= 1
-        await self.run(end)
 
     def keep_alive(self) -> None:
         """Have the kernel find out within about a minute that the server has gone."""

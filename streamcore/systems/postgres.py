@@ -32,6 +32,7 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
+from streamcore.systems.sql import Locked, RefusedRows
 
 CONNECT_SECONDS, COMMAND_SECONDS = 10.0, 120.0
 SETTINGS = {
@@ -59,18 +60,6 @@ _REMEDIES = {
     "42P10": "make a unique index on exactly the key's columns",
 }
 Value: TypeAlias = str | int | Sequence[str] | Sequence[int]
-
-
-class Locked(Transient):
-    """Somebody else holds a lock for longer than ``lock_timeout``."""
-
-
-class RefusedRows(StreamcoreError):
-    """The statement's rows, or one of them, can't be stored; ``code`` is PostgreSQL's name of the reason."""
-
-    def __init__(self, what: str, *, code: str, where: str) -> None:
-        self.code = code
-        super().__init__(what, where=where)
 
 
 class Address(NamedTuple):

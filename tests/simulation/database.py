@@ -1,7 +1,7 @@
 """A simulated PostgreSQL: the real writer's statements on tables in memory, with locks and lost COMMITs.
 
 It stands in for streamcore.systems.postgres.Session and connect, below the fence, the transactions, the
-savepoints and the reconciling of the real :class:`streamcore.sinks.postgres.PostgresWriter`. What a
+savepoints and the reconciling of the real :class:`streamcore.sinks.table_writer.TableWriter`. What a
 statement says of the fence is read from its text, so that a worker without a fence writes without one.
 """
 
@@ -19,7 +19,7 @@ from streamcore.batch import HIDDEN, OFFSET, OP, OP_DELETE, OP_UPDATE_BEFORE
 from streamcore.errors import Transient
 from streamcore.sinks.postgres_statements import TABLE_COLUMNS, TERMINATE
 from streamcore.sinks.postgres_table import Table
-from streamcore.systems.postgres import Locked, RefusedRows
+from streamcore.systems.sql import Locked, RefusedRows
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.network import Network
 
@@ -115,7 +115,7 @@ class SimulatedSession:
     # ------------------------------------------------------------ as the real one
 
     async def run(self, sql: str, *values: object) -> int:
-        if sql.startswith(("create temporary", "explain", "set constraints")):
+        if sql.startswith(("create temporary", "explain")):
             return 0
         assert sql.startswith("update "), sql
         return await self._locking(lambda: self._compare_and_set(sql, *values), _keys(*values[:4]))
@@ -318,6 +318,9 @@ class SimulatedTable:
     def refused(self, frame: pl.DataFrame, stage: str) -> tuple[pl.DataFrame, tuple[()]]:
         """Every value of every type fits."""
         return frame, ()
+
+    async def refuse_at_once(self, session: SimulatedSession) -> None:
+        pass
 
     async def write(self, session: SimulatedSession, frame: pl.DataFrame) -> None:
         gone = frame[OP].is_in([OP_DELETE, OP_UPDATE_BEFORE]).to_list()

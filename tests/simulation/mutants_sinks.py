@@ -19,8 +19,8 @@ from streamcore.runtime.refusals import Refusals
 from streamcore.runtime.sink_runner import SinkRunner
 from streamcore.sinks import file_seals
 from streamcore.sinks.appending import AppendingWriter
-from streamcore.sinks.postgres import PostgresWriter
 from streamcore.sinks.postgres_statements import Statements
+from streamcore.sinks.table_writer import TableWriter
 
 
 def commit_before_write() -> Iterator[Any]:
@@ -159,13 +159,13 @@ def dead_letters_not_known_again() -> Iterator[Any]:
 def commit_lost_means_not_written() -> Iterator[Any]:
     """After a COMMIT whose reply was lost everything is written again, without a look at the position."""
 
-    async def trusting(self: PostgresWriter, session: Any) -> None:
-        rows = await session.rows(self._sql.read, *self._identity)
-        stored = {(id, number): position for id, number, position, *_ in rows}
+    async def trusting(self: TableWriter[Any], session: Any) -> None:
+        stored = await self._database.fence.stored(session)
         for partition, part in self._parts.items():
-            part.position = stored.get((partition.topic_id, partition.partition), part.position)
+            if found := stored.get((partition.topic_id, partition.partition)):
+                part.position = found.position
 
-    yield mock.patch.object(PostgresWriter, "_reconcile", trusting)
+    yield mock.patch.object(TableWriter, "_reconcile", trusting)
 
 
 MISTAKES = (

@@ -9,7 +9,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.sinks.postgres_columns import ColumnChecks, ColumnPair, TableColumn
+from streamcore.sinks.column_checks import ColumnChecks
+from streamcore.sinks.postgres_columns import ColumnPair, TableColumn
 from streamcore.sinks.postgres_copy import CopyStream
 
 COLUMNS = {

@@ -1,0 +1,162 @@
+"""Positions and fences of sinks in SQL databases: who owns a partition, and up to where its rows are stored.
+
+One row for each (topology, sink, topic id, partition) of the table ``streamcore_positions``, beside the
+target. Taking a partition over raises ``owner_epoch``. The first statement of a transaction that writes
+rows compares and sets ``next_offset`` and ``owner_epoch``: a former owner finds no row to set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+from streamcore.batch import PartitionId
+from streamcore.systems.sql import SqlSession
+
+SessionT = TypeVar("SessionT", contravariant=True)
+POSITIONS = "streamcore_positions"
+StoredKey = tuple[str, int]
+"""Topic id and partition."""
+
+
+class Stored(NamedTuple):
+    """What the database says of a partition."""
+
+    position: int
+    epoch: int
+    owner: str
+
+
+class Move(NamedTuple):
+    """A partition's rows in ``[start, end)``, written by the owner of *epoch*."""
+
+    partition: PartitionId
+    start: int
+    end: int
+    epoch: int
+
+
+class Fence(Protocol[SessionT]):
+    """The positions of one sink of one topology. Errors are the session's."""
+
+    async def take_over(
+        self, session: SessionT, starts: Mapping[PartitionId, int], owner: str
+    ) -> Mapping[PartitionId, Stored]:
+        """Make *owner* the owner of these partitions; those that are not known begin at their start.
+
+        From the moment this returns no former owner can move them.
+        """
+        ...
+
+    async def stored(self, session: SessionT) -> Mapping[StoredKey, Stored]:
+        """What is stored of all partitions of the sink."""
+        ...
+
+    async def move(self, session: SessionT, moves: Sequence[Move]) -> bool:
+        """Within a transaction: whether all stood at their start and were their owner's, and then moved."""
+        ...
+
+    async def end_sessions(self, session: SessionT, owners: Iterable[str]) -> None:
+        """End what the sessions of former *owners* do, where the system lets us."""
+        ...
+
+
+class Dialect(Protocol):
+    """How a database writes what :class:`RowFence` says."""
+
+    @property
+    def now(self) -> str:
+        """An expression for this moment."""
+        ...
+
+    def on_conflict(self, key: Sequence[str]) -> str:
+        """What stands behind an INSERT whose row is there already by *key* (quoted), before ``a = …``."""
+        ...
+
+    def quote(self, name: str) -> str: ...
+
+    def constant(self, value: str | int) -> str: ...
+
+
+@dataclass(frozen=True)
+class RowFence:
+    """A :class:`Fence` by one statement a partition, each by the primary key and in one order.
+
+    So it locks no rows but its own, and two that take the same partitions over wait for each other.
+    """
+
+    table: str
+    """Quoted, with its schema."""
+    topology: str
+    sink: str
+    dialect: Dialect
+
+    async def take_over(
+        self, session: SqlSession, starts: Mapping[PartitionId, int], owner: str
+    ) -> Mapping[PartitionId, Stored]:
+        async with session.transaction():
+            for partition in _in_order(starts):
+                await session.run(self._take_over(partition, starts[partition], owner))
+            found = await self.stored(session)
+        return {p: found[p.topic_id, p.partition] for p in starts}
+
+    async def stored(self, session: SqlSession) -> Mapping[StoredKey, Stored]:
+        names = ", ".join(map(self.dialect.quote, ("topic_id", "partition", "next_offset")))
+        rows = await session.rows(f"select {names}, owner_epoch, owner from {self.table} where {self._mine}")
+        return {
+            (str(topic_id), int(str(number))): Stored(int(str(position)), int(str(epoch)), str(name))
+            for topic_id, number, position, epoch, name in rows
+        }
+
+    async def move(self, session: SqlSession, moves: Sequence[Move]) -> bool:
+        by_partition = {move.partition: move for move in moves}
+        for partition in _in_order(by_partition):
+            if await session.run(self.compare_and_set(by_partition[partition])) != 1:
+                return False
+        return True
+
+    async def end_sessions(self, session: SqlSession, owners: Iterable[str]) -> None:
+        """Nothing: see what the database offers."""
+
+    def compare_and_set(self, move: Move) -> str:
+        """The statement that moves a partition, if it stands where it should and is ours."""
+        return (
+            f"update {self.table} set next_offset = {move.end}, updated_at = {self.dialect.now} "
+            f"where {self._mine} and {self._of(move.partition)} "
+            f"and next_offset = {move.start} and owner_epoch = {move.epoch}"
+        )
+
+    def _take_over(self, partition: PartitionId, start: int, owner: str) -> str:
+        constant, quote = self.dialect.constant, self.dialect.quote
+        key = [quote(name) for name in ("topology", "sink", "topic_id", "partition")]
+        names: tuple[str | int, ...] = (
+            self.topology,
+            self.sink,
+            partition.topic_id,
+            partition.partition,
+            partition.topic,
+        )
+        values = [*map(constant, names), str(start), "1", constant(owner)]
+        now = self.dialect.now
+        return (
+            f"insert into {self.table} ({', '.join(key)}, topic, next_offset, owner_epoch, owner, updated_at) "
+            f"values ({', '.join(values)}, {now}) {self.dialect.on_conflict(key)} "
+            f"owner_epoch = owner_epoch + 1, owner = {constant(owner)}, updated_at = {now}"
+        )
+
+    @property
+    def _mine(self) -> str:
+        constant = self.dialect.constant
+        return f"topology = {constant(self.topology)} and sink = {constant(self.sink)}"
+
+    def _of(self, partition: PartitionId) -> str:
+        constant, quote = self.dialect.constant, self.dialect.quote
+        return (
+            f"topic_id = {constant(partition.topic_id)} "
+            f"and {quote('partition')} = {constant(partition.partition)}"
+        )
+
+
+def _in_order(partitions: Iterable[PartitionId]) -> list[PartitionId]:
+    return sorted(partitions, key=lambda p: (p.topic_id, p.partition))
