@@ -140,7 +140,8 @@ class RowFence:
         values = [*map(constant, names), str(start), "1", constant(owner)]
         now = self.dialect.now
         return (
-            f"insert into {self.table} ({', '.join(key)}, topic, next_offset, owner_epoch, owner, updated_at) "
+            f"insert into {self.table} "
+            f"({', '.join(key)}, topic, next_offset, owner_epoch, owner, updated_at) "
             f"values ({', '.join(values)}, {now}) {self.dialect.on_conflict(key)} "
             f"owner_epoch = owner_epoch + 1, owner = {constant(owner)}, updated_at = {now}"
         )
