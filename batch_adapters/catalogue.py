@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, get_args
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -32,7 +32,7 @@ from batch_adapters.rest import open_rest
 from batch_adapters.rest_options import RestOptions
 from batch_adapters.sqlite import open_sqlite
 from batch_adapters.table_options import TableOptions
-from streamcore.contracts import BoundedSource
+from streamcore.contracts import BoundedSource, SourceAbilities
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import Secret, mask_url, resolve
 from streamcore.systems import s3_address
@@ -45,24 +45,38 @@ class System:
     """A system that is read by URI: its options, and how a source is opened, by the URI without them.
 
     ``page``: its page in docs/connectors, without ``.md``. ``type``: that of its dictionaries in
-    configurations.
+    configurations. ``extra``: what has to be installed with streamcore, if something has to.
     """
 
     options: type[BaseModel]
     open: Callable[[str, Mapping[str, object]], BoundedSource]
     page: str
     type: str = "database"
+    abilities: SourceAbilities = field(default_factory=SourceAbilities)
+    extra: str | None = None
 
 
 _POSTGRES = System(
-    TableOptions, lambda uri, given: open_postgres(uri, TableOptions.model_validate(given)), "postgresql"
+    TableOptions,
+    lambda uri, given: open_postgres(uri, TableOptions.model_validate(given)),
+    "postgresql",
+    extra="postgres",
 )
-_MYSQL = System(TableOptions, lambda uri, given: open_mysql(uri, TableOptions.model_validate(given)), "mysql")
+_MYSQL = System(
+    TableOptions,
+    lambda uri, given: open_mysql(uri, TableOptions.model_validate(given)),
+    "mysql",
+    extra="mysql",
+)
 _SQLITE = System(
     TableOptions, lambda uri, given: open_sqlite(uri, TableOptions.model_validate(given)), "sqlite"
 )
 _REST = System(
-    RestOptions, lambda uri, given: open_rest(uri, RestOptions.model_validate(given)), "rest", "api"
+    RestOptions,
+    lambda uri, given: open_rest(uri, RestOptions.model_validate(given)),
+    "rest",
+    "api",
+    SourceAbilities(splits=False, columns=False),
 )
 SYSTEMS: Mapping[str, System] = {
     "postgresql": _POSTGRES,
@@ -85,11 +99,12 @@ class Place:
 
     options: Mapping[str, str]
     find: Callable[[str, Mapping[str, object]], tuple[str, Sequence[InputFile]]]
+    extra: str | None = None
 
 
 PLACES: Mapping[str, Place] = {
     "file": Place({}, local_files.find),
-    "s3": Place(s3_address.OPTIONS, s3_files.find),
+    "s3": Place(s3_address.OPTIONS, s3_files.find, "s3"),
 }
 """By the URI's scheme."""
 SCHEMES = (*PLACES, *SYSTEMS)

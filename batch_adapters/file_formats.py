@@ -14,7 +14,7 @@ from batch_adapters.files import InputFile
 from batch_adapters.json import JsonFile, JsonOptions
 from batch_adapters.parquet import ParquetFile, ParquetOptions
 from batch_adapters.text_stream import COMPRESSION_SUFFIXES
-from streamcore.contracts import BoundedSource
+from streamcore.contracts import BoundedSource, SourceAbilities
 from streamcore.errors import BadConfig, did_you_mean
 
 
@@ -23,7 +23,7 @@ class FileFormat:
     """A format of files: the suffixes that tell it, its options, and how one file is opened.
 
     ``compressed``: whether ``.gz`` and ``.zst`` may follow the suffix. ``presets``: options that a
-    suffix implies.
+    suffix implies. ``abilities``: of files that are not compressed. ``extra``: what has to be installed.
     """
 
     suffixes: tuple[str, ...]
@@ -31,6 +31,8 @@ class FileFormat:
     open: Callable[[InputFile, Mapping[str, object]], BoundedSource]
     compressed: bool = True
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    abilities: SourceAbilities = field(default_factory=SourceAbilities)
+    extra: str | None = None
 
 
 FORMATS: Mapping[str, FileFormat] = {
@@ -45,6 +47,7 @@ FORMATS: Mapping[str, FileFormat] = {
         JsonOptions,
         lambda file, options: JsonFile(file, JsonOptions.model_validate(options)),
         presets={".ndjson": {"layout": "lines"}, ".jsonl": {"layout": "lines"}},
+        abilities=SourceAbilities(columns=False),
     ),
     "parquet": FileFormat(
         (".parquet", ".pq"),
@@ -57,6 +60,8 @@ FORMATS: Mapping[str, FileFormat] = {
         ExcelOptions,
         lambda file, options: ExcelFile(file, ExcelOptions.model_validate(options)),
         compressed=False,
+        abilities=SourceAbilities(splits=False),
+        extra="excel",
     ),
 }
 

@@ -12,11 +12,13 @@ import click
 
 from streamcore.cli.command import INTERRUPTED, Globals, Group
 from streamcore.cli.config import config
+from streamcore.cli.connect import connect
 from streamcore.cli.dlq import dlq
 from streamcore.cli.errors import report
 from streamcore.cli.feed import feed
 from streamcore.cli.init import init
 from streamcore.cli.replay import replay
+from streamcore.cli.schema import schema
 from streamcore.cli.state import state
 from streamcore.cli.topologies import topologies
 from streamcore.cli.version import version
@@ -33,7 +35,19 @@ def root(ctx: click.Context) -> None:
     ctx.ensure_object(Globals)
 
 
-for command in (init, replay, worker, feed, topologies, state, dlq, config, version):
+for command in (
+    init,
+    replay,
+    worker,
+    feed,
+    topologies,
+    state,
+    dlq,
+    connect,
+    schema,
+    config,
+    version,
+):
     root.add_command(command)
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from streamcore.batch import Batch, Chunk, Int64s, PartitionId, Range, RecordChunk, Rejects
 from streamcore.contracts.sources import BoundedSource as BoundedSource
+from streamcore.contracts.sources import SourceAbilities as SourceAbilities
 from streamcore.contracts.sources import Split as Split
 from streamcore.contracts.sources import SplitReader as SplitReader
 from streamcore.schema import StreamSchema

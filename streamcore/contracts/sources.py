@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import polars as pl
 
 from streamcore.batch import Chunk, PartitionId
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAbilities:
+    """What a bounded source can do, as data.
+
+    ``splits``: it is read in parts side by side. ``resumes``: a run that was broken off goes on where it
+    was. ``columns``: it knows its columns and their types before a row is read.
+    """
+
+    splits: bool = True
+    resumes: bool = True
+    columns: bool = True
 
 
 class SplitReader(Protocol):

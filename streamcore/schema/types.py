@@ -123,3 +123,22 @@ def row_model(columns: Mapping[str, pl.DataType], required: frozenset[str]) -> A
 def instance_of(dtype: PolarsDataType) -> pl.DataType:
     """An inner type, which polars hands out as a class or as an instance."""
     return dtype() if isinstance(dtype, type) else dtype
+
+
+def name_of(dtype: pl.DataType) -> str:
+    """What users write for *dtype*: its name, or what makes one that has none, e.g. ``pl.List(pl.Int64)``."""
+    names = [name for name, named in _NAMED.items() if named == dtype]
+    return names[0] if names else _made_by(dtype)
+
+
+def _made_by(dtype: PolarsDataType) -> str:
+    """The Python expression for *dtype*."""
+    if isinstance(dtype, pl.List):
+        return f"pl.List({_made_by(dtype.inner)})"
+    if isinstance(dtype, pl.Struct):
+        return f"pl.Struct({{{', '.join(f'{f.name!r}: {_made_by(f.dtype)}' for f in dtype.fields)}}})"
+    if isinstance(dtype, pl.Decimal):
+        return f"pl.Decimal({dtype.precision}, {dtype.scale})"
+    if isinstance(dtype, pl.Datetime):
+        return f"pl.Datetime({dtype.time_unit!r}, {dtype.time_zone!r})"
+    return f"pl.{dtype}"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_adapters.catalogue import FORMATS, PLACES, SYSTEMS
+from batch_adapters.catalogue import PLACES, SYSTEMS
+from streamcore.cli.connectors import live, sinks, sources
 from streamcore.sources.catalogue import KINDS
 
 PAGES = Path(__file__).parents[2] / "docs" / "connectors"
@@ -46,18 +47,25 @@ BEGIN, END = "<!-- connectors: generated -->\n", "<!-- connectors: end -->"
 
 
 def index() -> str:
-    """A row a page of bounded sources, and one for the files."""
-    lines = ["| connector | URIs |", "|---|---|"]
-    by_page: dict[str, list[str]] = {}
-    for place in sorted(PLACES.keys() - {"file"}):
-        by_page[place] = [f"`{place}://`"]
-    for scheme, system in SYSTEMS.items():
-        by_page.setdefault(system.page, []).append(f"`{scheme}://`")
-    for page, schemes in by_page.items():
-        title = (PAGES / f"{page}.md").read_text().partition("\n")[0].removeprefix("# ").partition(" as ")[0]
-        lines.append(f"| [{title}]({page}.md) | {', '.join(schemes)} |")
-    for name, entry in FORMATS.items():
-        lines.append(f"| {name} files | {', '.join(f'`{suffix}`' for suffix in entry.suffixes)} |")
+    """What ``streamcore connect list`` shows, with links."""
+    mark = {True: "yes", False: "", None: "by format"}
+    lines = ["| bounded source | written | in parts | goes on after a crash | knows its columns | needs |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for row in sources():
+        name = row.name if row.page is None else f"[{row.name}]({row.page}.md)"
+        cells = [name, " ".join(f"`{uri}`" for uri in row.uris)]
+        cells += [mark[able] for able in (row.splits, row.resumes, row.columns)]
+        lines.append(f"| {' | '.join(cells)} | {f'`streamcore[{row.needs}]`' if row.needs else ''} |")
+    lines += ["", "| source without an end | written | option |", "|---|---|---|"]
+    for way in live():
+        uris = " ".join(f"`{uri}`" for uri in way.uris)
+        lines.append(
+            f"| [{way.name}](live.md#{way.heading.lower().replace(' ', '-')}) | {uris} | `{way.by}=` |"
+        )
+    lines += ["", "| sink | exactly once | updates | deletes |", "|---|---|---|---|"]
+    for sink in sinks():
+        cells = [f"`sc.sinks.{sink.name}`", sink.exactly_once, mark[sink.upsert], mark[sink.delete]]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
