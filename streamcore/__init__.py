@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from streamcore import sinks as sinks
     from streamcore.batch import Batch as Batch
     from streamcore.formats import Arrow as Arrow
+    from streamcore.formats import Avro as Avro
     from streamcore.formats import Json as Json
     from streamcore.formats import Raw as Raw
+    from streamcore.references import SchemaRegistry as SchemaRegistry
     from streamcore.schema import Event as Event
     from streamcore.stream import Stream as Stream
     from streamcore.times import PROCESSING_TIME as PROCESSING_TIME
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Arrow": "streamcore.formats",
+    "Avro": "streamcore.formats",
     "Batch": "streamcore.batch",
     "Event": "streamcore.schema",
     "Field": "pydantic",
@@ -41,6 +44,7 @@ _WHERE = {
     "PROCESSING_TIME": "streamcore.times",
     "RECORD_TIME": "streamcore.times",
     "Raw": "streamcore.formats",
+    "SchemaRegistry": "streamcore.references",
     "Stream": "streamcore.stream",
     "Topology": "streamcore.topology",
     "counted": "streamcore.windows.counted",
@@ -60,11 +64,13 @@ __all__ = [
     "PROCESSING_TIME",
     "RECORD_TIME",
     "Arrow",
+    "Avro",
     "Batch",
     "Event",
     "Field",
     "Json",
     "Raw",
+    "SchemaRegistry",
     "Stream",
     "Topology",
     "counted",

@@ -6,13 +6,15 @@ task answers: the runtime with what it has fetched, a test with frames. The core
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import polars as pl
 
-from streamcore.contracts import StepResult
+from streamcore.batch import Chunk
+from streamcore.contracts import Decoded, Decoder, Format, StepResult
 from streamcore.errors import Permanent
 
 
@@ -75,7 +77,10 @@ class ReferenceReader(Protocol):
 
 
 class Asked(NamedTuple):
-    """A question of a task that can't go on without the answer: the rows of *keys* in *reference*."""
+    """A question of a task that can't go on without the answer: the rows of *keys* in *reference*.
+
+    ``node`` asks; of a decoder's question it is the reference's name.
+    """
 
     node: str
     reference: Reference
@@ -111,6 +116,47 @@ Asking: TypeAlias = Generator[Asked, pl.DataFrame, T]
 AskingEach: TypeAlias = Generator[Asked | T, pl.DataFrame, None]
 """The same of something that has several results: they come between the questions."""
 Answer = Callable[[Asked], pl.DataFrame]
+
+
+class AskingDecoder(abc.ABC):
+    """A decoder that needs rows from outside, or one around another that may: a :class:`Decoder` as well."""
+
+    @abc.abstractmethod
+    def asking(self, chunk: Chunk) -> Asking[Decoded]:
+        """As :meth:`Decoder.decode`. The same chunk with the same answers gives the same result."""
+
+    def decode(self, chunk: Chunk) -> Decoded:
+        """The result of :meth:`asking` where nobody answers: Permanent when it does ask."""
+        return answered(self.asking(chunk), nobody)
+
+
+def decoding(decoder: Decoder, chunk: Chunk) -> Asking[Decoded]:
+    """What *decoder*, which may be an asking one, makes of *chunk*."""
+    if isinstance(decoder, AskingDecoder):
+        return (yield from decoder.asking(chunk))
+    return decoder.decode(chunk)
+
+
+@runtime_checkable
+class AskingFormat(Format, Protocol):
+    """A format whose decoders may ask, and whose writers must be made known before they write."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """What the decoders ask; None when these do not."""
+        ...
+
+    async def prepared(self, topic: str, columns: pl.Schema) -> Format:
+        """The format that writes rows with *columns* to *topic*. Called by whoever writes, before it does.
+
+        Transient: to be called again; Permanent or BadConfig: *columns* can't be written there.
+        """
+        ...
+
+
+async def prepared(form: Format, topic: str, columns: pl.Schema) -> Format:
+    """*form*, which may be an asking one, as it writes rows with *columns* to *topic*."""
+    return await form.prepared(topic, columns) if isinstance(form, AskingFormat) else form
 
 
 def answered(asking: Asking[T], answer: Answer) -> T:

@@ -10,9 +10,10 @@ from typing import Literal
 
 import polars as pl
 
-from streamcore.asking import AskingStep
+from streamcore.asking import AskingFormat, AskingStep, Reference
 from streamcore.batch import Batch
 from streamcore.contracts import Format, Sink, Step
+from streamcore.errors import BadConfig
 from streamcore.event_time import TimeOf
 from streamcore.schema import StreamSchema
 from streamcore.state.operator import Operator
@@ -130,6 +131,27 @@ class Graph:
     def stateful(self) -> dict[str, Node]:
         """Stateful nodes by id."""
         return {n.id: n for n in self.nodes.values() if isinstance(n.part, Stateful)}
+
+    @property
+    def references(self) -> dict[str, Reference]:
+        """What is asked, by who asks: nodes, and the formats of streams by their reference's name.
+
+        BadConfig when formats have different references of one name.
+        """
+        asked = {n.id: n.asks.reference for n in self.nodes.values() if n.asks is not None}
+        for node in self.sources.values():
+            form = node.part.format if isinstance(node.part, Source) else None
+            reference = form.reference if isinstance(form, AskingFormat) else None
+            if reference is None:
+                continue
+            if asked.setdefault(reference.name, reference) != reference:
+                raise BadConfig(
+                    "two references have the same name",
+                    where=node.where,
+                    got=reference.name,
+                    fix="give one name=",
+                )
+        return asked
 
     def stage(self, node: str) -> tuple[str, ...]:
         """Ids behind *node*, in the graph's order, up to the windows: what has *node*'s positions."""

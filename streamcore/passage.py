@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from streamcore.asking import Asked, Asking, AskingStep
+from streamcore.asking import Asked, Asking, AskingStep, decoding
 from streamcore.batch import OFFSET, SUB, Batch, Chunk, Int64s, PartitionId, Range, Rejects, TimedBatch
 from streamcore.contracts import Decoder, Sink
 from streamcore.event_time import BEGINNING
@@ -79,10 +79,10 @@ class Passage:
         yield
         self.seconds[stage] += self.timer() - start
 
-    def decode(self, decoder: Decoder, chunk: Chunk) -> pl.DataFrame:
+    def decode(self, decoder: Decoder, chunk: Chunk) -> Asking[pl.DataFrame]:
         """The rows of *chunk*, less those that are dead letters already."""
         with self.timed(DECODE):
-            decoded = decoder.decode(chunk)
+            decoded = yield from decoding(decoder, chunk)
         self.rejects.append(self.new(decoded.rejects))
         frame = decoded.frame
         for stage in SOURCE_STAGES & self.known.keys():

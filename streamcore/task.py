@@ -78,7 +78,7 @@ class PartitionTask:
         if self.stage.known and chunk.first > self._last_known:
             self.stage.known = {}
         run = self.stage.passage()
-        decoded = run.decode(self._decoder, chunk)
+        decoded = yield from run.decode(self._decoder, chunk)
         run.frames[self.node.id] = decoded
         if self.stage.judges:
             self._judge(run, decoded, chunk)
@@ -219,7 +219,7 @@ class RedriveTask:
         behind = self.graph.stage(stage)
         if self.graph.stateful.keys() & {stage, *behind}:
             return False  # the window that the row belongs to may be closed
-        decoded = run.decode(self._decoders[redriven.stream], record)
+        decoded = yield from run.decode(self._decoders[redriven.stream], record)
         if stage == source:
             run.frames[source] = _own_rows(run, decoded, redriven)
         else:

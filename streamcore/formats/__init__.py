@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from streamcore.contracts import Decoder, Format
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.formats.arrow import Arrow
+from streamcore.formats.avro import Avro
 from streamcore.formats.frame import ChunkDecoder
 from streamcore.formats.json import Json
 from streamcore.formats.raw import Raw
@@ -18,6 +19,7 @@ FORMATS: Mapping[str, Format] = {
     "json_array": Json(array=True),
     "raw": Raw(),
     "arrow": Arrow(),
+    "avro": Avro(),
 }
 """Every format by its name in configuration."""
 
@@ -39,4 +41,4 @@ def decoder_for(form: Format, schema: StreamSchema) -> Decoder:
     return ChunkDecoder(schema, form.decoder(schema))
 
 
-__all__ = ["FORMATS", "Arrow", "Json", "Raw", "decoder_for", "format_named"]
+__all__ = ["FORMATS", "Arrow", "Avro", "Json", "Raw", "decoder_for", "format_named"]

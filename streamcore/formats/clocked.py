@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from streamcore.asking import Asking, AskingDecoder, decoding
 from streamcore.batch import OFFSET, Chunk
 from streamcore.contracts import Decoded, Decoder
 from streamcore.event_time import CLOCK_TYPE, TimeOf
 
 
 @dataclass(frozen=True, slots=True)
-class ClockedDecoder:
+class ClockedDecoder(AskingDecoder):
     """What *decoder* gives, with a column named after *time_of*; *now* gives microseconds since 1970.
 
     Rows of records without a time stamp (those of files) have a null record time. The clock is asked once a
@@ -25,9 +26,9 @@ class ClockedDecoder:
     time_of: TimeOf
     now: Callable[[], int]
 
-    def decode(self, chunk: Chunk) -> Decoded:
-        """See :class:`streamcore.contracts.Decoder`."""
-        decoded = self.decoder.decode(chunk)
+    def asking(self, chunk: Chunk) -> Asking[Decoded]:
+        """See :class:`streamcore.asking.AskingDecoder`."""
+        decoded = yield from decoding(self.decoder, chunk)
         times = self._times(chunk, decoded.frame).cast(CLOCK_TYPE).alias(self.time_of.value)
         return Decoded(decoded.frame.with_columns(times), decoded.rejects)
 

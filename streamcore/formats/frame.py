@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from streamcore.asking import Asking, AskingDecoder, decoding
 from streamcore.batch import OFFSET, SUB, Chunk, Rejects
 from streamcore.contracts import Decoded, Decoder
 from streamcore.errors import BadConfig, did_you_mean
@@ -22,16 +23,16 @@ from streamcore.schema.cast import cast_column
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkDecoder:
+class ChunkDecoder(AskingDecoder):
     """Records by the format's decoder, frames by their columns; the chunk's own rejects are passed on."""
 
     schema: StreamSchema
     records: Decoder
 
-    def decode(self, chunk: Chunk) -> Decoded:
-        """See :class:`streamcore.contracts.Decoder`."""
+    def asking(self, chunk: Chunk) -> Asking[Decoded]:
+        """See :class:`streamcore.asking.AskingDecoder`."""
         if chunk.frame is None:
-            decoded = self.records.decode(chunk)
+            decoded = yield from decoding(self.records, chunk)
         else:
             proved, places, verdicts = judge_frame(self.schema, chunk.frame)
             decoded = assemble(self.schema, chunk.offsets(), None, proved, places, verdicts)

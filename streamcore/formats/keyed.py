@@ -7,13 +7,14 @@ the table's key are read; all its other columns are null.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import orjson
 import polars as pl
 import pyarrow as pa
 
+from streamcore.asking import Asking, AskingDecoder, AskingFormat, Reference, decoding, prepared
 from streamcore.batch import OFFSET, OP, OP_DELETE, SUB, Chunk, Int64s, PartitionId, RecordChunk, Rejects
 from streamcore.contracts import Decoded, Decoder, Format
 from streamcore.errors import BadConfig
@@ -60,22 +61,31 @@ class Keyed:
         keys = StreamSchema.from_columns(columns, frozenset(columns))
         return _Decoder(schema, keys, self.key_format, self.values.decoder(schema), Json().decoder(keys))
 
+    @property
+    def reference(self) -> Reference | None:
+        """That of the values, if they have one."""
+        return self.values.reference if isinstance(self.values, AskingFormat) else None
+
+    async def prepared(self, topic: str, columns: pl.Schema) -> Format:
+        """The same with its values prepared."""
+        return replace(self, values=await prepared(self.values, topic, columns))
+
     def encode(self, frame: pl.DataFrame) -> pa.BinaryArray:
         """As the format of the values does."""
         return self.values.encode(frame)
 
 
 @dataclass(frozen=True, slots=True)
-class _Decoder:
+class _Decoder(AskingDecoder):
     schema: StreamSchema
     keys: StreamSchema
     key_format: KeyFormat
     values: Decoder
     json: Decoder
 
-    def decode(self, chunk: Chunk) -> Decoded:
-        """See :class:`streamcore.contracts.Decoder`."""
-        decoded = self.values.decode(chunk)
+    def asking(self, chunk: Chunk) -> Asking[Decoded]:
+        """See :class:`streamcore.asking.AskingDecoder`."""
+        decoded = yield from decoding(self.values, chunk)
         refused = decoded.rejects.frame
         gone = refused.filter(_TOMBSTONE)
         if not gone.height:

@@ -3,5 +3,6 @@
 from streamcore.references.files import File
 from streamcore.references.postgres import Postgres
 from streamcore.references.redis import Redis
+from streamcore.references.schema_registry import SchemaRegistry
 
-__all__ = ["File", "Postgres", "Redis"]
+__all__ = ["File", "Postgres", "Redis", "SchemaRegistry"]

@@ -34,13 +34,12 @@ class Lookups:
     """The references of *graph*: :meth:`start`, then questions, then :meth:`close`. *clock*: in seconds."""
 
     def __init__(self, graph: Graph, retries: Retries, clock: Callable[[], float], metrics: Metrics) -> None:
-        steps = {node.id: node.asks for node in graph.nodes.values() if node.asks is not None}
         self._readers: dict[str, ReferenceReader] = {}
         self._caches: dict[str, LookupCache] = {}
-        for id, step in steps.items():
-            self._readers[id] = step.reference.reader(clock)
-            if (caching := step.reference.caching) is not None:
-                self._caches[id] = LookupCache(step.reference.types, step.reference.keys, caching)
+        for asker, reference in graph.references.items():
+            self._readers[asker] = reference.reader(clock)
+            if (caching := reference.caching) is not None:
+                self._caches[asker] = LookupCache(reference.types, reference.keys, caching)
         self._retries, self._clock, self._topology, self._metrics = retries, clock, graph.name, metrics
         self.errors: dict[str, str] = {}
         """By node, why its questions are not answered just now."""

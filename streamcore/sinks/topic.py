@@ -147,7 +147,12 @@ class Topic:
             clock=context.clock,
         )
         if self.exact:
-            return ExactTopicWriter(self.topic, self.make_topic, records.of, context, self.commit_seconds)
+
+            async def ready(log: Log) -> None:
+                await self.make_topic(log)
+                await records.start(self.topic, context.columns)
+
+            return ExactTopicWriter(self.topic, ready, records.of, context, self.commit_seconds)
         return TopicWriter(self, context, records)
 
     async def make_topic(self, log: Log) -> None:
@@ -164,11 +169,12 @@ class TopicWriter(AppendingWriter):
 
     def __init__(self, sink: Topic, context: SinkContext, records: RecordMaker) -> None:
         super().__init__(context.log, sink.topic, context.crash_point, "topic.confirmed")
-        self._sink, self._maker = sink, records
+        self._sink, self._maker, self._columns = sink, records, context.columns
 
     async def start(self) -> None:
-        """Permanent when the topic does not exist and is not to be made."""
+        """Permanent when the topic does not exist and must not be made, or for refused columns."""
         await self._sink.make_topic(self._log)
+        await self._maker.start(self._sink.topic, self._columns)
 
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         """The sink has no positions of its own."""

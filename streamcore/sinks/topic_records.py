@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamcore.asking import prepared
 from streamcore.batch import (
     OFFSET,
     OP,
@@ -32,9 +33,9 @@ _GONE = np.array([OP_DELETE, OP_UPDATE_BEFORE], np.uint8)
 _POSITION = np.dtype([("source", "S8"), ("offset", ">i8"), ("sub", ">u4")])
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecordMaker:
-    """Makes records of batches.
+    """Makes records of batches, as soon as :meth:`start` has made its format ready.
 
     ``keys``: the columns of the key; none: the source record's key. ``time``: the column of the record's
     time, or None: the source record's time, otherwise ``clock`` (seconds since the epoch).
@@ -45,6 +46,10 @@ class RecordMaker:
     time: str | None
     position_headers: bool
     clock: Callable[[], float]
+
+    async def start(self, topic: str, columns: pl.Schema) -> None:
+        """Make ready to write rows with *columns* to *topic*. Raises as ``AskingFormat.prepared``."""
+        self.format = await prepared(self.format, topic, columns)
 
     def of(self, batches: Sequence[Batch]) -> Records | None:
         """The rows of *batches* as records, in their order; None when there are none."""

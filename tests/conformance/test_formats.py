@@ -6,7 +6,7 @@ import datetime as dt
 
 import polars as pl
 
-from streamcore.formats import FORMATS, Arrow, Json, Raw
+from streamcore.formats import FORMATS, Arrow, Avro, Json, Raw
 from streamcore.schema import StreamSchema
 from streamcore.testing.formats import FormatConformance
 
@@ -104,6 +104,15 @@ class TestArrow(FormatConformance):
         return Arrow().message(rows)
 
 
+class TestAvro(FormatConformance):
+    form = Avro()
+    schema = SCHEMA
+    garbage = (b"", b"\x00", b"{", b"\xff" * 40, None)
+
+    def frame(self, count: int) -> pl.DataFrame:
+        return rows(count)
+
+
 class TestRaw(FormatConformance):
     form = Raw()
     schema = StreamSchema.from_columns({"value": "binary", "key": "binary"})
@@ -119,6 +128,7 @@ def test_no_format_of_the_catalogue_is_left_out() -> None:
         TestNdjson.form.name,
         TestJsonArray.form.name,
         TestArrow.form.name,
+        TestAvro.form.name,
         TestRaw.form.name,
     }
     assert tested == set(FORMATS)

@@ -73,6 +73,7 @@ class Feeder:
 
         Raises as ``Log.append`` and ``SplitReader.read`` do. On return all that it began has settled.
         """
+        await self._maker.start(self._mark.topic)
         source = PartitionId(self._mark.topic, number, self._mark.replay)
         label = written.first(number, self._begin(number))
         split, begin = self._plan.splits[number], label

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from streamcore.asking import prepared
 from streamcore.batch import OFFSET, SUB, Chunk
 from streamcore.contracts import Records
 from streamcore.formats import decoder_for
@@ -114,14 +115,20 @@ class Rows:
 
 
 class RowMaker:
-    """Makes :class:`Rows` of the chunks of one stream; pure, for any thread."""
+    """Makes :class:`Rows` of the chunks of one stream, after :meth:`start`; pure, for any thread."""
 
     def __init__(self, part: Source) -> None:
-        self._part = part
+        self._part, self._format = part, part.format
         self._decoder = decoder_for(part.format, part.schema)
         # What the workers' decoder reads may be called otherwise than the columns.
         names = part.schema.judge.names
         self._inputs = {column: names[column][0] for column in part.schema.columns}
+
+    async def start(self, topic: str) -> None:
+        """Make ready to write to *topic*; again does no harm. Raises as ``AskingFormat.prepared``."""
+        columns = self._part.schema.columns
+        inputs = pl.Schema({name: columns[column] for column, name in self._inputs.items()})
+        self._format = await prepared(self._part.format, topic, inputs)
 
     def make(self, chunk: Chunk) -> Rows:
         """The rows of *chunk*, the refused ones too."""
@@ -131,7 +138,7 @@ class RowMaker:
         if refused.height:
             good = good.filter(~pl.col(OFFSET).is_in(refused[OFFSET].unique().implode()))
         places = good.select(OFFSET, SUB)
-        values = self._part.format.encode(
+        values = self._format.encode(
             good.select(pl.col(column).alias(name) for column, name in self._inputs.items())
         )
         key = self._part.key
