@@ -13,12 +13,14 @@ from tests.services import mariadb as mariadb_service
 from tests.services import postgres as postgres_service
 from tests.services import prometheus as prometheus_service
 from tests.services import redis as redis_service
+from tests.services import registry as registry_service
 from tests.services import s3 as s3_service
 from tests.services.containers import engine_answers
 from tests.services.kafka import KafkaServer
 from tests.services.mariadb import MariadbServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
+from tests.services.registry import RegistryServer
 from tests.services.s3 import S3Server
 from tests.services.server import Server, Unavailable
 
@@ -34,6 +36,8 @@ INSTALLS = {
     "promtool": prometheus_service.install,
     "redis": redis_service.install,
     "own_redis": redis_service.install,
+    "registry": registry_service.install,
+    "own_registry": registry_service.install,
     "s3": s3_service.install,
     "own_s3": s3_service.install,
 }
@@ -110,6 +114,18 @@ def s3() -> Iterator[S3Server]:
 def own_s3() -> Iterator[S3Server]:
     """An S3 for this test alone, which may kill it."""
     yield from _running(s3_service.start)
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[RegistryServer]:
+    """The session's schema registry; do not stop it, use ``own_registry`` for that."""
+    yield from _running(lambda: registry_service.from_environment() or registry_service.start())
+
+
+@pytest.fixture
+def own_registry() -> Iterator[RegistryServer]:
+    """A schema registry for this test alone, which may stop it: what was registered is gone then."""
+    yield from _running(registry_service.start)
 
 
 @pytest.fixture(scope="session")

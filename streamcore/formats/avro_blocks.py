@@ -33,11 +33,8 @@ def read_block(schema: WriterSchema, bodies: Sequence[bytes]) -> pl.DataFrame | 
     except (PolarsError, PanicException, OSError):
         return None
     lengths = np.fromiter(map(len, bodies), np.int64, len(bodies))
-    return (
-        frame
-        if frame.height == len(bodies) and (record_sizes(schema.record, frame) == lengths).all()
-        else None
-    )
+    whole = frame.height == len(bodies) and (record_sizes(schema.record, frame) == lengths).all()
+    return frame if whole else None
 
 
 def written(record: Part, frame: pl.DataFrame, prefix: bytes) -> pa.BinaryArray:

@@ -88,17 +88,19 @@ class AvroDecoder(AskingDecoder):
             return schema
         if schema.record.columnar and len(bodies) >= _FEW:
             frame = read_block(schema, bodies)
-            if frame is not None:
-                return self._of_frame(frame, offsets)
+            made = None if frame is None else self._of_frame(frame, offsets)
+            if made is not None:
+                return made
         return self._by_rows(schema, bodies, offsets)
 
-    def _of_frame(self, frame: pl.DataFrame, offsets: Int64s) -> Decoded | Refusal:
+    def _of_frame(self, frame: pl.DataFrame, offsets: Int64s) -> Decoded | None:
+        """The rows of *frame*; None where the event needs a column that it does not have."""
         categories = [name for name, dtype in frame.schema.items() if dtype == pl.Categorical]
         frame = frame.with_columns(pl.col(categories).cast(pl.String)) if categories else frame
         try:
             proved, places, verdicts = judge_frame(self._schema, frame)
-        except BadConfig as error:  # what a message holds must not stop the stream
-            return Refusal("columns", str(error))
+        except BadConfig:
+            return None
         return assemble(self._schema, offsets, None, proved, places, verdicts)
 
     def _by_rows(self, schema: WriterSchema, bodies: Sequence[bytes], offsets: Int64s) -> Decoded:

@@ -25,6 +25,7 @@ SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _LENGTHS = frozenset({"string", "bytes"})
 _PRIMITIVES = VARINTS | SIZES.keys() | _LENGTHS
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NO_SCHEMA = (ValueError, TypeError, LookupError, RecursionError, fastavro.schema.SchemaParseException)
 _MOST_PARTS = 10_000
 """A schema that names a record in each field of another grows without bound when it is written out."""
 
@@ -78,16 +79,10 @@ class WriterSchema:
             for reference in references:
                 fastavro.parse_schema(json.loads(reference), named_schemas=named)
             parsed = fastavro.parse_schema(json.loads(text), named_schemas=named)
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            RecursionError,
-            fastavro.schema.SchemaParseException,
-        ) as error:
-            raise BadConfig("no Avro schema", got=type(error).__name__, fix="see the schema's text") from None
         except fastavro.schema.UnknownType as error:
             raise BadConfig("an Avro schema uses a type that it does not define", got=error.name) from None
+        except _NO_SCHEMA as error:
+            raise BadConfig("no Avro schema", got=type(error).__name__, fix="see the schema's text") from None
         if not isinstance(parsed, Mapping) or parsed.get("type") not in ("record", "error"):
             raise BadConfig("an Avro schema of rows is that of a record", got=_kind_of(parsed))
         return cls(_Parts(named).part(parsed), parsed)
