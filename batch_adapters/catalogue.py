@@ -132,17 +132,44 @@ def open_source(
     if system and system[1].lower() in SYSTEMS:
         warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options, options)
         return _open_system(system[1].lower(), resolved, options)
-    scheme, pattern, query = _split(str(uri))
-    place = PLACES[scheme]
+    files = files_of(str(uri), format=format, **options)
+    shown, found = files.find()
+    return files.open(shown, found)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a path, folder, pattern or URI of a :class:`Place` names, whatever is there when it is looked for.
+
+    ``format`` is a key of :data:`FORMATS`, or None: the files' names tell it. ``given``: its options.
+    """
+
+    place: str
+    pattern: str
+    format: str | None
+    of_place: Mapping[str, object]
+    given: Mapping[str, Option]
+
+    def find(self) -> tuple[str, Sequence[InputFile]]:
+        """What to show, and the files that are there now, in order. NothingThere when there are none."""
+        return PLACES[self.place].find(self.pattern, self.of_place)
+
+    def open(self, shown: str, found: Sequence[InputFile]) -> BoundedSource:
+        """The source of these files. BadConfig when their format is not known, or an option is wrong."""
+        name = format_of([file.name for file in found], shown, self.format)
+        parts = [_open(file, name, self.given) for file in found]
+        if len(parts) == 1:
+            return parts[0]
+        return JoinedFiles(shown, tuple(parts), tuple(file.size for file in found))
+
+
+def files_of(uri: str, *, format: str | None = None, **options: Option) -> Files:
+    """What *uri* names; nothing is looked up. BadConfig for a scheme that is no place of files."""
+    place, pattern, query = _split(uri)
     given: dict[str, Option] = {**query, **options}
     wanted = format or given.pop("format", None)
-    of_place = {name: given.pop(name) for name in place.options if name in given}
-    pattern, files = place.find(pattern, of_place)
-    name = format_of([file.name for file in files], pattern, None if wanted is None else str(wanted))
-    parts = [_open(file, name, given) for file in files]
-    if len(parts) == 1:
-        return parts[0]
-    return JoinedFiles(pattern, tuple(parts), tuple(file.size for file in files))
+    of_place = {name: given.pop(name) for name in PLACES[place].options if name in given}
+    return Files(place, pattern, None if wanted is None else str(wanted), of_place, given)
 
 
 def _open_configured(
@@ -174,6 +201,16 @@ def scheme_of(uri: str) -> str:
     """The scheme of *uri* in lower case; of a path ""."""
     found = _SCHEME.match(uri)
     return found[1].lower() if found else ""
+
+
+def query_of(uri: str) -> tuple[str, dict[str, str]]:
+    """*uri* without its query, and that. Of files a '?' is also a wildcard: only ?name=value is a query."""
+    if scheme_of(uri) in SYSTEMS:
+        base, _, text = uri.partition("?")
+    else:
+        query = None if Path(uri).exists() else _QUERY.fullmatch(uri)
+        base, text = (query[1], query[2]) if query else (uri, "")
+    return base, dict(parse_qsl(text, keep_blank_values=True))
 
 
 def warn_of_secrets(uri: str, options: type[BaseModel], given: Mapping[str, Option]) -> None:

@@ -58,6 +58,10 @@ class InputFile(Protocol):
     def __hash__(self) -> int: ...
 
 
+class NothingThere(BadConfig):
+    """A path, folder or pattern names no file, at least not yet."""
+
+
 def digest(file: InputFile, options: str) -> str:
     """A hash of the file's identity and *options* (what changes the rows that are read)."""
     return hashlib.sha256(f"{file.identity}\0{options}".encode("utf-8", "surrogateescape")).hexdigest()

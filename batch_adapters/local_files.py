@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from batch_adapters.files import changed, reading
+from batch_adapters.files import NothingThere, changed, reading
 from streamcore.errors import BadConfig, did_you_mean
 
 
@@ -28,6 +28,8 @@ class LocalFile:
         try:
             stat = path.stat()
             readable = os.access(path, os.R_OK)
+        except FileNotFoundError:
+            raise NothingThere("there is no such file", where=str(path)) from None
         except OSError as error:
             raise BadConfig("cannot read the file", where=str(path), got=error.strerror) from None
         if not path.is_file():
@@ -69,7 +71,16 @@ def find(pattern: str, options: Mapping[str, object]) -> tuple[str, list[LocalFi
         found = [p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file()]
     if not found:
         raise _nothing_there(path, pattern)
-    return pattern, [LocalFile.of(path) for path in sorted(found)]
+    return pattern, list(_there(sorted(found)))
+
+
+def _there(paths: Iterable[Path]) -> Iterator[LocalFile]:
+    """Those that are still there: others may take files away while a folder is looked through."""
+    for path in paths:
+        try:
+            yield LocalFile.of(path)
+        except NothingThere:
+            continue
 
 
 def hidden(parts: tuple[str, ...]) -> bool:
@@ -77,13 +88,13 @@ def hidden(parts: tuple[str, ...]) -> bool:
     return any(part.startswith((".", "_")) for part in parts)
 
 
-def _nothing_there(path: Path, pattern: str) -> BadConfig:
+def _nothing_there(path: Path, pattern: str) -> NothingThere:
     if path.is_dir():
-        return BadConfig("the folder has no files", where=pattern)
+        return NothingThere("the folder has no files", where=pattern)
     folder = path.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     there = sorted(entry.name for entry in folder.iterdir())
     what = "no file matches" if glob.has_magic(pattern) else "no such file or folder"
     hint = did_you_mean(path.name, there) or f"{folder} holds: {', '.join(there[:10]) or 'nothing'}"
-    return BadConfig(what, where=pattern, fix=hint)
+    return NothingThere(what, where=pattern, fix=hint)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batch_adapters.files import changed
+from batch_adapters.files import NothingThere, changed
 from batch_adapters.local_files import hidden
 from streamcore.errors import BadConfig, Permanent
 from streamcore.systems.s3 import Bucket, Listed
@@ -196,10 +196,10 @@ def _means(part: str, means: Mapping[str, str]) -> str:
     return means.get(part, re.escape(part))
 
 
-def _nothing_there(bucket: Bucket, key: str) -> BadConfig:
+def _nothing_there(bucket: Bucket, key: str) -> NothingThere:
     folder = _MAGIC.split(key)[0].rpartition("/")[0]
     folder = f"{folder}/" if folder else ""
     there = [listed.key for listed in bucket.list(folder, limit=_SHOWN)]
     what = "no object matches" if _MAGIC.search(key) else "no such object or prefix"
     shown = ", ".join(there) or "nothing"
-    return BadConfig(what, where=bucket.where.shown, fix=f"{bucket.where.uri(folder)} holds: {shown}")
+    return NothingThere(what, where=bucket.where.shown, fix=f"{bucket.where.uri(folder)} holds: {shown}")

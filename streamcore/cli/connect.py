@@ -47,7 +47,7 @@ def list_(options: Globals) -> None:
     click.echo()
     table = _table("source without an end", "written", "option")
     for way in live:
-        table.add_row(way.name, " ".join(way.uris), f"{way.by}=")
+        table.add_row(way.name, " ".join(way.uris), f"{way.by}=" if way.by else "")
     out().print(table)
     click.echo()
     table = _table("sink", "exactly once", "updates", "deletes")

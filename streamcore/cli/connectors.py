@@ -30,11 +30,11 @@ class SourceRow(NamedTuple):
 
 
 class LiveRow(NamedTuple):
-    """A source that never ends. ``by``: the option that asks for it. ``heading``: of its page."""
+    """A source that never ends. ``by``: the option that asks for it, or None. ``heading``: of its page."""
 
     name: str
     uris: tuple[str, ...]
-    by: str
+    by: str | None
     heading: str
 
 
@@ -82,7 +82,7 @@ def live() -> list[LiveRow]:
     from streamcore.sources.catalogue import KINDS
 
     return [
-        LiveRow(name, tuple(f"{scheme}://" for scheme in kind.schemes), kind.by, kind.heading)
+        LiveRow(name, tuple(f"{s}://" if s else "a path" for s in kind.schemes), kind.by, kind.heading)
         for name, kind in KINDS.items()
     ]
 

@@ -1,23 +1,24 @@
 """From what a user writes to an unbounded source: ``postgresql://…/shop?table=users&poll=updated_at``.
 
-The URI's scheme names the system, and where a system can be read in several ways, an option tells which. A
-new one is one module and one line of :data:`KINDS`.
+A path, a folder or a pattern is what gets new files. The URI's scheme names the system, and where a system
+can be read in several ways, an option tells which. A new one is one module and one line of :data:`KINDS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ValidationError
 
-from batch_adapters.catalogue import bad_option, scheme_of, warn_of_secrets
+from batch_adapters.catalogue import PLACES, bad_option, query_of, scheme_of, warn_of_secrets
 from batch_adapters.postgres_marks import PostgresMarks
 from batch_adapters.sqlite import SqliteTable, sqlite_path
 from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import mask_url, resolve
+from streamcore.sources.folder import FolderOptions, open_folder
 from streamcore.sources.polling import PolledTable, PollOptions
 
 
@@ -30,7 +31,7 @@ class Kind:
     """
 
     schemes: tuple[str, ...]
-    by: str
+    by: str | None
     heading: str
     options: type[BaseModel]
     open: Callable[[str, Mapping[str, object]], UnboundedSource]
@@ -51,6 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "postgresql-poll": Kind(
         ("postgresql", "postgres"), "poll", "Polling a table", PollOptions, _poll_postgres
     ),
+    "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "sqlite-poll": Kind(("sqlite",), "poll", "Polling a table", PollOptions, _poll_sqlite),
 }
 
@@ -59,12 +61,11 @@ def open_unbounded(uri: str) -> UnboundedSource:
     """The source that *uri* names. BadConfig when nothing is there, or an option is wrong or missing."""
     resolved = resolve(uri)
     scheme = scheme_of(resolved)
-    base, _, text = resolved.partition("?")
-    query = dict(parse_qsl(text, keep_blank_values=True))
+    base, query = query_of(resolved)
     kind = _kind(scheme, query, mask_url(uri))
     warn_of_secrets(uri, kind.options, {})
     own = {name: value for name, value in query.items() if name in kind.options.model_fields}
-    rest = urlencode({k: v for k, v in query.items() if k not in own}, quote_via=quote)
+    rest = urlencode({name: value for name, value in query.items() if name not in own}, quote_via=quote)
     try:
         return kind.open(f"{base}?{rest}" if rest else base, own)
     except ValidationError as error:
@@ -83,7 +84,7 @@ def _kind(scheme: str, query: Mapping[str, str], shown: str) -> Kind:
             fix=did_you_mean(scheme, schemes) or "what ends is read by streamcore replay",
         )
     for kind in of_scheme:
-        if kind.by in query:
+        if kind.by is None or kind.by in query:
             return kind
     ways = [f"{kind.by}=…" for kind in of_scheme]
     raise BadConfig(

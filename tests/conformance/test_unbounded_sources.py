@@ -16,6 +16,7 @@ from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.testing.unbounded import UnboundedSourceConformance
 from tests.services.postgres import PostgresServer
+from tests.services.s3 import S3Server
 
 _numbers = itertools.count()
 
@@ -74,3 +75,66 @@ class TestPostgresPolling(UnboundedSourceConformance):
 
     def source(self) -> UnboundedSource:
         return open_unbounded(f"{self.dsn}&table={self.name}&poll=updated_at&settle=0s&every=10ms")
+
+
+class TestNewFilesOfAFolder(UnboundedSourceConformance):
+    """Each write is a file, moved in."""
+
+    row_bytes = 60
+    options = "settle=0s&every=10ms"
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path) -> None:
+        self.path, self.aside, self.files = tmp_path / "in", tmp_path / "aside", itertools.count()
+        self.path.mkdir()
+        (tmp_path / "read").mkdir()
+
+    def write(self, ids: Sequence[int]) -> None:
+        text = "".join(f'{{"id": {i}, "name": "name {i}"}}\n' for i in ids)
+        self.aside.write_text(text)
+        self.aside.rename(self.path / f"{next(self.files):04}.jsonl")
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.path}/*.jsonl?{self.options}")
+
+
+class TestNewFilesThatAreDeleted(TestNewFilesOfAFolder):
+    """What was read and is durable goes."""
+
+    options = "settle=0s&every=10ms&done=delete"
+
+
+class TestNewFilesOfCsvThatAreMovedAway(TestNewFilesOfAFolder):
+    """The rows are columns."""
+
+    def write(self, ids: Sequence[int]) -> None:
+        self.aside.write_text("id,name\n" + "".join(f"{i},name {i}\n" for i in ids))
+        self.aside.rename(self.path / f"{next(self.files):04}.csv")
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.path}?settle=0s&every=10ms&done={self.path.parent / 'read'}")
+
+    def test_columns_are_those_of_the_rows_or_unknown(self) -> None:
+        """The numbers of CSV are text."""
+        self.write([1])
+        columns = self.source().columns()
+        assert columns is not None
+        assert set(columns) == {"id", "name"}
+
+
+class TestNewObjectsOfS3(UnboundedSourceConformance):
+    """Each write is an object below a prefix."""
+
+    row_bytes = 60
+
+    @pytest.fixture(autouse=True)
+    def bucket(self, s3: S3Server) -> None:
+        self.server, self.name, self.objects = s3, s3.fresh_bucket()["BUCKET"], itertools.count()
+
+    def write(self, ids: Sequence[int]) -> None:
+        text = "".join(f'{{"id": {i}, "name": "name {i}"}}\n' for i in ids)
+        key = f"in/{next(self.objects):04}.jsonl"
+        self.server.client.put_object(Bucket=self.name, Key=key, Body=text.encode())
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.server.uri(f'{self.name}/in/*.jsonl')}&settle=0s&every=10ms")

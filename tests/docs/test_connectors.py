@@ -59,9 +59,8 @@ def index() -> str:
     lines += ["", "| source without an end | written | option |", "|---|---|---|"]
     for way in live():
         uris = " ".join(f"`{uri}`" for uri in way.uris)
-        lines.append(
-            f"| [{way.name}](live.md#{way.heading.lower().replace(' ', '-')}) | {uris} | `{way.by}=` |"
-        )
+        page = f"live.md#{way.heading.lower().replace(' ', '-')}"
+        lines.append(f"| [{way.name}]({page}) | {uris} | {f'`{way.by}=`' if way.by else ''} |")
     lines += ["", "| sink | exactly once | updates | deletes |", "|---|---|---|---|"]
     for sink in sinks():
         cells = [f"`sc.sinks.{sink.name}`", sink.exactly_once, mark[sink.upsert], mark[sink.delete]]
