@@ -26,6 +26,7 @@ from batch_adapters.configuration import Pooled, named
 from batch_adapters.file_formats import FORMATS as FORMATS
 from batch_adapters.file_formats import format_of, suffix_of
 from batch_adapters.files import InputFile, JoinedFiles
+from batch_adapters.mongodb import MongoOptions, open_mongodb
 from batch_adapters.mysql import open_mysql
 from batch_adapters.postgres import open_postgres
 from batch_adapters.rest import open_rest
@@ -78,6 +79,13 @@ _REST = System(
     "api",
     SourceAbilities(splits=False, columns=False),
 )
+_MONGODB = System(
+    MongoOptions,
+    lambda uri, given: open_mongodb(uri, MongoOptions.model_validate(given)),
+    "mongodb",
+    abilities=SourceAbilities(columns=False),
+    extra="mongo",
+)
 SYSTEMS: Mapping[str, System] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
@@ -86,6 +94,8 @@ SYSTEMS: Mapping[str, System] = {
     "sqlite": _SQLITE,
     "https": _REST,
     "http": _REST,
+    "mongodb": _MONGODB,
+    "mongodb+srv": _MONGODB,
 }
 """By the URI's scheme."""
 

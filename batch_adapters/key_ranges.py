@@ -22,7 +22,7 @@ import orjson
 import polars as pl
 
 from batch_adapters.refused_rows import PartlyRefusedChunk, Refused
-from streamcore.batch import FrameChunk, PartitionId
+from streamcore.batch import Chunk, FrameChunk, PartitionId
 from streamcore.contracts import Split
 from streamcore.errors import Permanent
 
@@ -30,8 +30,24 @@ Key: TypeAlias = tuple[str, ...]
 """The values of a key's columns, each as text that the system takes."""
 
 
-class Page(NamedTuple):
-    """Rows in the order of the key, at least one, and their keys: no columns where the table has no key.
+class Page(Protocol):
+    """Rows in the order of the key, at least one."""
+
+    def last_key(self) -> Key:
+        """The key of the last row; () where the table has no key."""
+        ...
+
+    def repeated_key(self, behind: Key | None) -> Key | None:
+        """The first key that two rows in a row have, or that is *behind*'s; None: there is none."""
+        ...
+
+    def chunk(self, source: PartitionId, first: int) -> Chunk:
+        """The rows as a chunk of *source*, at the positions *first* and on."""
+        ...
+
+
+class FramePage(NamedTuple):
+    """A page of columns, with its rows' keys: no columns where the table has no key.
 
     Python's text of a value in ``keys`` is that of a :data:`Key`.
     """
@@ -39,6 +55,29 @@ class Page(NamedTuple):
     frame: pl.DataFrame
     keys: pl.DataFrame
     refused: Refused | None = None
+
+    def last_key(self) -> Key:
+        """See :class:`Page`."""
+        return self._key_at(-1)
+
+    def repeated_key(self, behind: Key | None) -> Key | None:
+        """See :class:`Page`."""
+        if not self.keys.width:
+            return None
+        again = self.keys.select(pl.all_horizontal(pl.all() == pl.all().shift()).fill_null(False)).to_series()
+        place = again.arg_max() if again.any() else 0 if self._key_at(0) == behind else None
+        return None if place is None else self._key_at(place)
+
+    def chunk(self, source: PartitionId, first: int) -> FrameChunk:
+        """See :class:`Page`."""
+        frame, end = self.frame, first + self.frame.height
+        offsets = np.arange(first, end, dtype=np.int64)
+        if self.refused is None:
+            return FrameChunk(source, offsets, frame, first=first, end=end)
+        return PartlyRefusedChunk(source, offsets, frame, self.refused, first=first, end=end)
+
+    def _key_at(self, row: int) -> Key:
+        return tuple(map(str, self.keys.row(row))) if self.keys.width else ()
 
 
 Pages: TypeAlias = Generator[Page, None, None]
@@ -70,11 +109,6 @@ def _key(values: list[str] | None) -> Key | None:
     return None if values is None else tuple(values)
 
 
-def key_at(keys: pl.DataFrame, row: int) -> Key:
-    """The key of *row* of a page's ``keys``."""
-    return tuple(map(str, keys.row(row))) if keys.width else ()
-
-
 class KeyedTable(Protocol):
     """A table, view or query of a database, with a key that is unique and never null.
 
@@ -91,8 +125,8 @@ class KeyedTable(Protocol):
         """What it is and which columns it has, not its rows: another one is another replay."""
         ...
 
-    def columns(self) -> pl.Schema:
-        """The columns that are read, without what only the key needs."""
+    def columns(self) -> pl.Schema | None:
+        """The columns that are read, without what only the key needs; None: documents."""
         ...
 
     def rows(self) -> int:
@@ -170,7 +204,7 @@ class TableReader:
         self._table, self._part, self._source, self._position = table, part, source, position
         self._pages: Pages | None = None
 
-    def read(self, max_bytes: int) -> FrameChunk | None:
+    def read(self, max_bytes: int) -> Chunk | None:
         if self._part.empty:
             return None
         if self._pages is None:
@@ -181,19 +215,12 @@ class TableReader:
                     fix="--again reads all rows once more; give key=COLUMN before the next time",
                 )
             self._pages = self._table.read(self._part, max_bytes)
-        found = next(self._pages, None)
-        if found is None:
+        page = next(self._pages, None)
+        if page is None:
             return None
-        frame, keys, refused = found
-        check_unique(keys, self._part.behind, self._table.uri)
-        first, end = self._position, self._position + frame.height
-        offsets = np.arange(first, end, dtype=np.int64)
-        chunk = (
-            FrameChunk(self._source, offsets, frame, first=first, end=end)
-            if refused is None
-            else PartlyRefusedChunk(self._source, offsets, frame, refused, first=first, end=end)
-        )
-        self._part, self._position = KeyRange(key_at(keys, -1), self._part.until), end
+        check_unique(page, self._part.behind, self._table.uri)
+        chunk = page.chunk(self._source, self._position)
+        self._part, self._position = KeyRange(page.last_key(), self._part.until), chunk.end
         chunk.bookmark = self._part.pack()
         return chunk
 
@@ -202,19 +229,16 @@ class TableReader:
             self._pages.close()
 
 
-def check_unique(keys: pl.DataFrame, behind: Key | None, uri: str) -> None:
+def check_unique(page: Page, behind: Key | None, uri: str) -> None:
     """Permanent where two rows in a row have one key: who goes on behind the first would miss the second.
 
-    *keys* are a page's, *behind* is the key of the row before it.
+    *behind* is the key of the row before *page*.
     """
-    if not keys.width:
-        return
-    again = keys.select(pl.all_horizontal(pl.all() == pl.all().shift()).fill_null(False)).to_series()
-    place = again.arg_max() if again.any() else 0 if key_at(keys, 0) == behind else None
-    if place is not None:
+    key = page.repeated_key(behind)
+    if key is not None:
         raise Permanent(
             "the key is not unique: two rows in a row have it",
             where=uri,
-            got=",".join(key_at(keys, place)),
+            got=",".join(key),
             fix="give columns that are unique together with key=",
         )

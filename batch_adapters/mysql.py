@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
+from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.mysql_columns import Column, column_of, frame_of
 from batch_adapters.table_options import TableOptions, named, no_such_table, null_key
@@ -197,7 +197,7 @@ class MysqlTable:
             frame, refused = frame_of(rows, self._columns)
             page_size.was(frame)
             keys = {f"_key{n}": [row[count + n] for row in rows] for n in range(len(self._key))}
-            yield Page(frame, pl.DataFrame(keys), refused)
+            yield FramePage(frame, pl.DataFrame(keys), refused)
         self._moment.part_read()
 
     def _pages(self, part: KeyRange, size: _PageSize) -> Iterator[list[Row]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import polars as pl
 import pyarrow as pa
 
-from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
+from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.postgres_columns import Column, columns_of, frame_of
 from batch_adapters.table_options import TableOptions, marked_key, named, no_such_table, null_key
@@ -231,13 +231,13 @@ class PostgresTable:
         texts = [_text(name) for name in self._sql.key if name not in plain]
         return [*(column.sql for column in self._columns), *(f"{t} as _key{n}" for n, t in enumerate(texts))]
 
-    def _page(self, batch: pa.RecordBatch) -> Page:
+    def _page(self, batch: pa.RecordBatch) -> FramePage:
         count = len(self._columns)
         values = {identifier(c.name): batch.column(n) for n, c in enumerate(self._columns) if c.says_its_text}
         texts = iter(batch.columns[count:])
         keys = {name: values[name] if name in values else next(texts) for name in self._sql.key}
         frame, refused = frame_of(batch.select(range(count)), self._columns)
-        return Page(frame, pl.DataFrame(pa.table(keys)) if keys else pl.DataFrame(), refused)
+        return FramePage(frame, pl.DataFrame(pa.table(keys)) if keys else pl.DataFrame(), refused)
 
 
 def _text(column: str) -> str:

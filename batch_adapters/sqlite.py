@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 import polars as pl
 
-from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, TableSource
+from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.marks import Look
 from batch_adapters.refused_rows import Refused
@@ -209,7 +209,7 @@ class SqliteTable:
                 columns = list(zip(*page, strict=True))
                 keys = pl.DataFrame({f"_key{n}": column for n, column in enumerate(columns[:count])})
                 frame, refused = _frame(columns[count:], self._types)
-                yield Page(frame, keys, refused)
+                yield FramePage(frame, keys, refused)
 
 
 def _relations(connection: sqlite3.Connection, *kinds: str) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.services import kafka as kafka_service
 from tests.services import mariadb as mariadb_service
+from tests.services import mongo as mongo_service
 from tests.services import postgres as postgres_service
 from tests.services import prometheus as prometheus_service
 from tests.services import redis as redis_service
@@ -18,6 +19,7 @@ from tests.services import s3 as s3_service
 from tests.services.containers import engine_answers
 from tests.services.kafka import KafkaServer
 from tests.services.mariadb import MariadbServer
+from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
 from tests.services.registry import RegistryServer
@@ -31,6 +33,8 @@ INSTALLS = {
     "own_kafka": kafka_service.install,
     "mariadb": mariadb_service.install,
     "own_mariadb": mariadb_service.install,
+    "mongo": mongo_service.install,
+    "own_mongo": mongo_service.install,
     "postgres": postgres_service.install,
     "own_postgres": postgres_service.install,
     "promtool": prometheus_service.install,
@@ -78,6 +82,18 @@ def mariadb() -> Iterator[MariadbServer]:
 def own_mariadb() -> Iterator[MariadbServer]:
     """A MariaDB for this test alone, which may kill it."""
     yield from _running(mariadb_service.start)
+
+
+@pytest.fixture(scope="session")
+def mongo() -> Iterator[MongoServer]:
+    """The session's MongoDB; do not stop it, use ``own_mongo`` for that."""
+    yield from _running(lambda: mongo_service.from_environment() or mongo_service.start())
+
+
+@pytest.fixture
+def own_mongo() -> Iterator[MongoServer]:
+    """A MongoDB for this test alone, which may kill it."""
+    yield from _running(mongo_service.start)
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 from pydantic import ConfigDict, Field, field_validator
 
-from batch_adapters.key_ranges import Key, KeyRange, Page, Pages, check_unique, key_at
+from batch_adapters.key_ranges import Key, KeyRange, Pages, check_unique
 from batch_adapters.marks import MarkedTable, Settling
-from batch_adapters.refused_rows import PartlyRefusedChunk
 from batch_adapters.table_options import TableOptions
-from streamcore.batch import Chunk, FrameChunk, PartitionId
+from streamcore.batch import PartitionId
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
 from streamcore.durations import duration
 
@@ -107,9 +105,9 @@ class PolledReader:
         if page is None:
             self._pages = None
             return None
-        check_unique(page.keys, self._behind, self._table.uri)
-        self._behind = key_at(page.keys, -1)
-        return Polled(KeyRange(self._behind).pack(), (Taken(_chunk(page)),))
+        check_unique(page, self._behind, self._table.uri)
+        self._behind = page.last_key()
+        return Polled(KeyRange(self._behind).pack(), (Taken(page.chunk(_NOWHERE, 0)),))
 
     def forget(self, bookmark: bytes) -> None:
         """A table keeps its rows."""
@@ -119,11 +117,3 @@ class PolledReader:
         if self._pages is not None:
             self._pages.close()
         self._table.close()
-
-
-def _chunk(page: Page) -> Chunk:
-    count = page.frame.height
-    offsets = np.arange(count, dtype=np.int64)
-    if page.refused is None:
-        return FrameChunk(_NOWHERE, offsets, page.frame, first=0, end=count)
-    return PartlyRefusedChunk(_NOWHERE, offsets, page.frame, page.refused, first=0, end=count)

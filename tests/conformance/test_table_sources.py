@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import itertools
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import asyncpg
+import orjson
 import polars as pl
 import pytest
 
@@ -17,6 +19,7 @@ from batch_adapters.catalogue import open_source
 from streamcore.contracts import BoundedSource
 from streamcore.testing.sources import ReadRecord, SourceContent, TableSourceConformance
 from tests.services.mariadb import MariadbServer, execute
+from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 
 _numbers = itertools.count()
@@ -213,3 +216,65 @@ class TestSqliteWithoutRowid(SqliteLaws):
 
 class TestSqliteByTwoColumns(SqliteLaws):
     definition = "(id integer, name text, primary key (id, name)) without rowid"
+
+
+class MongoLaws(TableSourceConformance):
+    """A collection with an awkward name for each test."""
+
+    bad_code = "range"
+    options = ""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, mongo: MongoServer) -> Path:
+        self.server = mongo
+        self.name = f"laws {next(_numbers)}.Rows o'f"
+        return tmp_path
+
+    def id_of(self, number: int) -> object:
+        """The ``_id`` of row *number*: in an order of its own type."""
+        return number
+
+    def document(self, number: int) -> dict[str, object]:
+        return {"_id": self.id_of(2 * number), "id": number, "name": f"name {number}"}
+
+    def write(self, folder: Path, content: SourceContent) -> None:
+        rows: list[dict[str, object]] = []
+        for place, row in enumerate(content.good(), 1):
+            number = int(str(row["id"]))
+            rows.append(self.document(number))
+            if content.bad_every and place % content.bad_every == 0:
+                rows.append({"_id": self.id_of(2 * number + 1), "id": number, "name": [{"x": float("nan")}]})
+        with self.server.client() as client:
+            client.laws.drop_collection(self.name)
+            client.laws.create_collection(self.name)
+            if rows:
+                client.laws[self.name].insert_many(rows[::-1])
+
+    def change(self, folder: Path, deleted: Sequence[int], inserted: Sequence[int]) -> None:
+        with self.server.client() as client:
+            client.laws[self.name].delete_many({"id": {"$in": list(deleted)}})
+            client.laws[self.name].insert_many([self.document(number) for number in inserted])
+
+    def open(self, folder: Path) -> BoundedSource:
+        return open_source(f"{self.server.uri('laws')}&collection={self.name}{self.options}")
+
+    def row_of(self, record: ReadRecord) -> Mapping[str, object]:
+        document = orjson.loads(record.value)  # type: ignore[arg-type]  # JSON
+        return {"id": document["id"], "name": document["name"]}
+
+
+class TestMongoByNumbers(MongoLaws):
+    pass
+
+
+class TestMongoByIdsOfSeveralTypes(MongoLaws):
+    """Numbers come before texts before dates: each border and bookmark lies among all of them."""
+
+    options = '&filter={"id": {"$gt": -100}}&columns=id,name'
+
+    def id_of(self, number: int) -> object:
+        if number < 200:
+            return number
+        if number < 400:
+            return f"{number:05}"
+        return dt.datetime(2026, 1, 1) + dt.timedelta(seconds=number)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.services import kafka, mariadb, postgres, redis, s3
+from tests.services import kafka, mariadb, mongo, postgres, redis, s3
 from tests.services.install import cache_folder
 from tests.services.server import Unavailable
 
-SERVERS = (kafka, mariadb, postgres, redis, s3)
+SERVERS = (kafka, mariadb, mongo, postgres, redis, s3)
 _UP_SECONDS = 900
 _DOWN_SECONDS = 60
 

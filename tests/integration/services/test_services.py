@@ -8,8 +8,10 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pymongo import MongoClient
 
 from tests.services.kafka import KafkaServer, answers
+from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 
 
@@ -114,3 +116,20 @@ async def test_postgres_keeps_port_and_rows_over_kill_and_start(own_postgres: Po
     connection = await asyncpg.connect(own_postgres.dsn)
     assert await connection.fetchval("select count(*) from kept") == 0
     await connection.close()
+
+
+def test_mongo_answers_over_plain_tcp_and_over_verified_tls(mongo: MongoServer) -> None:
+    for uri in (mongo.uri(), mongo.tls_uri()):
+        with MongoClient(uri) as client:
+            assert client.admin.command("hello")["isWritablePrimary"]
+
+
+def test_mongo_keeps_port_and_rows_over_kill_and_start(own_mongo: MongoServer) -> None:
+    first = own_mongo.pid
+    with own_mongo.client() as client:
+        client.test.kept.insert_one({"_id": 1})
+    own_mongo.kill()
+    own_mongo.start()
+    assert own_mongo.pid != first
+    with own_mongo.client() as client:
+        assert client.test.kept.count_documents({}) == 1

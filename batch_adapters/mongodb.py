@@ -1,0 +1,135 @@
+"""MongoDB collections as bounded streams: ``mongodb://…/shop?collection=users``.
+
+Documents come in the order of ``_id``, in ranges of it that are read side by side. An ``_id`` never changes,
+and a range is read along its index: a document that is there all the while comes exactly once, however
+others write meanwhile, as it is when it is read. One that is inserted or deleted meanwhile may come or not.
+
+Each page is asked for anew behind the last ``_id``, so no cursor of the server can end under a slow reader.
+Documents are JSON for the stream's decoder: its schema, not a sample of the collection, says what is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from batch_adapters.documents import RECORD_BYTES, DocumentPage, RefusedDocument
+from batch_adapters.key_ranges import Key, KeyRange, Pages, TableSource
+from streamcore.errors import BadConfig, did_you_mean
+from streamcore.systems.mongo import Address, address
+from streamcore.systems.mongo_documents import Reply, id_text
+from streamcore.systems.mongo_reading import Asked, ReadClient
+
+_MOST_ROWS, _USUAL_BYTES = 50_000, 500
+_SAMPLED_ROWS, _SAMPLE = 20_000, 2_000
+"""A collection of more documents is cut by a sample of so many."""
+
+
+class MongoOptions(BaseModel):
+    """Options of a collection, beside those of the connection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collection: str | None = Field(None, description="The collection; the only one unless given.")
+    filter: str = Field("{}", description='Which documents, as for find(): {"age": {"$gte": 18}}.')
+    columns: str | None = Field(None, description="Fields to read: a,b. All unless given.")
+
+    @property
+    def fields(self) -> list[str] | None:
+        """``columns``, one by one."""
+        return None if self.columns is None else [name.strip() for name in self.columns.split(",")]
+
+
+def open_mongodb(uri: str, options: MongoOptions) -> TableSource:
+    """The source that *options* say, checked: BadConfig when there is no such collection, or a bad filter."""
+    where = address(uri)
+    client = ReadClient(where)
+    try:
+        there = client.collections()
+        names = [name for name, kind in there.items() if kind == "collection"]
+        name = options.collection or _only(names, where.shown)
+        kind = there.get(name)
+        if kind != "collection":
+            raise BadConfig(
+                f"a {kind} has no index of _id to be read by"
+                if kind
+                else "there is no such collection, or this user may not see it",
+                where=where.shown,
+                got=name,
+                allowed=names[:20],
+                fix=did_you_mean(name, names) or "name one that there is",
+            )
+        asked = Asked(name, options.filter, options.fields)
+        client.check(asked)
+        return TableSource(MongoCollection(where, asked, client.size(name)))
+    finally:
+        client.close()
+
+
+def _only(names: Sequence[str], where: str) -> str:
+    if len(names) == 1:
+        return names[0]
+    what = "which collection is meant?" if names else "there is no collection that may be seen"
+    raise BadConfig(what, where=where, allowed=names, fix="add ?collection=NAME")
+
+
+class MongoCollection:
+    """A ``KeyedTable`` of MongoDB; ``size`` is about how many documents there are, and the bytes of one."""
+
+    def __init__(self, where: Address, asked: Asked, size: tuple[int, int]) -> None:
+        self._where, self._asked, self._name = where, asked, asked.collection
+        self._about, self._bytes = size
+
+    @property
+    def uri(self) -> str:
+        return f"{self._where.shown}?collection={self._name}"
+
+    def identity(self) -> str:
+        """The collection, the filter and the columns."""
+        return "\0".join([self.uri, self._asked.query, *(self._asked.columns or ())])
+
+    def columns(self) -> pl.Schema | None:
+        """None: documents have no fixed columns."""
+        return None
+
+    def rows(self) -> int:
+        return self._about
+
+    def borders(self, parts: int) -> Sequence[Key]:
+        """Ids at equal distances among all, or among a sample of a large collection's."""
+        client = ReadClient(self._where)
+        try:
+            ids = client.ids(self._name, _SAMPLE if self._about > _SAMPLED_ROWS else None)
+        finally:
+            client.close()
+        chosen = [ids[len(ids) * n // parts] for n in range(1, parts) if len(ids) * n // parts > 0]
+        return [(text,) for text in dict.fromkeys(chosen)]
+
+    def read(self, part: KeyRange, max_bytes: int) -> Pages:
+        rows = max(1, min(max_bytes // ((self._bytes or _USUAL_BYTES) + RECORD_BYTES), _MOST_ROWS))
+        behind, until = (None if key is None else key[0] for key in (part.behind, part.until))
+        if behind is not None and behind == until:
+            return
+        client, found = ReadClient(self._where), rows
+        try:
+            while found >= rows:
+                found = 0
+                for reply in client.replies(self._asked, behind, until, rows, max_bytes):
+                    found += len(reply.texts)
+                    behind = id_text(reply.ids[-1])
+                    yield from _page(reply).cut(max_bytes)
+            for reply in client.last(self._asked, until) if until is not None else ():
+                yield from _page(reply).cut(max_bytes)
+        finally:
+            client.close()
+
+
+def _page(reply: Reply) -> DocumentPage:
+    refused = {place: RefusedDocument(*why) for place, why in reply.refused.items()}
+    return DocumentPage(reply.texts, reply.ids, _key, refused)
+
+
+def _key(value: object) -> Key:
+    return (id_text(value),)
