@@ -1,8 +1,8 @@
 """A REST server in a thread of the test's process, which serves rows by pages and misbehaves when told.
 
 It is real HTTP on a free port of this machine. ``/by/page``, ``/by/offset``, ``/by/cursor``, ``/by/link``,
-``/by/next`` and ``/all`` serve :attr:`RestServer.rows`; ``/token`` gives OAuth2 tokens. What is in
-:attr:`RestServer.faults` happens to the next requests of rows, one each.
+``/by/next`` and ``/all`` serve :attr:`RestServer.rows`; ``/rows`` takes them; ``/token`` gives OAuth2 tokens.
+What is in :attr:`RestServer.faults` happens to the next requests of rows, one each.
 """
 
 from __future__ import annotations
@@ -65,6 +65,16 @@ class RestServer:
     async def well(self, request: web.Request) -> web.StreamResponse:
         """Among the faults: none."""
         return self.answer(request)
+
+    async def taken(self, request: web.Request) -> web.StreamResponse:
+        """Among the faults of POSTs: none. What was sent is in :attr:`posted`."""
+        self.posted.append(await request.read())
+        return web.Response(status=201)
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Rows that are sent."""
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        return await (self.faults.popleft() if self.faults else self.taken)(request)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """A request of rows."""
@@ -148,6 +158,7 @@ def rest_server() -> Iterator[RestServer]:
     app.router.add_post("/token", server.token)
     app.router.add_get("/by/{kind}", server.handle)
     app.router.add_get("/all", server.handle)
+    app.router.add_post("/rows", server.post)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
 
     async def begin() -> int:
