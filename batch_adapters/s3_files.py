@@ -170,13 +170,13 @@ def _listed(bucket: Bucket, key: str) -> list[Listed]:
     magic = _MAGIC.search(key)
     if magic:
         wanted = pattern_of(key)
-        return [listed for listed in bucket.list(key[: magic.start()]) if wanted.fullmatch(listed.key)]
+        return [listed for listed in bucket.find(key[: magic.start()]) if wanted.fullmatch(listed.key)]
     if key and not key.endswith("/") and (one := bucket.look(key)):
         return [one]
     folder = key if not key or key.endswith("/") else f"{key}/"
     return [
         listed
-        for listed in bucket.list(folder)
+        for listed in bucket.find(folder)
         if not listed.key.endswith("/") and not hidden(tuple(listed.key[len(folder) :].split("/")))
     ]
 
@@ -199,7 +199,7 @@ def _means(part: str, means: Mapping[str, str]) -> str:
 def _nothing_there(bucket: Bucket, key: str) -> NothingThere:
     folder = _MAGIC.split(key)[0].rpartition("/")[0]
     folder = f"{folder}/" if folder else ""
-    there = [listed.key for listed in bucket.list(folder, limit=_SHOWN)]
+    there = [listed.key for listed in bucket.find(folder, limit=_SHOWN)]
     what = "no object matches" if _MAGIC.search(key) else "no such object or prefix"
     shown = ", ".join(there) or "nothing"
     return NothingThere(what, where=bucket.where.shown, fix=f"{bucket.where.uri(folder)} holds: {shown}")

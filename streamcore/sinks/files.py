@@ -1,10 +1,14 @@
-"""Files in a folder: ``Parquet``, ``Csv`` and ``JsonLines``, exactly once, optionally in partitioned folders.
+"""Files in a folder or in S3: ``Parquet``, ``Csv`` and ``JsonLines``, exactly once, optionally in partitioned
+folders.
 
 ::
 
-    out/late/origin=JFK/1f0c…-00000-00000000000000000000.parquet
-             └ hive folder    └ stream └ partition └ first position
+    out/late/origin=JFK/1f0c…-00000-00000000000000000000-000001.parquet
+             └ hive folder    └ stream └ partition └ first position └ turn of the owner
     out/late/_seals/…         what was written, and the fence (see file_seals.py)
+
+``s3://bucket/late?region=…`` instead of a path is a prefix of a bucket, with the options of
+:mod:`streamcore.systems.s3_address`. Where files are is a :class:`Storage`; all else is the same.
 
 Rows are held in memory, one range of positions a source partition, until the range has
 ``roll_rows`` rows or ``roll_bytes`` bytes, is ``roll_seconds`` old, or memory or a flush asks for
@@ -14,7 +18,7 @@ place leaves each row in exactly one visible file. Read the files by a pattern, 
 
 Values of ``partition_by`` columns become folder names, percent-encoded; null is
 ``__HIVE_DEFAULT_PARTITION__``. A row whose value makes no folder name is refused (code
-``folder_name``). NFS is supported as far as link(2) and rename(2) are atomic there.
+``folder_name``).
 """
 
 from __future__ import annotations
@@ -22,11 +26,9 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 import polars as pl
@@ -35,7 +37,9 @@ from streamcore.batch import HIDDEN, Batch, PartitionId, Rejects
 from streamcore.contracts import FlushReason, SinkAbilities, SinkContext
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.sinks.file_formats import Compression, CsvFormat, FileFormat, JsonLinesFormat, ParquetFormat
-from streamcore.sinks.file_seals import SEALS, SealChain, fsync, make_folder, translated
+from streamcore.sinks.file_seals import SealChain
+from streamcore.sinks.storage import Output, Storage
+from streamcore.sinks.storages import storage_of
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 FOLDER_NAME_LIMIT = 255
@@ -46,19 +50,20 @@ _LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 
 @dataclass(frozen=True)
 class _FileSink(ABC):
-    """``path``: the folder. ``partition_by``: columns that become hive folders.
+    """``path``: the folder, or ``s3://bucket/prefix?…``. ``partition_by``: columns that become hive folders.
 
     A file is full at ``roll_rows``, at ``roll_bytes`` (in memory) or after ``roll_seconds``.
     ``name``: the sink's stable name, otherwise made from the format and the path.
     """
 
-    path: str
+    path: str = field(repr=False)
     partition_by: str | Sequence[str] | None = None
     _: KW_ONLY
     roll_rows: int = 5_000_000
     roll_bytes: int = 64 * 2**20
     roll_seconds: float = 60.0
     name: str = ""
+    storage: Storage = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.path or "\0" in str(self.path):
@@ -67,12 +72,13 @@ class _FileSink(ABC):
             if not getattr(self, option) > 0:
                 raise BadConfig(f"{option} must be greater than 0", got=getattr(self, option))
         object.__setattr__(self, "path", os.fspath(self.path))
-        object.__setattr__(self, "name", self.name or f"{type(self).__name__.lower()}:{self.path}")
+        object.__setattr__(self, "storage", storage_of(self.path))
+        object.__setattr__(self, "name", self.name or f"{type(self).__name__.lower()}:{self.target}")
 
     @property
     def target(self) -> str:
-        """Where the rows are, for people."""
-        return self.path
+        """Where the rows are, for people; without a URI's options."""
+        return self.storage.shown
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -149,19 +155,34 @@ class JsonLines(_FileSink):
 
 
 @dataclass
+class _Rows:
+    """The rows of a range of positions that ends at ``end``."""
+
+    end: int
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    count: int = 0
+    nbytes: int = 0
+
+
+@dataclass
 class _Part:
-    """A source partition: its seals, and the rows of the range that comes next, ``[chain.position, end)``."""
+    """A source partition: its seals, and its rows behind ``chain.position``.
+
+    ``rolling`` are those that a call which failed has begun to write: as they are, they may be sealed.
+    """
 
     chain: SealChain
-    end: int
+    next: _Rows
     since: float = 0.0
-    frames: list[pl.DataFrame] = field(default_factory=list)
-    rows: int = 0
-    nbytes: int = 0
+    rolling: _Rows | None = None
 
     @property
     def pending(self) -> bool:
-        return self.end > self.chain.position
+        return self.next.end > self.chain.position
+
+    @property
+    def nbytes(self) -> int:
+        return self.next.nbytes + (self.rolling.nbytes if self.rolling else 0)
 
 
 class FileWriter:
@@ -169,29 +190,28 @@ class FileWriter:
 
     def __init__(self, sink: _FileSink, context: SinkContext) -> None:
         self._sink, self._context = sink, context
-        self._folder = Path(sink.path)
         self._parts: dict[PartitionId, _Part] = {}
 
     async def start(self) -> None:
-        """Make the folder and try what the seals stand on: fsync and hard links."""
-        await asyncio.to_thread(_try_folder, self._folder, self._context.owner)
+        """Make the storage ready and try what the seals stand on."""
+        await asyncio.to_thread(self._sink.storage.prepare, self._context.owner)
 
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         positions = {}
         for partition, start in partitions.items():
             names = self._context.topology, self._context.sink
-            chain = SealChain(self._folder, *names, partition, self._context.owner)
+            chain = SealChain(self._sink.storage, *names, partition, self._context.owner)
             positions[partition] = await asyncio.to_thread(chain.take_over, start)
-            self._parts[partition] = _Part(chain, chain.position)
+            self._parts[partition] = _Part(chain, _Rows(chain.position))
         return positions
 
     async def write(self, batch: Batch) -> None:
         part = self._parts.get(batch.source)
-        if part is None or batch.range.start != part.end:
+        if part is None or batch.range.start != part.next.end:
             raise Permanent(
                 "this batch does not follow the one before it" if part else "this partition is not open here",
                 where=f"{self._sink.name}, {batch.source}/{batch.range.start}",
-                allowed=None if part is None else [part.end],
+                allowed=None if part is None else [part.next.end],
             )
         frame = await self._without_refused(batch)
         size = int(frame.estimated_size())
@@ -200,9 +220,10 @@ class FileWriter:
         await self._make_room(size)
         if not part.pending:
             part.since = self._context.clock()
+        rows = part.next
         if frame.height:
-            part.frames.append(frame.drop(HIDDEN))
-        part.rows, part.nbytes, part.end = part.rows + frame.height, part.nbytes + size, batch.range.end
+            rows.frames.append(frame.drop(HIDDEN))
+        rows.count, rows.nbytes, rows.end = rows.count + frame.height, rows.nbytes + size, batch.range.end
 
     async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
         for part in self._parts.values():
@@ -220,7 +241,7 @@ class FileWriter:
     def _is_due(self, part: _Part, rows: int, size: int) -> bool:
         """Would *rows* more be too much for a file, or is it old? After a step back of the clock it is."""
         sink, age = self._sink, self._context.clock() - part.since
-        full = part.rows + rows > sink.roll_rows or part.nbytes + size > sink.roll_bytes
+        full = part.next.count + rows > sink.roll_rows or part.next.nbytes + size > sink.roll_bytes
         return part.pending and (full or not 0 <= age < sink.roll_seconds)
 
     async def _make_room(self, size: int) -> None:
@@ -233,20 +254,28 @@ class FileWriter:
             await self._roll(part)
 
     async def _roll(self, part: _Part) -> None:
-        crash_point = self._context.crash_point
-        await asyncio.to_thread(lambda: part.chain.add(part.end, part.rows, self._outputs(part), crash_point))
-        part.frames, part.rows, part.nbytes = [], 0, 0
+        """Write all that is pending; first what a call that failed has begun."""
+        while part.pending:
+            if part.rolling is None:
+                part.rolling, part.next = part.next, _Rows(part.next.end)
+            await asyncio.to_thread(self._add, part, part.rolling)
+            part.rolling = None
 
-    def _outputs(self, part: _Part) -> list[tuple[str, Callable[[BinaryIO], None]]]:
-        """Path and content of each file of the range; none when it has no rows."""
-        if not part.frames:
+    def _add(self, part: _Part, rows: _Rows) -> None:
+        part.chain.add(rows.end, rows.count, self._outputs(part, rows), self._context.crash_point)
+
+    def _outputs(self, part: _Part, rows: _Rows) -> list[Output]:
+        """The files of the range; none when it has no rows."""
+        if not rows.frames:
             return []
-        frame, write = pl.concat(part.frames), self._sink.format.write
+        frame, write = pl.concat(rows.frames), self._sink.format.write
         name = part.chain.output_name(self._sink.format.suffix)
         if not self._sink.folders:
-            return [(name, partial(write, frame))]
+            return [Output(name, partial(write, frame))]
         parts = frame.partition_by(*self._sink.folders, as_dict=True, include_key=False, maintain_order=True)
-        return [(f"{self._path(values)}/{name}", partial(write, rows)) for values, rows in parts.items()]
+        return [
+            Output(f"{self._path(values)}/{name}", partial(write, rows)) for values, rows in parts.items()
+        ]
 
     def _path(self, values: tuple[object, ...]) -> str:
         return "/".join(_folder_name(*pair) for pair in zip(self._sink.folders, values, strict=True))
@@ -280,28 +309,3 @@ def _folder_name(column: str, value: object) -> str:
         else str(value)
     )
     return f"{quote(column, safe='')}={quote(text, safe='')}"
-
-
-def _try_folder(folder: Path, owner: str) -> None:
-    """Permanent, with the path and the remedy, when files can't be made durable or linked in *folder*."""
-    seals = folder.absolute() / SEALS
-    make_folder(seals, seals.parent)
-    probe, link = (
-        seals / f".probe-{os.getpid()}-{quote(owner, safe='')[:100]}{end}" for end in ("", ".link")
-    )
-    try:
-        with translated(probe):
-            probe.write_bytes(b"streamcore")
-        fsync(probe)
-        try:
-            os.link(probe, link)
-        except OSError as error:
-            raise Permanent(
-                "this file system has no hard links, which keep two workers from writing the same rows",
-                where=str(folder),
-                got=error.strerror,
-                fix="choose a folder on another file system",
-            ) from None
-    finally:
-        for path in (probe, link):
-            path.unlink(missing_ok=True)

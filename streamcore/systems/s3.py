@@ -6,9 +6,10 @@ addresses look like in :mod:`.s3_address`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamcore.systems.s3_address import Address
 from streamcore.systems.s3_client import Changed, Missing, submit, tried
@@ -23,13 +24,20 @@ class Listed:
     etag: str
 
 
+class Part(NamedTuple):
+    """A part of an upload that the server has."""
+
+    upload: str
+    etag: str
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A bucket of a server; nothing is opened before the first request."""
 
     where: Address
 
-    def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[Listed]:
+    def find(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[Listed]:
         """The objects whose keys begin with *prefix*, in the order of their keys' bytes, behind *after*.
 
         All of them, or the first *limit*.
@@ -79,6 +87,49 @@ class Bucket:
         """Remove the object; one that is not there counts as removed."""
         self._call("delete_object", key, Key=key)
 
+    # ------------------------------------------------------------ uploads in parts
+
+    async def begin_upload(self, key: str, data: bytes) -> Part:
+        """Begin an object in parts, which nobody sees, with its first one. For :func:`submit`."""
+        begun = await self._request("create_multipart_upload", key, Key=key)
+        return await self.send_part(key, begun["UploadId"], 1, data)
+
+    async def send_part(self, key: str, upload: str, number: int, data: bytes) -> Part:
+        """Send part *number*, from 1 on; all but the last one have 5 MiB or more. For :func:`submit`."""
+        where = {"Key": key, "UploadId": upload, "PartNumber": number}
+        sent = await self._request("upload_part", key, **where, Body=data)
+        return Part(upload, sent["ETag"])
+
+    async def complete(self, key: str, upload: str, etags: Sequence[str]) -> None:
+        """Make the object of its parts; completed already is completed. For :func:`submit`.
+
+        Missing when there is neither the upload nor the object.
+        """
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        arguments = {"Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
+        try:
+            await self._request("complete_multipart_upload", key, **arguments)
+        except Missing:
+            await self._request("head_object", key, Key=key)
+
+    def abort(self, key: str, upload: str) -> None:
+        """Take the parts of an upload away; one that is over counts as taken away."""
+        with suppress(Missing):
+            self._call("abort_multipart_upload", key, Key=key, UploadId=upload)
+
+    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+        """Keys that begin with *prefix* and ids of all uploads that were begun and are not over."""
+        found: list[tuple[str, str]] = []
+        more: dict[str, object] = {}
+        while True:
+            page = self._call("list_multipart_uploads", prefix, Prefix=prefix, **more)
+            found += [(upload["Key"], upload["UploadId"]) for upload in page.get("Uploads", ())]
+            if not page.get("IsTruncated"):
+                return found
+            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    # ------------------------------------------------------------ requests
+
     def _body(self, key: str, wanted: dict[str, str], etag: str | None) -> Callable[[], bytes]:
         async def get(client: Any) -> bytes:
             answer = await client.get_object(Bucket=self.where.bucket, Key=key, **wanted)
@@ -91,7 +142,10 @@ class Bucket:
         return submit(tried(self.where, key, get))
 
     def _call(self, operation: str, key: str, **arguments: object) -> Any:
+        return submit(self._request(operation, key, **arguments))()
+
+    async def _request(self, operation: str, key: str, **arguments: object) -> Any:
         async def send(client: Any) -> Any:
             return await getattr(client, operation)(Bucket=self.where.bucket, **arguments)
 
-        return submit(tried(self.where, key, send))()
+        return await tried(self.where, key, send)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,7 @@ from streamcore.references.postgres import PostgresReader
 from streamcore.runtime.kept_state import KeptState
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.runtime.state_logs import StateLog, StateLogWriter
-from streamcore.sinks import file_seals
+from streamcore.sinks import file_seals, folder_storage
 from streamcore.sinks.postgres_statements import Statements
 from streamcore.sinks.topic import TopicWriter
 from streamcore.state.log_record import Entry
@@ -94,12 +95,12 @@ def _seals_not_checked() -> None:
         os.link(source, target)
 
     def unchecked(self: file_seals.SealChain, *arguments: object) -> None:
-        seal = self._seals / f"{self.position:020d}-{self._turn:06d}"
-        seal.unlink(missing_ok=True)
+        seal = self._place(f"{self.position:020d}-{self._turn:06d}")
+        Path(seal).unlink(missing_ok=True)
         add(self, *arguments)  # type: ignore[arg-type]
 
     add = file_seals.SealChain.add
-    _replace(file_seals, "os", SimpleNamespace(**{**vars(os), "link": link}))
+    _replace(folder_storage, "os", SimpleNamespace(**{**vars(os), "link": link}))
     _replace(file_seals.SealChain, "add", unchecked)
 
 

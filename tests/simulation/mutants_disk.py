@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
 
-from streamcore.sinks import file_seals
-from streamcore.sinks.file_seals import SealChain
+from streamcore.sinks import folder_storage
+from streamcore.sinks.folder_storage import FolderShelf
 from streamcore.transport import embedded_directory, embedded_segments
 from streamcore.transport.embedded_blocks import parse
 from streamcore.transport.embedded_broker import Broker
@@ -45,12 +45,12 @@ def commits_renamed_without_fsync() -> Iterator[Any]:
 def sealed_before_outputs_are_durable() -> Iterator[Any]:
     """Files are sealed that are not on the disk yet."""
 
-    def write_aside(self: SealChain, name: str, write: Callable[[BinaryIO], None]) -> None:
+    def write_aside(self: FolderShelf, name: str, write: Callable[[BinaryIO], None]) -> None:
         path = self._seals / name
-        with file_seals.translated(path), open(path, "wb") as file:
+        with folder_storage.translated(path), open(path, "wb") as file:
             write(file)
 
-    yield mock.patch.object(SealChain, "_write_aside", write_aside)
+    yield mock.patch.object(FolderShelf, "_write_aside", write_aside)
 
 
 def any_later_block_shows_damage() -> Iterator[Any]:

@@ -54,14 +54,12 @@ def wall_clock_rotation() -> Iterator[Any]:
     add = file_seals.SealChain.add
 
     def unchecked(self: file_seals.SealChain, *arguments: Any) -> None:
-        seal = self._seals / f"{self.position:020d}-{self._turn:06d}"
-        while seal.exists():
+        while self._shelf.has(f"{self.position:020d}-{self._turn:06d}"):
             self._turn += 1
-            seal = self._seals / f"{self.position:020d}-{self._turn:06d}"
         add(self, *arguments)
 
     def name(self: file_seals.SealChain, suffix: str) -> str:
-        return f"{self.stream}-{self._partition.partition}-{self.position}-{self._owner}{suffix}"
+        return f"{self.stream}-{self._partition.partition}-{self.position}-{self._who['owner']}{suffix}"
 
     yield mock.patch.object(file_seals.SealChain, "add", unchecked)
     yield mock.patch.object(file_seals.SealChain, "output_name", name)

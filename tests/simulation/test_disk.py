@@ -17,6 +17,8 @@ import pytest
 from streamcore.batch import PartitionId
 from streamcore.contracts import Records
 from streamcore.sinks.file_seals import SealChain
+from streamcore.sinks.folder_storage import FolderStorage
+from streamcore.sinks.storage import Output
 from streamcore.transport.embedded_blocks import to_batch
 from streamcore.transport.embedded_broker import Broker
 from tests.simulation.files import Files
@@ -117,13 +119,13 @@ def test_a_process_dies_before_a_call_and_does_nothing_more(tmp_path: Path) -> N
 
 def _sealed(folder: Path, owner: str) -> int:
     """Take a partition over and write one more range into a hive folder; where that began."""
-    chain = SealChain(folder, "topology", "sink", PartitionId("t", 0, "id"), owner)
+    chain = SealChain(FolderStorage(folder), "topology", "sink", PartitionId("t", 0, "id"), owner)
     start = chain.take_over(0)
 
     def write(file: BinaryIO) -> None:
         file.write(b"row")
 
-    chain.add(start + 1, 1, [(f"a=1/b=2/{start}", write)], lambda _: None)
+    chain.add(start + 1, 1, [Output(f"a=1/b=2/{start}", write)], lambda _: None)
     return start
 
 

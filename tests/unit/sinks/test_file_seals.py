@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from streamcore.batch import PartitionId
 from streamcore.errors import Fenced, Permanent
 from streamcore.sinks.file_seals import SealChain
+from streamcore.sinks.folder_storage import FolderStorage
+from streamcore.sinks.storage import Output
 
 PARTITION = PartitionId("orders", 3, "c/1")
 
@@ -22,7 +24,7 @@ class Died(BaseException):
 
 
 def chain(folder: Path, owner: str) -> SealChain:
-    return SealChain(folder, "topology", "sink", PARTITION, owner)
+    return SealChain(FolderStorage(folder), "topology", "sink", PARTITION, owner)
 
 
 def text(content: bytes) -> Callable[[BinaryIO], None]:
@@ -51,13 +53,18 @@ def test_what_was_sealed_is_published_by_the_next_owner_and_what_was_not_is_clea
     first = chain(tmp_path, "first")
     assert first.take_over(0) == 0
     with pytest.raises(Died):
-        first.add(5, 1, [("a=1/x.txt", text(b"one")), ("y.txt", text(b"two"))], dies_at("files.after_seal"))
+        first.add(
+            5,
+            1,
+            [Output("a=1/x.txt", text(b"one")), Output("y.txt", text(b"two"))],
+            dies_at("files.after_seal"),
+        )
     assert visible(tmp_path) == {}
     second = chain(tmp_path, "second")
     assert second.take_over(0) == 5
     assert visible(tmp_path) == {"a=1/x.txt": b"one", "y.txt": b"two"}
     with pytest.raises(Died):
-        second.add(9, 1, [("z.txt", text(b"three"))], dies_at("files.before_seal"))
+        second.add(9, 1, [Output("z.txt", text(b"three"))], dies_at("files.before_seal"))
     assert chain(tmp_path, "third").take_over(0) == 5
     assert visible(tmp_path) == {"a=1/x.txt": b"one", "y.txt": b"two"}
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
@@ -66,7 +73,7 @@ def test_what_was_sealed_is_published_by_the_next_owner_and_what_was_not_is_clea
 def test_a_published_file_that_its_reader_took_away_does_not_come_back(tmp_path: Path) -> None:
     first = chain(tmp_path, "first")
     first.take_over(0)
-    first.add(5, 1, [("x.txt", text(b"one"))], alive)
+    first.add(5, 1, [Output("x.txt", text(b"one"))], alive)
     (tmp_path / "x.txt").unlink()
     assert chain(tmp_path, "second").take_over(0) == 5
     assert visible(tmp_path) == {}
@@ -81,13 +88,13 @@ def test_an_heir_does_not_clear_away_what_a_later_owner_is_writing(tmp_path: Pat
     def late(mark: object) -> None:
         later.take_over(0)
         with pytest.raises(Died):
-            later.add(4, 1, [("x.txt", text(b"later"))], dies_at("files.after_seal"))
+            later.add(4, 1, [Output("x.txt", text(b"later"))], dies_at("files.after_seal"))
         clean(mark)  # type: ignore[arg-type]
 
     slow._finish_sealed = late  # type: ignore[method-assign]
     slow.take_over(0)
     with pytest.raises(Fenced):
-        slow.add(2, 1, [("z.txt", text(b"slow"))], alive)
+        slow.add(2, 1, [Output("z.txt", text(b"slow"))], alive)
     assert chain(tmp_path, "last").take_over(0) == 4
     assert visible(tmp_path) == {"x.txt": b"later"}
 
@@ -115,7 +122,7 @@ def test_however_three_owners_interleave_the_ranges_form_one_chain(
             holder = who
             continue
         owner = owners[who]
-        output = [(f"{owner.position:03d}-{owner.position + 2:03d}.txt", text(str(who).encode()))]
+        output = [Output(f"{owner.position:03d}-{owner.position + 2:03d}.txt", text(str(who).encode()))]
         try:
             owner.add(owner.position + 2, 1, output, dies_at(act))
         except Died:
@@ -140,7 +147,7 @@ def test_a_foreign_file_among_the_seals_is_named(tmp_path: Path) -> None:
 
 
 def test_output_names_sort_by_position_and_differ_by_sink(tmp_path: Path) -> None:
-    one, other = chain(tmp_path, "a"), SealChain(tmp_path, "topology", "other", PARTITION, "a")
+    one, other = chain(tmp_path, "a"), SealChain(FolderStorage(tmp_path), "topology", "other", PARTITION, "a")
     one.take_over(9), other.take_over(9)
     early = one.output_name(".txt")
     one.add(10, 0, [], alive)
