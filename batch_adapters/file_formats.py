@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from pydantic import BaseModel
 
+from batch_adapters.avro import AvroFile, AvroOptions
 from batch_adapters.csv import CsvFile, CsvOptions
 from batch_adapters.excel import ExcelFile, ExcelOptions
 from batch_adapters.files import InputFile
@@ -53,6 +54,12 @@ FORMATS: Mapping[str, FileFormat] = {
         (".parquet", ".pq"),
         ParquetOptions,
         lambda file, options: ParquetFile(file, ParquetOptions.model_validate(options)),
+        compressed=False,
+    ),
+    "avro": FileFormat(
+        (".avro",),
+        AvroOptions,
+        lambda file, options: AvroFile(file, AvroOptions.model_validate(options)),
         compressed=False,
     ),
     "excel": FileFormat(

@@ -27,14 +27,22 @@ def read_block(schema: WriterSchema, bodies: Sequence[bytes]) -> pl.DataFrame | 
 
     What it stumbles over is not told apart. A panic of polars prints a line on standard error.
     """
-    block = b"".join((_number(len(bodies)), _bytes(b"".join(bodies))))
-    try:
-        frame = pl.read_avro(io.BytesIO(_header(schema.record) + block + _SYNC))
-    except (PolarsError, PanicException, OSError):
+    frame = read_records(schema, b"".join(bodies), len(bodies))
+    if frame is None:
         return None
     lengths = np.fromiter(map(len, bodies), np.int64, len(bodies))
-    whole = frame.height == len(bodies) and (record_sizes(schema.record, frame) == lengths).all()
-    return frame if whole else None
+    return frame if (record_sizes(schema.record, frame) == lengths).all() else None
+
+
+def read_records(schema: WriterSchema, data: bytes, count: int) -> pl.DataFrame | None:
+    """*count* records that are *data*, in columns; None when polars refuses them. Where each ended is not
+    proved: see :func:`record_sizes`."""
+    block = _number(count) + _bytes(data) + _SYNC if count else b""
+    try:
+        frame = pl.read_avro(io.BytesIO(_header(schema.record) + block))
+    except (PolarsError, PanicException, OSError):
+        return None
+    return frame if frame.height == count else None
 
 
 def written(record: Part, frame: pl.DataFrame, prefix: bytes) -> pa.BinaryArray:

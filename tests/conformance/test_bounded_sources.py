@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import cramjam
+import fastavro
 import polars as pl
 import xlsxwriter
 
@@ -151,6 +152,30 @@ class TestParquet(StreamedSourceConformance):
         return {"id": number, "name": name}
 
 
+class TestAvro(StreamedSourceConformance):
+    known_columns = {"id": pl.Int64(), "name": pl.String()}
+    splits_of_four = 4
+    codec = "null"
+    bookmarked = True
+
+    def write(self, folder: Path, content: SourceContent) -> None:
+        fields = [{"name": "id", "type": "long"}, {"name": "name", "type": "string"}]
+        schema = {"type": "record", "name": "Row", "fields": fields}
+        with (folder / "rows.avro").open("wb") as file:
+            fastavro.writer(file, schema, content.good(), codec=self.codec, sync_interval=300)
+
+    def open(self, folder: Path) -> BoundedSource:
+        return open_source(folder / "rows.avro", min_split_bytes=100)
+
+    def row_of(self, record: ReadRecord) -> Mapping[str, object]:
+        number, name = record.value  # type: ignore[misc]  # a row of two columns
+        return {"id": number, "name": name}
+
+
+class TestAvroDeflated(TestAvro):
+    codec = "deflate"
+
+
 class TestExcel(FileSourceConformance):
     known_columns = {"id": pl.Int64(), "name": pl.String()}
 
@@ -187,5 +212,5 @@ class TestManyFiles(CsvLaws):
 
 
 def test_every_format_of_the_catalogue_is_under_the_suite() -> None:
-    covered = {"csv", "json", "parquet", "excel"}
+    covered = {"avro", "csv", "json", "parquet", "excel"}
     assert covered == set(FORMATS)
