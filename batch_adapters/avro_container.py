@@ -79,7 +79,7 @@ def next_block(handle: pa.NativeFile, place: int, sync: bytes, size: int) -> int
     while piece := handle.read(_LOOK):
         found = (tail + piece).find(sync)
         if found >= 0:
-            return min(place - len(tail) + found + SYNC_BYTES, size)
+            return int(min(place - len(tail) + found + SYNC_BYTES, size))
         place += len(piece)
         tail = (tail + piece)[1 - SYNC_BYTES :]
     return size

@@ -1,4 +1,4 @@
-"""Avro files: each codec, what can't be columns, files that are broken anywhere, blocks that are too large."""
+"""Avro files: each codec, what can't be columns, what is broken anywhere, blocks that are too large."""
 
 from __future__ import annotations
 
