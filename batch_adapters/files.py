@@ -42,10 +42,16 @@ class InputFile(Protocol):
         """Tells it, with this content, from every other: its place, and what changes with the content."""
         ...
 
-    def open(self, position: int = 0, end: int | None = None) -> pa.NativeFile:
+    @property
+    def piece(self) -> int:
+        """Bytes that are worth asking for at once where a format goes from place to place."""
+        ...
+
+    def open(self, position: int = 0, end: int | None = None, *, in_order: bool = True) -> pa.NativeFile:
         """A seekable file at *position*, for one thread; the caller closes it.
 
-        Nothing at or behind *end* is going to be read: what is far away need not be fetched ahead.
+        For what is far away: nothing at or behind *end* is going to be read, and unless *in_order* what
+        comes next can't be told, so that nothing is fetched ahead.
         Nothing but the content that it was made for is read: one that has changed is Permanent, at the
         latest by :meth:`check_unchanged`.
         """

@@ -47,7 +47,11 @@ class LocalFile:
         """Of path, size and modification time."""
         return f"{self.path.absolute()}\0{self.size}\0{self.mtime}"
 
-    def open(self, position: int = 0, end: int | None = None) -> pa.NativeFile:
+    @property
+    def piece(self) -> int:
+        return 1 << 20
+
+    def open(self, position: int = 0, end: int | None = None, *, in_order: bool = True) -> pa.NativeFile:
         with reading(self):
             handle = pa.OSFile(self.name)
             handle.seek(position)

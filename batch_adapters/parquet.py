@@ -56,10 +56,10 @@ def _parquet(file: InputFile) -> AbstractContextManager[None]:
 def _open(file: InputFile) -> tuple[pa.NativeFile, pq.ParquetFile]:
     """The file, which the caller closes, and its reader."""
     file.check_unchanged()
-    handle = file.open()
+    handle = file.open(in_order=False)
     try:
         with _parquet(file):
-            return handle, pq.ParquetFile(handle, pre_buffer=False, buffer_size=1 << 20)
+            return handle, pq.ParquetFile(handle, pre_buffer=False, buffer_size=file.piece)
     except BaseException:
         handle.close()
         raise

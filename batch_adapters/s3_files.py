@@ -5,8 +5,8 @@ but those with names that writers keep to themselves, ``s3://bucket/data/*/2026-
 match: ``*`` and ``?`` within a name, ``**`` across folders. In the order of their keys.
 
 An object's ETag is its identity: each request is for the content that was listed, and another one is an
-error. Bytes are fetched by ranges: in order in blocks of :data:`BLOCK`, one ahead; elsewhere what is asked
-for. So a reader holds two blocks, whatever the object's size.
+error. Bytes are fetched by ranges: in order in blocks of :data:`BLOCK`, one ahead; elsewhere (Parquet) what
+is asked for. So a reader holds two blocks, and what its format holds, whatever the object's size.
 """
 
 from __future__ import annotations
@@ -51,8 +51,12 @@ class S3File:
         """Of URI and ETag."""
         return f"{self.name}\0{self.listed.size}\0{self.listed.etag}"
 
-    def open(self, position: int = 0, end: int | None = None) -> pa.NativeFile:
-        return pa.PythonFile(RangedFile(self, position, end), mode="r")
+    @property
+    def piece(self) -> int:
+        return BLOCK
+
+    def open(self, position: int = 0, end: int | None = None, *, in_order: bool = True) -> pa.NativeFile:
+        return pa.PythonFile(RangedFile(self, position, end, in_order=in_order), mode="r")
 
     def check_unchanged(self) -> None:
         now = self.bucket.look(self.listed.key)
@@ -81,8 +85,8 @@ class RangedFile:
 
     closed = False
 
-    def __init__(self, file: S3File, position: int, end: int | None) -> None:
-        self._file, self._position = file, position
+    def __init__(self, file: S3File, position: int, end: int | None, *, in_order: bool = True) -> None:
+        self._file, self._position, self._in_order = file, position, in_order
         self._end = file.size if end is None else min(end, file.size)
         self._start, self._data = position, b""
         self._ahead: Callable[[], bytes] | None = None
@@ -110,7 +114,7 @@ class RangedFile:
     def _fetch(self, size: int) -> None:
         """Have the bytes at the position, and ask for those behind where it seems that they come next."""
         position, block = self._position, max(size, _FIRST)
-        in_order = bool(self._data) and position == self._start + len(self._data)
+        in_order = self._in_order and bool(self._data) and position == self._start + len(self._data)
         ahead, self._ahead = self._ahead, None
         self._data = b""
         if ahead is None or not in_order:

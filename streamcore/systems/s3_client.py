@@ -34,8 +34,9 @@ from streamcore.secrets import resolve
 from streamcore.systems.s3_address import Address
 
 T = TypeVar("T")
-CONNECT_SECONDS, READ_SECONDS, DEADLINE = 5.0, 20.0, 60.0
-"""``READ_SECONDS`` without a byte end an attempt; ``DEADLINE`` is for all attempts of a request."""
+CONNECT_SECONDS, READ_SECONDS, DEADLINE = 5.0, 60.0, 120.0
+"""``READ_SECONDS`` without a byte of an answer, while a body is sent too, end an attempt; ``DEADLINE`` is
+for all attempts of a request."""
 ATTEMPTS, _FIRST_PAUSE = 5, 0.1
 _CONNECTIONS = 32
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")

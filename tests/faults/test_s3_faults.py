@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -126,6 +128,23 @@ def test_objects_after_kill_9_at_a_crash_point(s3: S3Server, point: str) -> None
     assert Worker(sink="files", target=target.uri(), cut=313, owner="heir").end() == 0
     assert ids_in(target) == list(range(ROWS))
     assert target.uploads() == [], "what the dead owner left aside is cleared away"
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(5))
+def test_objects_after_kill_9_at_random(s3: S3Server, seed: int) -> None:
+    target, dice, killed = target_of(s3), random.Random(seed), 0
+    for life in range(4):
+        worker = Worker(sink="files", target=target.uri(), cut=dice.randint(30, 90), owner=f"life-{life}")
+        worker.wait_for("open")
+        time.sleep(dice.random() * 0.3)
+        worker.signal(signal.SIGKILL)
+        killed += worker.end() == -signal.SIGKILL
+    assert killed, "a run that ended before its fault is invalid"
+    assert Worker(sink="files", target=target.uri(), cut=300, owner="last").end() == 0
+    assert ids_in(target) == list(range(ROWS))
+    assert target.uploads() == []
 
 
 @pytest.mark.slow

@@ -79,6 +79,15 @@ def test_elsewhere_what_is_asked_for_is_fetched() -> None:
     assert ranges.asked == [(4000, 4100), (1000, 1100), (3000, 3100), (0, 100)]
 
 
+def test_nothing_is_fetched_ahead_where_places_come_in_no_order() -> None:
+    ranges = Ranges()
+    file = RangedFile(ranges, 0, None, in_order=False)  # type: ignore[arg-type]
+    for place in (0, 100, 200, 1000, 1100, 300):
+        file.seek(place)
+        file.read(100)
+    assert ranges.asked == [(place, place + 100) for place in (0, 100, 200, 1000, 1100, 300)]
+
+
 @pytest.mark.parametrize(
     ("pattern", "keys", "others"),
     [
