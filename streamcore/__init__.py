@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamcore.formats import Arrow as Arrow
     from streamcore.formats import Avro as Avro
     from streamcore.formats import Json as Json
+    from streamcore.formats import JsonSchema as JsonSchema
     from streamcore.formats import Raw as Raw
     from streamcore.references import SchemaRegistry as SchemaRegistry
     from streamcore.schema import Event as Event
@@ -41,6 +42,7 @@ _WHERE = {
     "Event": "streamcore.schema",
     "Field": "pydantic",
     "Json": "streamcore.formats",
+    "JsonSchema": "streamcore.formats",
     "PROCESSING_TIME": "streamcore.times",
     "RECORD_TIME": "streamcore.times",
     "Raw": "streamcore.formats",
@@ -69,6 +71,7 @@ __all__ = [
     "Event",
     "Field",
     "Json",
+    "JsonSchema",
     "Raw",
     "SchemaRegistry",
     "Stream",

@@ -10,6 +10,7 @@ from streamcore.formats.arrow import Arrow
 from streamcore.formats.avro import Avro
 from streamcore.formats.frame import ChunkDecoder
 from streamcore.formats.json import Json
+from streamcore.formats.json_schema import JsonSchema
 from streamcore.formats.raw import Raw
 from streamcore.schema import StreamSchema
 
@@ -41,4 +42,4 @@ def decoder_for(form: Format, schema: StreamSchema) -> Decoder:
     return ChunkDecoder(schema, form.decoder(schema))
 
 
-__all__ = ["FORMATS", "Arrow", "Avro", "Json", "Raw", "decoder_for", "format_named"]
+__all__ = ["FORMATS", "Arrow", "Avro", "Json", "JsonSchema", "Raw", "decoder_for", "format_named"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -13,21 +12,11 @@ from streamcore.asking import Reference
 from streamcore.contracts import Decoder, Format
 from streamcore.errors import BadConfig, Permanent
 from streamcore.formats.avro_blocks import decimal_bytes, written
-from streamcore.formats.avro_decoder import FRAME_BYTES, AvroDecoder
+from streamcore.formats.avro_decoder import AvroDecoder
 from streamcore.formats.avro_schema import Part, WriterSchema, schema_of
+from streamcore.formats.framing import Registry, frame_of
 from streamcore.schema import StreamSchema
 from streamcore.schema.types import instance_of
-
-
-class Registry(Reference, Protocol):
-    """Where schemas are kept by their ids: ``rows`` of its reader are as ``avro_decoder.SCHEMAS`` says."""
-
-    async def register(self, subject: str, schema: str) -> int:
-        """The id of *schema* (Avro, JSON) under *subject*, which gets it if it does not have it yet.
-
-        Permanent when it may not be followed by this one, or it refuses it; Transient as readers raise it.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +73,7 @@ class Avro:
             return pa.array([], pa.binary())
         if self.registry is not None and self.registered is None:
             raise Permanent("nobody has registered the schema to write with", where=self.registry.name)
-        head = b"" if self.registered is None else self.registered.to_bytes(FRAME_BYTES, "big")
+        head = b"" if self.registered is None else frame_of(self.registered)
         return written(record, _plain(frame), head)
 
 

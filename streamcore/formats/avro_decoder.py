@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import fastavro
@@ -25,17 +25,15 @@ from streamcore.errors import BadConfig
 from streamcore.formats.avro_blocks import read_block
 from streamcore.formats.avro_schema import WriterSchema
 from streamcore.formats.frame import judge_frame
+from streamcore.formats.framing import FRAME_BYTES, TOMBSTONE, ids_of, refused
 from streamcore.formats.rows import RowVerdicts, assemble, with_messages
 from streamcore.schema import Refusal, StreamSchema
 
-FRAME_BYTES = 5
-"""A 0 and the id of the schema, big-endian: Confluent's wire format."""
 ID, SCHEMA, REFERENCES = "id", "schema", "references"
 SCHEMAS = pl.Schema({ID: pl.Int64(), SCHEMA: pl.String(), REFERENCES: pl.List(pl.String)})
 """What a registry answers: the text of a schema, and those that it refers to, each after what it needs."""
 _FEW = 16
 """Below this many records fastavro is cheaper than a call of polars."""
-_TOMBSTONE = Refusal("tombstone", "the message has no value")
 
 Known: TypeAlias = "WriterSchema | Refusal"
 
@@ -51,34 +49,33 @@ class AvroDecoder(AskingDecoder):
     def asking(self, chunk: Chunk) -> Asking[Decoded]:
         """See :class:`streamcore.asking.AskingDecoder`. A message whose id is not known is a reject."""
         values, offsets = chunk.values(), chunk.offsets()
-        refused = [(int(offsets[place]), _TOMBSTONE) for place, value in enumerate(values) if value is None]
         if self._registry is None:
-            places = np.array([place for place, value in enumerate(values) if value is not None], np.int64)
-            assert self._own is not None
-            groups = {0: places}
-            known: Mapping[int, Known] = {0: self._own}
+            ids = np.array([TOMBSTONE if value is None else 0 for value in values], np.int64)
         else:
-            ids = np.fromiter((_id_of(value) for value in values), np.int64, len(values))
-            refused += [(int(offset), _UNFRAMED) for offset in offsets[ids == _NO_ID]]
-            groups = {int(one): np.flatnonzero(ids == one) for one in np.unique(ids[ids >= 0])}
-            known = yield from self._schemas(self._registry, groups)
+            ids = ids_of(values)
+        groups = {int(one): np.flatnonzero(ids == one) for one in np.unique(ids[ids >= 0])}
+        known = yield from self._schemas(groups)
+        messages = refused(ids, offsets)
         head = 0 if self._registry is None else FRAME_BYTES
         parts = []
         for one, places in groups.items():
             bodies = [(values[place] or b"")[head:] for place in places.tolist()]
             made = self._group(known[one], bodies, offsets[places])
             if isinstance(made, Refusal):
-                refused += [(int(offset), made) for offset in offsets[places]]
+                messages += [(int(offset), made) for offset in offsets[places]]
             else:
                 parts.append(made)
-        return self._joined(parts, refused)
+        return self._joined(parts, messages)
 
-    def _schemas(self, registry: Reference, ids: Mapping[int, object]) -> Asking[Mapping[int, Known]]:
+    def _schemas(self, ids: Collection[int]) -> Asking[Mapping[int, Known]]:
         """The schema of each of *ids*."""
+        if self._registry is None:
+            assert self._own is not None
+            return dict.fromkeys(ids, self._own)
         missing = [one for one in ids if one not in self._known]
         if missing:
             keys = pl.DataFrame({ID: missing}, schema={ID: pl.Int64})
-            rows = yield Asked(registry.name, registry, keys)
+            rows = yield Asked(self._registry.name, self._registry, keys)
             self._known |= {one: _parsed(text, references) for one, text, references in rows.iter_rows()}
         return {one: self._known.get(one, _unknown(one)) for one in ids}
 
@@ -114,7 +111,7 @@ class AvroDecoder(AskingDecoder):
         nothing, none = pl.DataFrame(schema=self._schema.columns), np.empty(0, np.intp)
         return assemble(self._schema, offsets, None, nothing, none, verdicts)
 
-    def _joined(self, parts: Sequence[Decoded], refused: list[tuple[int, Refusal]]) -> Decoded:
+    def _joined(self, parts: Sequence[Decoded], messages: list[tuple[int, Refusal]]) -> Decoded:
         if not parts:
             empty = hide(pl.DataFrame(schema=self._schema.columns), np.empty(0, np.int64))
             parts = [Decoded(empty, Rejects())]
@@ -122,19 +119,7 @@ class AvroDecoder(AskingDecoder):
         if len(parts) > 1:
             frame = pl.concat([part.frame for part in parts]).sort(OFFSET, SUB)
             rejects = Rejects(rejects.frame.sort(OFFSET, SUB, maintain_order=True))
-        return Decoded(frame, with_messages(rejects, refused) if refused else rejects)
-
-
-_NO_ID, _NOT_THERE = -1, -2
-_UNFRAMED = Refusal("framing", "the message does not begin with a 0 and the four bytes of a schema's id")
-
-
-def _id_of(value: bytes | None) -> int:
-    if value is None:
-        return _NOT_THERE
-    return (
-        int.from_bytes(value[1:FRAME_BYTES], "big") if len(value) >= FRAME_BYTES and value[0] == 0 else _NO_ID
-    )
+        return Decoded(frame, with_messages(rejects, messages) if messages else rejects)
 
 
 def _unknown(number: int) -> Refusal:

@@ -16,6 +16,7 @@ import polars as pl
 from streamcore.asking import Caching
 from streamcore.errors import Permanent
 from streamcore.formats.avro_decoder import ID, SCHEMAS
+from streamcore.formats.framing import SchemaKind
 from streamcore.secrets import Secret, resolve
 from streamcore.systems.http import Answer, HttpClient, HttpLimits, shown, web_address
 from streamcore.systems.http_auth import Authentication
@@ -53,11 +54,11 @@ class SchemaRegistry:
     def reader(self, clock: Callable[[], float]) -> SchemaReader:
         return SchemaReader(self)
 
-    async def register(self, subject: str, schema: str) -> int:
-        """See :class:`streamcore.formats.avro.Registry`."""
+    async def register(self, subject: str, schema: str, kind: SchemaKind = "AVRO") -> int:
+        """See :class:`streamcore.formats.framing.Registry`."""
         reader = SchemaReader(self)
         try:
-            return await reader.register(subject, schema)
+            return await reader.register(subject, schema, kind)
         finally:
             await reader.close()
 
@@ -96,9 +97,9 @@ class SchemaReader:
     async def close(self) -> None:
         await self._client.close()
 
-    async def register(self, subject: str, schema: str) -> int:
-        """See :class:`streamcore.formats.avro.Registry`."""
-        body = orjson.dumps({"schema": schema})
+    async def register(self, subject: str, schema: str, kind: SchemaKind) -> int:
+        """See :class:`streamcore.formats.framing.Registry`."""
+        body = orjson.dumps({"schema": schema, "schemaType": kind})
         url = self._base / "subjects" / subject / "versions"
         answer = await self._client.request("POST", url, body=body, headers=_JSON, accepted=(409, 422))
         if answer.status == 409:

@@ -25,6 +25,7 @@ import streamcore as sc
 from streamcore.contracts import Records
 from streamcore.deadletter.reader import Filter, read
 from streamcore.errors import Permanent, Transient
+from streamcore.formats import json_schema
 from streamcore.runtime.worker import work
 from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection
@@ -93,6 +94,19 @@ async def test_a_schema_is_registered_once_and_may_not_break_what_was_before(
         await reference.register(subject, broken)
     with pytest.raises(Permanent, match="refused the schema"):
         await reference.register(f"other-{subject}", '{"type": "nonsense"}')
+
+
+async def test_json_schemas_are_registered_and_columns_may_be_added(registry: RegistryServer) -> None:
+    subject, reference = f"json-{uuid4().hex[:8]}", sc.SchemaRegistry(registry.url)
+    small = json_schema.schema_of(pl.Schema({"id": pl.Int64}))
+    first = await reference.register(subject, small, "JSON")
+    assert await reference.register(subject, small, "JSON") == first
+    await backward(registry, subject)
+    larger = json_schema.schema_of(pl.Schema({"id": pl.Int64, "name": pl.String}))
+    assert await reference.register(subject, larger, "JSON") != first
+    other = json_schema.schema_of(pl.Schema({"id": pl.String, "name": pl.String}))
+    with pytest.raises(Permanent, match="may not follow"):
+        await reference.register(subject, other, "JSON")
 
 
 async def backward(registry: RegistryServer, subject: str) -> None:
