@@ -68,6 +68,7 @@ class Pump:
             self._warn(error)
 
     async def _feed(self, stop: asyncio.Event) -> None:
+        await self._maker.start()
         bookmark = await self._intake.open()
         reader = await self._in_thread(lambda: self.source.open(bookmark))
         try:

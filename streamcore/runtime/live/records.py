@@ -35,10 +35,14 @@ def check_fits(node: Node, source: UnboundedSource) -> None:
 
 
 class RecordMaker:
-    """Makes :class:`Records` for the stream *part*; pure, for any thread."""
+    """Makes :class:`Records` for the stream *part*, after :meth:`start`; pure, for any thread."""
 
     def __init__(self, part: Source) -> None:
         self._part, self._rows = part, RowMaker(part)
+
+    async def start(self) -> None:
+        """Make ready to write to the stream's topic. Raises as ``AskingFormat.prepared``."""
+        await self._rows.start(self._part.topic)
 
     def make(self, parts: Sequence[Taken], now: int) -> Records | None:
         """The records of *parts*, written at *now* (milliseconds); None when there are none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import numpy as np
@@ -11,9 +12,11 @@ from pydantic import Field
 
 import streamcore as sc
 from streamcore.batch import FrameChunk, Original, PartitionId, RecordChunk, Rejects
+from streamcore.contracts.unbounded import Taken
 from streamcore.formats import decoder_for
 from streamcore.graph import Source
 from streamcore.runtime.feeding.records import At, Label, RowMaker, unpack_at
+from streamcore.runtime.live.records import RecordMaker
 from tests.unit.topology.collecting import Collect
 
 SOURCE = PartitionId("t", 0, "test")
@@ -100,3 +103,25 @@ def test_labels_are_read_back_and_foreign_ones_are_none() -> None:
     assert Label.unpack(label.pack()) == label
     assert Label.unpack(b"\xff other") is None
     assert Label.unpack(b"a b c") is None
+
+
+class Registry(sc.SchemaRegistry):
+    """Knows each schema as 7."""
+
+    async def register(self, subject: str, schema: str, kind: str = "AVRO") -> int:
+        assert (subject, kind) == ("t-value", "AVRO")
+        return 7
+
+
+def test_rows_of_a_format_with_a_registry_are_written_with_the_id_of_their_schema() -> None:
+    form = sc.Avro(Registry("http://127.0.0.1:1"))
+    node = sc.Topology("t").stream("rows", {"id": "int64"}, key="id", topic="t", format=form).node
+    assert isinstance(node.part, Source)
+    frame = FrameChunk(SOURCE, np.arange(3), pl.DataFrame({"id": [1, 2, 3]}), first=0, end=3)
+    bounded, unbounded = RowMaker(node.part), RecordMaker(node.part)
+    asyncio.run(bounded.start("t"))
+    asyncio.run(unbounded.start())
+    records = unbounded.make([Taken(frame)], 0)
+    assert records is not None
+    for values in (bounded.make(frame).values, records.values):
+        assert values.to_pylist() == [b"\0\0\0\0\7\2" + bytes([2 * number]) for number in (1, 2, 3)]
