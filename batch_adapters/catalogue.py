@@ -26,6 +26,7 @@ from batch_adapters.configuration import Pooled, named
 from batch_adapters.file_formats import FORMATS as FORMATS
 from batch_adapters.file_formats import format_of, suffix_of
 from batch_adapters.files import InputFile, JoinedFiles
+from batch_adapters.kafka import KafkaOptions, open_kafka
 from batch_adapters.mongodb import MongoOptions, open_mongodb
 from batch_adapters.mysql import open_mysql
 from batch_adapters.postgres import open_postgres
@@ -86,6 +87,13 @@ _MONGODB = System(
     abilities=SourceAbilities(columns=False),
     extra="mongo",
 )
+_KAFKA = System(
+    KafkaOptions,
+    lambda uri, given: open_kafka(uri, KafkaOptions.model_validate(given)),
+    "kafka",
+    "stream",
+    SourceAbilities(columns=False),
+)
 SYSTEMS: Mapping[str, System] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
@@ -96,6 +104,7 @@ SYSTEMS: Mapping[str, System] = {
     "http": _REST,
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB,
+    "kafka": _KAFKA,
 }
 """By the URI's scheme."""
 

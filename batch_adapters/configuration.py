@@ -7,6 +7,7 @@
     {"type": "file", "file_path": "data/*.csv", "encoding": "utf-8", "delimiter": ","}
     {"type": "api", "base_url": "https://api.example.com", "endpoint": "/users", "auth_type": "bearer",
      "bearer_token": "${file:/run/secrets/token}", "pagination_type": "page", "page_size": 100}
+    {"type": "stream", "stream_type": "kafka", "bootstrap_servers": "h1:9092", "topic": "t", "from": 1000}
     {"type": "object_storage", "storage_type": "s3", "bucket_name": "data", "prefix": "visits/"}
 
 :func:`named` is pure: it looks at nothing and resolves no reference. What is neither a key of the type nor an
@@ -33,6 +34,7 @@ OptionsOf: TypeAlias = Mapping[str, Mapping[str, Collection[str]]]
 
 DATABASES = {"postgres": "postgresql", "mongo": "mongodb", "sqlite3": "sqlite"}
 """Other names of databases than the schemes of their URIs."""
+_KAFKA_KEYS = ("security", "mechanism", "ca_file", "cert_file", "key_file")
 STORAGES = {"aws": "s3", "aws_s3": "s3", "minio": "s3"}
 FILE_FORMATS: Mapping[str, tuple[str, Mapping[str, Value]]] = {
     "tsv": ("csv", {"delimiter": "\t"}),
@@ -137,13 +139,7 @@ def _plain_scheme(uri: str) -> str:
 
 
 def _server_uri(keys: Keys, scheme: str) -> str:
-    user, password = keys.text("username", "user"), keys.text("password")
-    login = (
-        "" if user is None else encoded(user) + ("" if password is None else f":{encoded(password)}") + "@"
-    )
-    if password is not None and user is None:
-        raise BadConfig("a password without a user", where=keys.where, fix="add username:")
-    host, port = keys.text("host") or "localhost", keys.text("port")
+    login, host, port = _login(keys), keys.text("host") or "localhost", keys.text("port")
     return f"{scheme}://{login}{host}{'' if port is None else f':{port}'}/{encoded(keys.needed('database'))}"
 
 
@@ -155,6 +151,23 @@ def _driver_options(keys: Keys) -> list[tuple[str, Value]]:
     """Those of TLS, which all drivers name so."""
     names = [name for name in keys.left if name.startswith(("ssl", "tls"))]
     return [(name, keys.text(name) or "") for name in names]
+
+
+def _stream(keys: Keys, options_of: OptionsOf) -> Named:
+    there = options_of["stream"]
+    scheme = keys.choice("stream_type", sorted(there)) or "kafka"
+    servers, topic = keys.needed("bootstrap_servers", "servers"), keys.needed("topic")
+    driver = [*keys.mapping("options"), *[(n, keys.text(n) or "") for n in _KAFKA_KEYS if n in keys.left]]
+    uri = f"{scheme}://{_login(keys)}{servers}/{encoded(topic)}"
+    return Named(_with_query(uri, driver), None, keys.options(there[scheme]))
+
+
+def _login(keys: Keys) -> str:
+    """``user:password@``, or nothing."""
+    user, password = keys.text("username", "user"), keys.text("password")
+    if password is not None and user is None:
+        raise BadConfig("a password without a user", where=keys.where, fix="add username:")
+    return "" if user is None else encoded(user) + ("" if password is None else f":{encoded(password)}") + "@"
 
 
 def _file(keys: Keys, options_of: OptionsOf) -> Named:
@@ -218,6 +231,7 @@ KINDS: Mapping[str, Callable[[Keys, OptionsOf], Named]] = {
     "file": _file,
     "api": _api,
     "object_storage": _storage,
+    "stream": _stream,
 }
 """By ``type``."""
 

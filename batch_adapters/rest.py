@@ -12,7 +12,6 @@ links of most servers are not shifted.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.secrets import mask_url
 from streamcore.systems.http import Answer, HttpClient, shown, web_address
 from streamcore.systems.http_auth import Authentication
+from streamcore.systems.own_loop import OwnLoop
 
 _ROW_BYTES = 60
 """What a row costs in memory beside its bytes."""
@@ -142,12 +142,12 @@ class RestSource:
 
 
 class RestReader:
-    """Reads pages one after the other, on an event loop of its own. Nothing is asked before :meth:`read`."""
+    """Reads pages one after the other. Nothing is asked before :meth:`read`."""
 
     def __init__(self, split: RestSource, source: PartitionId, position: int, mark: _Mark) -> None:
         self._split, self._source, self._position, self._mark = split, source, position, mark
         self._client = split.client()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = OwnLoop("rest reader")
         self._page: Page | None = None
         self._first: bytes | None = None
 
@@ -173,10 +173,9 @@ class RestReader:
         return chunk
 
     def close(self) -> None:
-        if self._loop is not None:
-            self._loop.run_until_complete(self._client.close())
+        if self._loop.used:
+            self._loop.run(self._client.close())
             self._loop.close()
-            self._loop = None
 
     def _current(self) -> Page | None:
         """The page with rows that are still to be read; None at the end."""
@@ -214,9 +213,7 @@ class RestReader:
         raise Permanent("the answer is no JSON", where=shown(url), got=kind, fix="check the path")
 
     def _answer(self, url: URL, accepted: Collection[int]) -> Answer:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(self._client.request("GET", url, accepted=accepted))
+        return self._loop.run(self._client.request("GET", url, accepted=accepted))
 
     def _check_second(self, page: Page) -> None:
         """Permanent when the second page is the first: the server takes no notice of what it is asked for."""

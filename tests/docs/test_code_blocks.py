@@ -28,6 +28,8 @@ def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch, re
     ):
         if f'environ["{variable}"]' in page.read_text(encoding="utf-8"):
             monkeypatch.setenv(variable, request.getfixturevalue(server).fresh_database())
+    if 'environ["KAFKA_URL"]' in page.read_text(encoding="utf-8"):
+        monkeypatch.setenv("KAFKA_URL", request.getfixturevalue("kafka").url)
     if 'environ["BUCKET"]' in page.read_text(encoding="utf-8"):
         for name, value in request.getfixturevalue("s3").fresh_bucket().items():
             monkeypatch.setenv(name, value)

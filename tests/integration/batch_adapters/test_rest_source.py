@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from tests.services.rest import cut, rest_server, status
 
@@ -18,6 +19,7 @@ topology.stream("users", {"id": "int64", "name": "string"}).to(sc.sinks.Parquet(
 """
 
 
+@pytest.mark.slow
 def test_a_replay_killed_at_any_moment_asks_for_no_page_twice_that_a_sink_has(tmp_path: Path) -> None:
     (tmp_path / "rest.py").write_text(MODULE)
     with rest_server() as server:

@@ -32,6 +32,7 @@ OPTIONS = {
     "database": {"postgresql": TABLE, "mysql": TABLE, "sqlite": TABLE, "mongodb": ("collection", "filter")},
     "file": {"file": ("delimiter", "encoding", "layout", "sheet")},
     "api": {"https": REST, "http": REST},
+    "stream": {"kafka": ("from", "to")},
     "object_storage": {"s3": ("endpoint", "access_key", "secret_key", "delimiter")},
 }
 GUIDE: list[tuple[dict[str, object], Named]] = [
@@ -154,6 +155,12 @@ def test_the_guides_dictionaries(given: Mapping[str, object], meant: Named) -> N
             {},
         ),
         (
+            "{type: stream, bootstrap_servers: [h1:9092, h2], topic: a b, username: u, password: p@, "
+            "mechanism: PLAIN, from: 7}",
+            "kafka://u:p%40@h1:9092,h2/a%20b?mechanism=PLAIN",
+            {"from": 7},
+        ),
+        (
             "{type: object_storage, storage_type: minio, bucket: b, prefix: a/, glob: '*.csv'}",
             "s3://b/a/*.csv",
             {},
@@ -170,7 +177,7 @@ def test_other_ways_to_say_it(given: str, uri: str, options: Mapping[str, object
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, r"a source needs a type, allowed: database, file, api, object_storage"),
+        ({}, r"a source needs a type, allowed: database, file, api, object_storage, stream"),
         ({"type": "datbase"}, r"got 'datbase'.*did you mean 'database'"),
         ({"type": "database"}, r"which database\?, allowed: mongodb, mysql, postgresql, sqlite"),
         ({"type": "database", "database_type": "postgresq"}, "did you mean 'postgresql'"),
