@@ -1,8 +1,8 @@
 """Where rows go: the catalogue of sinks, ``sc.sinks.…``."""
 
-from streamcore.sinks.files import Csv, JsonLines, Parquet
+from streamcore.sinks.files import Csv, Excel, JsonLines, Parquet
 from streamcore.sinks.http import Http
 from streamcore.sinks.postgres import Postgres
 from streamcore.sinks.topic import Topic
 
-__all__ = ["Csv", "Http", "JsonLines", "Parquet", "Postgres", "Topic"]
+__all__ = ["Csv", "Excel", "Http", "JsonLines", "Parquet", "Postgres", "Topic"]

@@ -1,4 +1,4 @@
-"""What the files of a file sink look like inside: Parquet, CSV, JSON lines.
+"""What the files of a file sink look like inside: Parquet, CSV, JSON lines; Excel is in excel_format.py.
 
 A :class:`FileFormat` says which columns it can hold and writes a frame to an open file; it knows
 nothing of folders, seals and offsets.
@@ -6,19 +6,20 @@ nothing of folders, seals and offsets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
 
 import polars as pl
 
 from streamcore.errors import BadConfig
+from streamcore.sinks.column_checks import Checked
 
 Compression = Literal["zstd", "snappy", "lz4", "gzip", "uncompressed"]
 
 
 class FileFormat(Protocol):
-    """How a sink's files are written: Parquet, CSV or JSON lines."""
+    """How a sink's files are written: Parquet, CSV, JSON lines, or Excel."""
 
     @property
     def suffix(self) -> str:
@@ -27,6 +28,10 @@ class FileFormat(Protocol):
 
     def check(self, columns: pl.Schema) -> None:
         """BadConfig, naming the column, when one of *columns* can't be held."""
+        ...
+
+    def columns(self, columns: pl.Schema) -> Sequence[Checked]:
+        """Those of *columns* with values that can't be held; such rows are refused."""
         ...
 
     def write(self, frame: pl.DataFrame, file: BinaryIO) -> None:
@@ -42,7 +47,10 @@ class ParquetFormat:
     suffix: str = ".parquet"
 
     def check(self, columns: pl.Schema) -> None:
-        _refuse(columns, "Parquet", lambda dtype: dtype == pl.Object or dtype == pl.Struct([]))
+        refuse(columns, "Parquet", lambda dtype: dtype == pl.Object or dtype == pl.Struct([]))
+
+    def columns(self, columns: pl.Schema) -> Sequence[Checked]:
+        return ()
 
     def write(self, frame: pl.DataFrame, file: BinaryIO) -> None:
         # zstd 1 is a third cheaper than polars' own level and within 5 % of its size
@@ -58,11 +66,14 @@ class CsvFormat:
     suffix: str = ".csv"
 
     def check(self, columns: pl.Schema) -> None:
-        _refuse(
+        refuse(
             columns,
             "CSV",
             lambda dtype: dtype.is_nested() or isinstance(dtype, (pl.Binary, pl.Duration, pl.Object)),
         )
+
+    def columns(self, columns: pl.Schema) -> Sequence[Checked]:
+        return ()
 
     def write(self, frame: pl.DataFrame, file: BinaryIO) -> None:
         frame.write_csv(file, separator=self.separator)
@@ -75,13 +86,17 @@ class JsonLinesFormat:
     suffix: str = ".jsonl"
 
     def check(self, columns: pl.Schema) -> None:
-        _refuse(columns, "JSON", lambda dtype: isinstance(dtype, (pl.Binary, pl.Object)))
+        refuse(columns, "JSON", lambda dtype: isinstance(dtype, (pl.Binary, pl.Object)))
+
+    def columns(self, columns: pl.Schema) -> Sequence[Checked]:
+        return ()
 
     def write(self, frame: pl.DataFrame, file: BinaryIO) -> None:
         frame.write_ndjson(file)
 
 
-def _refuse(columns: pl.Schema, format_name: str, bad: Callable[[pl.DataType], bool]) -> None:
+def refuse(columns: pl.Schema, format_name: str, bad: Callable[[pl.DataType], bool]) -> None:
+    """BadConfig for the first of *columns* that is *bad*, or has such a type inside of it."""
     for name, dtype in columns.items():
         if any(bad(inner) for inner in _with_inner(dtype)):
             raise BadConfig(

@@ -1,7 +1,6 @@
-"""Files in a folder or in S3: ``Parquet``, ``Csv`` and ``JsonLines``, exactly once, optionally in partitioned
-folders.
+"""Files in a folder or in S3, exactly once, optionally in partitioned folders.
 
-::
+``Parquet``, ``Csv``, ``JsonLines`` and ``Excel`` write ::
 
     out/late/origin=JFK/1f0c…-00000-00000000000000000000-000001.parquet
              └ hive folder    └ stream └ partition └ first position └ turn of the owner
@@ -29,21 +28,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from urllib.parse import quote
 
 import polars as pl
 
-from streamcore.batch import HIDDEN, Batch, PartitionId, Rejects
+from streamcore.batch import HIDDEN, Batch, PartitionId
 from streamcore.contracts import FlushReason, SinkAbilities, SinkContext
 from streamcore.errors import BadConfig, Permanent, did_you_mean
+from streamcore.sinks.column_checks import ColumnChecks
+from streamcore.sinks.excel_format import SHEET_ROWS, ExcelFormat
 from streamcore.sinks.file_formats import Compression, CsvFormat, FileFormat, JsonLinesFormat, ParquetFormat
 from streamcore.sinks.file_seals import SealChain
+from streamcore.sinks.hive_folders import folder_name, unnamed
 from streamcore.sinks.storage import Output, Storage
 from streamcore.sinks.storages import storage_of
 
-NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-FOLDER_NAME_LIMIT = 255
-"""Bytes; the limit of Linux's file systems."""
 _FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Categorical, pl.Enum)
 _LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 
@@ -154,6 +152,25 @@ class JsonLines(_FileSink):
         return JsonLinesFormat()
 
 
+@dataclass(frozen=True)
+class Excel(_FileSink):
+    """Excel workbooks with a header each. What Excel can't hold, see excel_format.py, is refused."""
+
+    _: KW_ONLY
+    roll_rows: int = 200_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.roll_rows > SHEET_ROWS:
+            raise BadConfig(
+                "a sheet has no room for roll_rows", got=self.roll_rows, allowed=[f"1 to {SHEET_ROWS}"]
+            )
+
+    @property
+    def format(self) -> FileFormat:
+        return ExcelFormat()
+
+
 @dataclass
 class _Rows:
     """The rows of a range of positions that ends at ``end``."""
@@ -190,6 +207,8 @@ class FileWriter:
 
     def __init__(self, sink: _FileSink, context: SinkContext) -> None:
         self._sink, self._context = sink, context
+        held = pl.Schema({n: t for n, t in context.columns.items() if n not in sink.folders})
+        self._checks = ColumnChecks(sink.format.columns(held), ())
         self._parts: dict[PartitionId, _Part] = {}
 
     async def start(self) -> None:
@@ -278,34 +297,13 @@ class FileWriter:
         ]
 
     def _path(self, values: tuple[object, ...]) -> str:
-        return "/".join(_folder_name(*pair) for pair in zip(self._sink.folders, values, strict=True))
+        return "/".join(folder_name(*pair) for pair in zip(self._sink.folders, values, strict=True))
 
     async def _without_refused(self, batch: Batch) -> pl.DataFrame:
-        """The rows whose folders can be named; the others become dead letters."""
-        frame, texts = batch.frame, [c for c in self._sink.folders if batch.frame[c].dtype == pl.String]
-        if not texts or not frame.height:
-            return frame
-        bad = [
-            value
-            for column in texts
-            for value in frame[column].unique()
-            if value == NULL_FOLDER or len(_folder_name(column, value)) > FOLDER_NAME_LIMIT
-        ]
-        if not bad:
-            return frame
-        refused = pl.any_horizontal(pl.col(column).is_in(bad).fill_null(False) for column in texts)
-        message = f"its value of {', '.join(texts)} makes no folder name"
-        rejects = Rejects.of(frame.filter(refused), self._context.sink, "folder_name", message)
-        await self._context.refuse(batch, rejects)
-        return frame.filter(~refused)
-
-
-def _folder_name(column: str, value: object) -> str:
-    text = (
-        NULL_FOLDER
-        if value is None
-        else str(value).lower()
-        if value is True or value is False
-        else str(value)
-    )
-    return f"{quote(column, safe='')}={quote(text, safe='')}"
+        """The rows that the format can hold and whose folders can be named; others become dead letters."""
+        frame, stage = batch.frame, self._context.sink
+        for refused in (self._checks.refused, partial(unnamed, self._sink.folders)):
+            frame, rejects = refused(frame, stage)
+            if len(rejects):
+                await self._context.refuse(batch, rejects)
+        return frame

@@ -6,11 +6,27 @@ from functools import partial
 
 import pytest
 
-from streamcore.sinks.files import Csv, JsonLines, Parquet
+from streamcore.contracts import FlushReason
+from streamcore.sinks.files import Csv, Excel, JsonLines, Parquet
 from streamcore.systems import s3_client
+from streamcore.testing.sink_world import (
+    ORDERS,
+    Suite,
+    World,
+    assert_same_rows,
+    batches_of,
+    deliver,
+    frame_of,
+)
 from streamcore.testing.sinks import BreakableSinkConformance
 from tests.conformance.s3_targets import BucketTarget, ProxiedBucket
-from tests.conformance.sink_targets import read_csv, read_hive_parquet, read_json_lines, read_parquet
+from tests.conformance.sink_targets import (
+    read_csv,
+    read_excel,
+    read_hive_parquet,
+    read_json_lines,
+    read_parquet,
+)
 from tests.conformance.test_sinks import TestCsv, TestJsonLines, TestParquet, TestPartitionedParquet
 from tests.services.s3 import S3Server
 
@@ -50,6 +66,22 @@ class TestCsvInS3(InS3, TestCsv):
 class TestJsonLinesInS3(InS3, TestJsonLines):
     def target(self) -> BucketTarget:
         return BucketTarget(self.server, partial(JsonLines, roll_seconds=30), "**/*.jsonl", read_json_lines)
+
+
+class TestExcelInS3(InS3, Suite):
+    def target(self) -> BucketTarget:
+        return BucketTarget(self.server, partial(Excel, roll_seconds=30), "**/*.xlsx", read_excel)
+
+    def test_a_workbook_is_written_in_order_and_read_back(self) -> None:
+        """An upload can't be sought in, as a file can; the laws are those of the other formats."""
+
+        async def test(world: World) -> None:
+            writer = await world.writer()
+            await writer.open({ORDERS: 0})
+            await deliver(writer, batches_of(frame_of(range(40)), [20], ORDERS), FlushReason.END)
+            assert_same_rows(await world.target.rows(), frame_of(range(40)))
+
+        self.run(test)
 
 
 class TestBehindAConnection(InS3, BreakableSinkConformance):

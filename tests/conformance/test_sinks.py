@@ -8,7 +8,7 @@ from functools import partial
 import polars as pl
 import pytest
 
-from streamcore.sinks.files import Csv, JsonLines, Parquet
+from streamcore.sinks.files import Csv, Excel, JsonLines, Parquet
 from streamcore.testing.sinks import (
     BreakableSinkConformance,
     RefusingSinkConformance,
@@ -19,6 +19,7 @@ from tests.conformance.postgres_targets import ProxiedTarget
 from tests.conformance.sink_targets import (
     FolderTarget,
     read_csv,
+    read_excel,
     read_hive_parquet,
     read_json_lines,
     read_parquet,
@@ -91,6 +92,30 @@ class TestJsonLines(SinkConformance):
     def read_back(self, frame: pl.DataFrame) -> pl.DataFrame:
         value = pl.col("value")
         return frame.with_columns(pl.when(value.is_finite()).then(value))
+
+
+@pytest.mark.slow
+class TestExcel(SinkConformance, RefusingSinkConformance):
+    def target(self) -> FolderTarget:
+        return FolderTarget(partial(Excel, roll_seconds=30), "**/*.xlsx", read_excel)
+
+    def awkward(self) -> pl.DataFrame:
+        """But for what is refused, and U+FFFF, which is in no XML."""
+        frame = super().awkward().filter(pl.col("name").str.len_chars().fill_null(0) < 32_768)
+        return frame.with_columns(id=pl.int_range(pl.len()) + 2**53 - pl.len())
+
+    def every_type(self) -> Types:
+        return {name: dtype for name, dtype in FLAT_TYPES.items() if name not in ("at_utc", "decimal")}
+
+    def no_type(self) -> pl.DataType:
+        return pl.Datetime("us", "UTC")
+
+    def read_back(self, frame: pl.DataFrame) -> pl.DataFrame:
+        value = pl.col("value")
+        return frame.with_columns(pl.when(value.is_finite()).then(value), pl.col("name").replace("", None))
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        return [{"name": "x" * 32_768}, {"name": "\u2603" * 40_000}]
 
 
 class _OnPostgres:
