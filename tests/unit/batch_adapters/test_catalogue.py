@@ -92,7 +92,7 @@ def test_an_empty_quote_option_means_no_quoting(data: Path) -> None:
         ("data/_SUCCESS", r"cannot tell the file's format.*allowed: \.csv, \.tsv"),
         (
             "data/a.csv?format=cvs",
-            r"unknown format, got 'cvs', allowed: csv, json, parquet, excel; did you mean 'csv'",
+            r"unknown format, got 'cvs', allowed: csv, json, parquet, avro, excel; did you mean 'csv'",
         ),
         ("data/a.csv?delimitr=;", r"csv has no such option, got 'delimitr'.*did you mean 'delimiter'"),
         ("data/a.csv?delimiter=;;", r"option delimiter: must be one ASCII character"),
