@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,8 @@ from batch_adapters.key_sql import KeySql
 from batch_adapters.marks import Look
 from batch_adapters.refused_rows import Refused
 from batch_adapters.table_options import TableOptions, marked_key, named, no_such_table, null_key
-from streamcore.errors import BadConfig, Permanent, Transient, did_you_mean
+from streamcore.errors import BadConfig, did_you_mean
+from streamcore.systems.sqlite import identifier, open_file, path_of, translated
 
 _BUSY_SECONDS = 30.0
 _ROW_BYTES, _MOST_ROWS = 100, 50_000
@@ -38,15 +39,7 @@ def open_sqlite(uri: str, options: TableOptions) -> TableSource:
 
 def sqlite_path(uri: str) -> Path:
     """The file that *uri* names. BadConfig when it is none, or has options that there are not."""
-    parts = urlsplit(uri)
-    path = Path(unquote(parts.path.removeprefix("/") if not parts.path.startswith("//") else parts.path[1:]))
-    if parts.netloc:
-        raise BadConfig(
-            "an SQLite URI names no host",
-            where=uri,
-            got=parts.netloc,
-            fix="write sqlite:///relative/path.db, three slashes, or sqlite:////absolute/path.db, four",
-        )
+    parts, path = urlsplit(uri), path_of(uri)
     if parts.query:
         unknown = parts.query.partition("=")[0]
         raise BadConfig(
@@ -65,20 +58,11 @@ def sqlite_path(uri: str) -> Path:
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that can only read, closed at the end; errors become ours."""
     try:
-        with closing(
-            sqlite3.connect(
-                f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False
-            )
-        ) as connection:
+        with closing(open_file(path, "ro", _BUSY_SECONDS)) as connection:
             connection.text_factory = _text
             yield connection
-    except sqlite3.OperationalError as error:
-        message = str(error)
-        if "locked" in message or "busy" in message:
-            raise Transient("another process has locked the database", where=str(path)) from None
-        raise Permanent(message, where=str(path)) from None
-    except sqlite3.DatabaseError as error:
-        raise Permanent(str(error), where=str(path), fix="is this an SQLite database?") from None
+    except sqlite3.Error as error:
+        raise translated(error, str(path)) from None
 
 
 def _text(data: bytes) -> str | bytes:
@@ -136,7 +120,7 @@ class SqliteTable:
         there = _relations(connection, "table", "view")
         if self._table not in there:
             raise no_such_table(self._table, there, str(self._path))
-        return _quoted(self._table)
+        return identifier(self._table)
 
     def _every_column(self, connection: sqlite3.Connection) -> dict[str, pl.DataType]:
         """The columns' types by their declarations; by all of their values where there is none."""
@@ -144,13 +128,14 @@ class SqliteTable:
         names = [str(about[0]) for about in cursor.description]
         declared: dict[str, str] = {}
         if self._table is not None:
-            rows = connection.execute(f"pragma table_info({_quoted(self._table)})")
+            rows = connection.execute(f"pragma table_info({identifier(self._table)})")
             declared = {str(row[1]): str(row[2]) for row in rows}
         return {name: _affinity(declared.get(name, "")) or self._found(connection, name) for name in names}
 
     def _found(self, connection: sqlite3.Connection, column: str) -> pl.DataType:
+        name = identifier(column)
         rows = connection.execute(
-            f"select distinct typeof({_quoted(column)}) from {self._from} where {_quoted(column)} is not null"
+            f"select distinct typeof({name}) from {self._from} where {name} is not null"
         )
         kinds = {str(row[0]) for row in rows}
         if kinds <= {"integer", "real"}:
@@ -162,22 +147,22 @@ class SqliteTable:
         key = self._own_key(connection, names)
         if self._mark is None:
             return key
-        (mark,) = map(_quoted, named(names, self._mark, "poll", self.uri))
+        (mark,) = map(identifier, named(names, self._mark, "poll", self.uri))
         marked_key(mark, ",".join(key), self.uri)
         return (mark, *(column for column in key if column != mark))
 
     def _own_key(self, connection: sqlite3.Connection, names: Mapping[str, str]) -> tuple[str, ...]:
         """The key that was given, the rowid, or the primary key of a table that has no rowid."""
         if self._options.key is not None:
-            return tuple(map(_quoted, named(names, self._options.key, "key", self.uri)))
+            return tuple(map(identifier, named(names, self._options.key, "key", self.uri)))
         if self._table is None or self._table not in _relations(connection, "table"):
             return ()
         try:
             connection.execute(f"select rowid from {self._from} limit 0")
         except sqlite3.OperationalError:
-            rows = connection.execute(f"pragma table_info({_quoted(self._table)})").fetchall()
+            rows = connection.execute(f"pragma table_info({identifier(self._table)})").fetchall()
             primary = sorted((row[5], row[1]) for row in rows if row[5])
-            return tuple(_quoted(str(name)) for _, name in primary)
+            return tuple(identifier(str(name)) for _, name in primary)
         return ("rowid",)
 
     # ------------------------------------------------------------ reading
@@ -203,7 +188,7 @@ class SqliteTable:
         count = len(self._sql.key)
         rows = max(1, min(max_bytes // (_ROW_BYTES * max(1, len(self._types))), _MOST_ROWS))
         with _connected(self._path) as connection:
-            asked = [*map(_constant_of, self._sql.key), *map(_quoted, self._types)]
+            asked = [*map(_constant_of, self._sql.key), *map(identifier, self._types)]
             cursor = connection.execute(self._sql.rows(part, asked))
             while page := cursor.fetchmany(rows):
                 columns = list(zip(*page, strict=True))
@@ -275,10 +260,6 @@ _PYTHON: dict[type[pl.DataType], tuple[type, ...]] = {
     pl.String: (str,),
     pl.Binary: (bytes,),
 }
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _constant_of(column: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib import metadata
-from inspect import signature
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -99,8 +99,9 @@ def _sink(name: str, kind: type[Sink]) -> SinkRow:
     options = signature(kind).parameters
     key = {"key": "id"} if "key" in options else {}
     asked = {"guarantee": "exactly-once"} if "guarantee" in options else {}
-    url = "https://example.com" if next(iter(options)) == "url" else "example"
-    usual, best = (kind(url, **key, **given).abilities for given in ({}, asked))  # type: ignore[call-arg]
+    needed = [name for name, option in options.items() if option.default is Parameter.empty]
+    values = {name: "https://example.com" if name == "url" else "example" for name in needed}
+    usual, best = (kind(**values, **key, **given).abilities for given in ({}, asked))
     exact: Literal["always", "if asked", "no"] = "if asked" if best.stores_positions else "no"
     return SinkRow(name, "always" if usual.stores_positions else exact, usual.upsert, usual.delete)
 

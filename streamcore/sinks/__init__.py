@@ -2,7 +2,9 @@
 
 from streamcore.sinks.files import Csv, Excel, JsonLines, Parquet
 from streamcore.sinks.http import Http
+from streamcore.sinks.mysql import MySQL
 from streamcore.sinks.postgres import Postgres
+from streamcore.sinks.sqlite import SQLite
 from streamcore.sinks.topic import Topic
 
-__all__ = ["Csv", "Excel", "Http", "JsonLines", "Parquet", "Postgres", "Topic"]
+__all__ = ["Csv", "Excel", "Http", "JsonLines", "MySQL", "Parquet", "Postgres", "SQLite", "Topic"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from streamcore.errors import BadConfig
+from streamcore.sinks.nested_json import json_can_hold
 
 TEXTS = ("text", "varchar", "bpchar", "json", "jsonb", "citext", "xml", "name")
 _INTS = {"int2": 16, "int4": 32, "int8": 64}
@@ -40,7 +41,7 @@ def created_type(name: str, dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.Decimal):
         return f"numeric({dtype.precision or 38},{dtype.scale})"
     found = next((text for kind, text in _CREATED if isinstance(dtype, kind)), None)
-    if found is None or (found == "jsonb" and any(t in str(dtype) for t in ("Binary", "Object"))):
+    if found is None or (found == "jsonb" and not json_can_hold(dtype)):
         raise BadConfig(
             f"PostgreSQL can't hold the column {name!r}",
             got=str(dtype),

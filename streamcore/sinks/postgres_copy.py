@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamcore.sinks.nested_json import as_json
 from streamcore.sinks.postgres_columns import ColumnPair
 
 Matrix = npt.NDArray[np.uint8]
@@ -155,18 +156,8 @@ def _as_bytes(pair: ColumnPair, series: pl.Series) -> pl.Series:
     name, dtype = series.name, pair.dtype
     if isinstance(dtype, pl.Binary):
         return series
-    text = _as_json(name, dtype) if dtype.is_nested() else pl.col(name).cast(pl.String)
+    text = as_json(name, dtype) if dtype.is_nested() else pl.col(name).cast(pl.String)
     return series.to_frame().select(text.cast(pl.Binary)).to_series()
-
-
-def _as_json(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A nested column as JSON texts; polars encodes structs only, so others are wrapped and unwrapped."""
-    column = pl.col(name)
-    if isinstance(dtype, pl.Struct):
-        text = column.struct.json_encode()
-    else:
-        text = pl.struct(column.alias("v")).struct.json_encode().str.slice(len('{"v":')).str.head(-1)
-    return pl.when(column.is_not_null()).then(text).alias(name)
 
 
 def _as_text(pair: ColumnPair) -> pl.Expr:
@@ -177,7 +168,7 @@ def _as_text(pair: ColumnPair) -> pl.Expr:
         return ("\\x" + column.bin.encode("hex")).alias(name)
     if isinstance(dtype, pl.Duration):
         return (column.dt.total_microseconds().cast(pl.String) + " microseconds").alias(name)
-    return _as_json(name, dtype) if dtype.is_nested() else column
+    return as_json(name, dtype) if dtype.is_nested() else column
 
 
 def _interleave(columns: list[pa.Array]) -> bytes:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -225,8 +225,8 @@ class Session(SqlSession):
             raise _translate(error, self._driver, self._shown) from None
 
 
-async def connect(where: Address, set_up: str, seconds: float | None = None) -> Session:
-    """A new session, after the statement *set_up*, whose statements take *seconds* at most (COMMAND_SECONDS).
+async def connect(where: Address, set_up: Sequence[str], seconds: float | None = None) -> Session:
+    """A new session, after the statements *set_up*; each takes *seconds* at most (COMMAND_SECONDS).
 
     Transient when the server can't be reached now, Permanent when it says no.
     """
@@ -247,7 +247,8 @@ async def connect(where: Address, set_up: str, seconds: float | None = None) -> 
     session = Session(connection, driver, where.shown, seconds or COMMAND_SECONDS)
     try:
         session.keep_alive()
-        await session.run(set_up)
+        for statement in set_up:
+            await session.run(statement)
     except BaseException:
         session.abort()
         raise

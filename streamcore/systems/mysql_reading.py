@@ -15,7 +15,11 @@ from streamcore.errors import StreamcoreError
 from streamcore.systems.mysql import Address, Field, Row, Session, connect
 
 T = TypeVar("T")
-_SET_UP = "set time_zone = '+00:00', net_write_timeout = 3600, wait_timeout = 86400"
+_SET_UP = (
+    "set time_zone = '+00:00', net_write_timeout = 3600, wait_timeout = 86400",
+    "set session transaction isolation level repeatable read",
+    "start transaction with consistent snapshot, read only",
+)
 """The server waits for a reader whose rows press back, and for one whose other parts are read."""
 _STATEMENT_SECONDS = 3600.0
 """A statement may have to sort a table. That the server has gone the kernel finds: see systems.mysql."""
@@ -34,8 +38,6 @@ class ReadSession:
         self._thread.start()
         self._session: Session | None = None
         self._session = self._done(connect(where, _SET_UP, _STATEMENT_SECONDS))
-        self.run("set session transaction isolation level repeatable read")
-        self.run("start transaction with consistent snapshot, read only")
 
     @property
     def closed(self) -> bool:

@@ -15,6 +15,7 @@ from streamcore.testing.sinks import (
     SinkConformance,
     UpsertSinkConformance,
 )
+from tests.conformance.mysql_targets import ProxiedMysqlTarget
 from tests.conformance.postgres_targets import ProxiedTarget
 from tests.conformance.sink_targets import (
     FolderTarget,
@@ -24,8 +25,10 @@ from tests.conformance.sink_targets import (
     read_json_lines,
     read_parquet,
 )
+from tests.conformance.sqlite_targets import SqliteTarget
 from tests.conformance.topic_targets import EmbeddedTopicTarget, KafkaTopicTarget
 from tests.services.kafka import KafkaServer
+from tests.services.mariadb import MariadbServer
 from tests.services.postgres import PostgresServer
 
 FLAT_TYPES = {
@@ -147,6 +150,71 @@ class TestPostgresUpsert(
 
     def target(self) -> ProxiedTarget:
         return ProxiedTarget(self.dsn, key="id")
+
+
+class _OnMysql:
+    """Awkward names of schema and table; numbers as MySQL holds them."""
+
+    dsn: str
+
+    @pytest.fixture(autouse=True)
+    def _server(self, mariadb: MariadbServer) -> None:
+        self.dsn = mariadb.dsn
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES, "bytes": pl.Binary}
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        """Found in columns before they are sent; refused by the server's constraint."""
+        return [{"value": float("nan")}, {"name": "forbidden"}, {"value": float("-inf")}]
+
+    def awkward(self) -> pl.DataFrame:
+        value = pl.col("value")
+        finite = pl.when(value.is_finite()).then(value)
+        return super().awkward().with_columns(finite)  # type: ignore[misc]
+
+
+@pytest.mark.slow
+class TestMysqlAppend(_OnMysql, SinkConformance, RefusingSinkConformance, BreakableSinkConformance):
+    def target(self) -> ProxiedMysqlTarget:
+        return ProxiedMysqlTarget(self.dsn)
+
+
+@pytest.mark.slow
+class TestMysqlUpsert(
+    _OnMysql, SinkConformance, RefusingSinkConformance, BreakableSinkConformance, UpsertSinkConformance
+):
+    key = ("id",)
+
+    def target(self) -> ProxiedMysqlTarget:
+        return ProxiedMysqlTarget(self.dsn, key="id")
+
+
+class _OnSqlite:
+    """An awkward name of the file and table."""
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES, "bytes": pl.Binary}
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        """Found in columns, since SQLite would make a null of it; refused by SQLite's constraint."""
+        return [{"value": float("nan")}, {"name": "forbidden"}]
+
+    def awkward(self) -> pl.DataFrame:
+        return super().awkward().with_columns(pl.col("value").fill_nan(None))  # type: ignore[misc]
+
+
+@pytest.mark.slow
+class TestSqliteAppend(_OnSqlite, SinkConformance, RefusingSinkConformance):
+    def target(self) -> SqliteTarget:
+        return SqliteTarget()
+
+
+class TestSqliteUpsert(_OnSqlite, SinkConformance, RefusingSinkConformance, UpsertSinkConformance):
+    key = ("id",)
+
+    def target(self) -> SqliteTarget:
+        return SqliteTarget(key="id")
 
 
 class _ExactTopic(SinkConformance):

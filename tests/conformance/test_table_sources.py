@@ -144,6 +144,7 @@ class TestMysqlTable(MysqlLaws):
     pass
 
 
+@pytest.mark.slow
 class TestMysqlQuery(MysqlLaws):
     """Read by one statement."""
 

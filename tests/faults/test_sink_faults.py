@@ -1,8 +1,7 @@
-"""Sinks under faults: no row lost, none doubled, whoever dies, hangs or is cut off, and when."""
+"""File sinks under faults: no row lost, none doubled, whoever dies, and when. See also test_table_faults."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -14,27 +13,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import asyncpg
 import polars as pl
 import pytest
 
-from streamcore.contracts import FlushReason, SinkWriter
-from streamcore.errors import Permanent, Transient
+from streamcore.contracts import FlushReason
+from streamcore.errors import Permanent
 from streamcore.sinks import Csv, JsonLines, Parquet
 from streamcore.sinks.files import _FileSink
 from streamcore.testing.sink_world import (
     COLUMNS,
     ORDERS,
+    SinkTarget,
     World,
     assert_same_rows,
     batches_of,
     deliver,
     frame_of,
 )
-from tests.conformance.postgres_targets import ProxiedTarget
 from tests.conformance.sink_targets import FolderTarget, read_parquet
-from tests.faults.sink_worker import FENCED_EXIT
-from tests.services.postgres import PostgresServer
 
 ROWS = 3000
 
@@ -63,7 +59,7 @@ class Worker:
         return self._process.returncode
 
 
-# ---- kill -9, files
+# ---- kill -9
 
 
 def ids_in(folder: Path) -> list[int]:
@@ -97,46 +93,7 @@ def test_files_after_kill_9_at_random(tmp_path: Path, seed: int) -> None:
     assert ids_in(tmp_path / "out") == list(range(ROWS))
 
 
-# ---- kill -9 and SIGSTOP, PostgreSQL
-
-
-async def stored(dsn: str) -> list[int]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        return [row[0] for row in await connection.fetch("select id from orders order by id")]
-    finally:
-        await connection.close()
-
-
-@pytest.mark.parametrize("point", ["postgres.before_commit:3", "postgres.after_commit:3"])
-async def test_postgres_after_kill_9_at_a_crash_point(postgres: PostgresServer, point: str) -> None:
-    dsn = postgres.fresh_database()
-    dead = await asyncio.to_thread(Worker(point, sink="postgres", target=dsn, cut=170, owner="dead").end)
-    assert dead == -signal.SIGKILL, "a run that ended before its fault is invalid"
-    heir = Worker(sink="postgres", target=dsn, cut=113, owner="heir")
-    assert await asyncio.to_thread(heir.end) == 0
-    assert await stored(dsn) == list(range(ROWS))
-
-
-async def test_a_zombie_that_stopped_inside_of_its_transaction_cannot_hold_the_row(
-    postgres: PostgresServer,
-) -> None:
-    """The heir ends the zombie's session after the lock time-out; woken up, the zombie writes nothing."""
-    dsn = postgres.fresh_database()
-    zombie = Worker(sink="postgres", target=dsn, cut=500, owner="zombie", stop_at="postgres.before_commit")
-    await asyncio.to_thread(zombie.wait_for, "stopped")
-    heir = Worker(sink="postgres", target=dsn, cut=700, owner="heir")
-    assert await asyncio.to_thread(heir.end) == 0
-    assert await stored(dsn) == list(range(ROWS))
-    zombie.signal(signal.SIGCONT)
-    assert await asyncio.to_thread(zombie.end) in (FENCED_EXIT, 1)
-    assert await stored(dsn) == list(range(ROWS))
-
-
-# ---- the network and the server
-
-
-async def with_world(target: ProxiedTarget | FolderTarget, test: Callable[[World], object]) -> None:
+async def with_world(target: SinkTarget, test: Callable[[World], object]) -> None:
     world = World(target, COLUMNS)
     await target.start()
     try:
@@ -145,82 +102,6 @@ async def with_world(target: ProxiedTarget | FolderTarget, test: Callable[[World
         for writer in world.writers:
             await writer.close()
         await target.close()
-
-
-async def until_confirmed(writer: SinkWriter, position: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            assert await writer.flush(FlushReason.END) == {ORDERS: position}
-            return
-        except Transient:
-            assert time.monotonic() < deadline, "it did not recover in 30 s"
-            await asyncio.sleep(0.1)
-
-
-@pytest.mark.parametrize("key", [None, "id"])
-async def test_a_commit_whose_reply_was_lost_is_not_repeated(
-    postgres: PostgresServer, key: str | None
-) -> None:
-    target = ProxiedTarget(postgres.dsn, key)
-
-    async def test(world: World) -> None:
-        writer = await world.writer()
-        await writer.open({ORDERS: 0})
-        await deliver(writer, batches_of(frame_of(range(50)), [20], ORDERS))
-        target.proxy.lose_reply_to(b"COMMIT")
-        with pytest.raises(Transient):
-            await writer.flush(FlushReason.END)
-        assert target.proxy.lost == 1
-        await deliver(writer, batches_of(frame_of(range(50, 60)), [], ORDERS, first=50))
-        await until_confirmed(writer, 60)
-        assert_same_rows(await target.rows(), frame_of(range(60)))
-        assert await target.positions() == {ORDERS: 60}
-
-    await with_world(target, test)
-
-
-async def test_a_half_open_connection_ends_in_a_time_out(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("streamcore.systems.postgres.COMMAND_SECONDS", 0.5)
-    monkeypatch.setattr("streamcore.systems.postgres.CONNECT_SECONDS", 0.5)
-    target = ProxiedTarget(postgres.dsn)
-
-    async def test(world: World) -> None:
-        writer = await world.writer()
-        await writer.open({ORDERS: 0})
-        await deliver(writer, batches_of(frame_of(range(30)), [], ORDERS))
-        target.proxy.freeze()
-        for _ in range(2):
-            with pytest.raises(Transient):
-                await asyncio.wait_for(writer.flush(FlushReason.END), 10)
-        target.proxy.thaw()
-        await until_confirmed(writer, 30)
-        assert_same_rows(await target.rows(), frame_of(range(30)))
-
-    await with_world(target, test)
-
-
-async def test_the_server_is_killed_and_comes_back(own_postgres: PostgresServer) -> None:
-    """Its fsync is off, which only the machine's death would show."""
-    target = ProxiedTarget(own_postgres.dsn)
-
-    async def test(world: World) -> None:
-        writer = await world.writer()
-        await writer.open({ORDERS: 0})
-        await deliver(writer, batches_of(frame_of(range(30)), [], ORDERS), FlushReason.END)
-        await deliver(writer, batches_of(frame_of(range(30, 40)), [], ORDERS, first=30))
-        await asyncio.to_thread(own_postgres.kill)
-        for _ in range(3):
-            with pytest.raises(Transient):
-                await writer.flush(FlushReason.END)
-        await asyncio.to_thread(own_postgres.start)
-        await target.reconnect()
-        await until_confirmed(writer, 40)
-        assert_same_rows(await target.rows(), frame_of(range(40)))
-
-    await with_world(target, test)
 
 
 # ---- the disk

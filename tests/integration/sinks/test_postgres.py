@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections import Counter
-from dataclasses import replace
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from urllib.parse import urlsplit, urlunsplit
@@ -13,45 +12,18 @@ import asyncpg
 import polars as pl
 import pytest
 
-from streamcore.batch import Batch, PartitionId, Rejects
-from streamcore.contracts import FlushReason
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 from streamcore.sinks import Postgres
 from streamcore.systems.postgres import address
-from streamcore.testing.sinks import World, batches_of
-from tests.conformance.postgres_targets import PostgresTarget
+from tests.integration.sinks.delivery import write
 from tests.services.postgres import PostgresServer
 
-SOURCE = PartitionId("orders", 0, "c/1")
 UTC = timezone.utc
 
 
 @pytest.fixture(scope="module")
 def dsn(postgres: PostgresServer) -> str:
     return postgres.fresh_database()
-
-
-async def write(sink: Postgres, frame: pl.DataFrame) -> Counter[str]:
-    """Deliver *frame* and give the dead letters' codes."""
-    world = World(PostgresTarget(sink.url), frame.schema)
-    world.target.sink = sink  # type: ignore[misc]
-    codes: Counter[str] = Counter()
-    context = world.context("worker-1")
-
-    async def refuse(batch: Batch, rejects: Rejects) -> None:
-        codes.update(rejects.frame["code"].to_list())
-
-    sink.check(frame.schema)
-    writer = sink.writer(replace(context, refuse=refuse))
-    try:
-        await writer.start()
-        await writer.open({SOURCE: 0})
-        for batch in batches_of(frame, [frame.height // 2], SOURCE):
-            await writer.write(batch)
-        assert await writer.flush(FlushReason.END) == {SOURCE: frame.height}
-    finally:
-        await writer.close()
-    return codes
 
 
 async def query(dsn: str, *statements: str) -> list[tuple[object, ...]]:

@@ -1,0 +1,156 @@
+"""``MySQL``: rows to a table of MySQL or MariaDB, exactly once; bulk insert, or upsert by key.
+
+How rows and positions are written together is in :mod:`.table_writer`. Rows travel in INSERT statements of
+many rows, whose text is made in columns. With a key, of the rows of one key the last one counts, and an
+``_op`` of delete (or update-before without its after) removes the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from streamcore.contracts import SinkAbilities, SinkContext
+from streamcore.secrets import resolve
+from streamcore.sinks.fence import POSITIONS, RowFence
+from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of
+from streamcore.sinks.mysql_columns import created_type
+from streamcore.sinks.mysql_table import Table
+from streamcore.sinks.table_writer import TableWriter
+from streamcore.systems.mysql import Session, address, check_identifier, connect, constant, identifier
+from streamcore.systems.mysql_locks import end_holders, held_name
+
+_LOCK_SECONDS, _IDLE_SECONDS, _IDLE_IN_TRANSACTION_SECONDS = 5, 600, 60
+_MODES = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+SET_UP = (
+    "set session transaction isolation level read committed",
+    f"set sql_mode = '{_MODES},NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', "
+    f"innodb_lock_wait_timeout = {_LOCK_SECONDS}, lock_wait_timeout = {_LOCK_SECONDS}, "
+    f"wait_timeout = {_IDLE_SECONDS} "
+    f"/*M!100300 , idle_transaction_timeout = {_IDLE_IN_TRANSACTION_SECONDS} */",
+)
+"""Of each session: errors instead of changed values, and no wait without an end."""
+
+
+@dataclass(frozen=True)
+class MySQL:
+    """``table`` in ``schema`` (default: the URL's database) of the server at ``url``.
+
+    ``url`` may hold references such as ``${env:MYSQL_URL}``, the default; see ``streamcore.systems.mysql``
+    for TLS. ``key``: upsert by these columns, which need a unique index; without it rows are appended.
+    ``create``: make the table when it is missing. ``name``: the sink's stable name, otherwise made from the
+    table.
+    """
+
+    table: str
+    url: str = field(default="${env:MYSQL_URL}", repr=False)
+    key: str | Sequence[str] | None = None
+    create: bool = False
+    schema: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        check_identifier(self.table, "the table's name")
+        if self.schema is not None:
+            check_identifier(self.schema, "the schema's name")
+        full = f"{self.schema}.{self.table}" if self.schema else self.table
+        object.__setattr__(self, "name", self.name or f"mysql:{full}")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns of ``key``."""
+        return columns_of(self.key)
+
+    @property
+    def abilities(self) -> SinkAbilities:
+        return abilities_of(self.keys)
+
+    def check(self, columns: pl.Schema) -> None:
+        """BadConfig for unknown key columns, names and types that MySQL can't have."""
+        check_key(self.keys, columns)
+        for name, dtype in columns.items():
+            check_identifier(name, "the column's name")
+            created_type(name, dtype, name in self.keys)
+
+    def plan(self, columns: pl.Schema) -> list[str]:
+        """The statements that prepare the target, for a dry run."""
+        return [*([self._create(columns)] if self.create else []), _CREATE_POSITIONS.format(self.positions)]
+
+    def _create(self, columns: pl.Schema) -> str:
+        parts = [f"{identifier(n)} {created_type(n, dtype, n in self.keys)}" for n, dtype in columns.items()]
+        if self.keys:
+            parts.append(f"primary key ({', '.join(map(identifier, self.keys))})")
+        return (
+            f"create table if not exists {self.target} ({', '.join(parts)}) "
+            "engine = InnoDB default character set utf8mb4"
+        )
+
+    @property
+    def target(self) -> str:
+        """The table's name, quoted."""
+        return self._in_schema(self.table)
+
+    @property
+    def positions(self) -> str:
+        """The name of the table of positions, beside it."""
+        return self._in_schema(POSITIONS)
+
+    def _in_schema(self, name: str) -> str:
+        return identifier(self.schema, name) if self.schema else identifier(name)
+
+    def writer(self, context: SinkContext) -> TableWriter[Session]:
+        return TableWriter(_Database(self, context), context)
+
+
+_CREATE_POSITIONS = (
+    "create table if not exists {} (topology varchar(250), sink varchar(250), topic_id varchar(255), "
+    "`partition` int, topic varchar(255) not null, next_offset bigint not null, owner_epoch bigint not null, "
+    "owner varchar(255) not null, updated_at datetime(6) not null, "
+    "primary key (topology, sink, topic_id, `partition`)) "
+    "engine = InnoDB default character set utf8mb4 collate utf8mb4_bin"
+)
+
+
+class _Dialect:
+    """See :class:`streamcore.sinks.fence.Dialect`."""
+
+    now = "utc_timestamp(6)"
+    quote = staticmethod(identifier)
+    constant = staticmethod(constant)
+
+    @staticmethod
+    def on_conflict(key: Sequence[str]) -> str:
+        return "on duplicate key update"
+
+
+@dataclass(frozen=True)
+class _Fence(RowFence):
+    """A session holds a lock with its owner's name, by which an heir finds and ends it."""
+
+    async def end_sessions(self, session: Session, owners: Iterable[str]) -> None:  # type: ignore[override]
+        await end_holders(session, [held_name(self.topology, self.sink, owner) for owner in owners])
+
+
+class _Database:
+    """The connection to a sink's database."""
+
+    system = "mysql"
+
+    def __init__(self, sink: MySQL, context: SinkContext) -> None:
+        self._sink = sink
+        self._held = held_name(context.topology, context.sink, context.owner)
+        self.fence = _Fence(sink.positions, context.topology, context.sink, _Dialect())
+
+    async def connect(self) -> Session:
+        session = await connect(address(resolve(self._sink.url)), SET_UP)
+        try:
+            await session.rows(f"select get_lock({constant(self._held)}, 0)")
+        except BaseException:
+            session.abort()
+            raise
+        return session
+
+    async def prepare(self, session: Session, columns: pl.Schema) -> Table:
+        return await Table.prepare(session, self._sink, columns)

@@ -1,0 +1,191 @@
+"""``SQLite``: rows to a table of a file, exactly once; append, or upsert by key.
+
+How rows and positions are written together is in :mod:`.table_writer`. With a key, of the rows of one key
+the last one counts, and an ``_op`` of delete (or update-before without its after) removes the row.
+
+SQLite has one writer at a time: sinks of several processes, or several sinks of one file, wait for each
+other. Its module takes rows as Python's tuples; polars makes whole batches of them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from streamcore.batch import DELETES
+from streamcore.contracts import SinkAbilities, SinkContext
+from streamcore.errors import BadConfig
+from streamcore.secrets import resolve
+from streamcore.sinks.column_checks import ColumnChecks
+from streamcore.sinks.fence import POSITIONS, RowFence
+from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of, met
+from streamcore.sinks.sqlite_columns import ColumnPair, TableColumn, created_type
+from streamcore.sinks.table_writer import TableWriter
+from streamcore.systems.sqlite import Session, connect, constant, identifier, path_of
+
+_SLICE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class SQLite:
+    """``table`` of the file ``path``: a path, or a URI as of a source, ``sqlite:///shop.db``.
+
+    ``key``: upsert by these columns, which need a unique index; without it rows are appended. ``create``:
+    make the table when it is missing (the file is made in any case). ``name``: the sink's stable name,
+    otherwise made from the table.
+    """
+
+    table: str
+    path: str | Path
+    key: str | Sequence[str] | None = None
+    create: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        _check_identifier(self.table, "the table's name")
+        object.__setattr__(self, "name", self.name or f"sqlite:{self.table}")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns of ``key``."""
+        return columns_of(self.key)
+
+    @property
+    def abilities(self) -> SinkAbilities:
+        return abilities_of(self.keys)
+
+    @property
+    def file(self) -> Path:
+        """The file's path."""
+        text = resolve(str(self.path))
+        return path_of(text) if text.startswith("sqlite:") else Path(text)
+
+    def check(self, columns: pl.Schema) -> None:
+        """BadConfig for unknown key columns, names and types that SQLite can't have."""
+        check_key(self.keys, columns)
+        seen: dict[str, str] = {}
+        for name, dtype in columns.items():
+            _check_identifier(name, "the column's name")
+            created_type(name, dtype)
+            if seen.setdefault(name.lower(), name) != name:
+                raise BadConfig(f"SQLite takes the columns {seen[name.lower()]!r} and {name!r} for one")
+
+    def plan(self, columns: pl.Schema) -> list[str]:
+        """The statements that prepare the target, for a dry run."""
+        parts = [f"{identifier(name)} {created_type(name, dtype)}" for name, dtype in columns.items()]
+        if self.keys:
+            parts.append(f"primary key ({_list(self.keys)})")
+        table = f"create table if not exists {identifier(self.table)} ({', '.join(parts)})"
+        return [*([table] if self.create else []), _CREATE_POSITIONS]
+
+    def writer(self, context: SinkContext) -> TableWriter[Session]:
+        return TableWriter(_Database(self, context), context)
+
+
+_CREATE_POSITIONS = (
+    f"create table if not exists {POSITIONS} (topology text, sink text, topic_id text, partition integer, "
+    "topic text not null, next_offset integer not null, owner_epoch integer not null, owner text not null, "
+    "updated_at text not null, primary key (topology, sink, topic_id, partition)) without rowid"
+)
+
+
+class _Dialect:
+    """See :class:`streamcore.sinks.fence.Dialect`."""
+
+    now = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+    quote = staticmethod(identifier)
+    constant = staticmethod(constant)
+
+    @staticmethod
+    def on_conflict(key: Sequence[str]) -> str:
+        return f"on conflict ({', '.join(key)}) do update set"
+
+
+class _Database:
+    """The file of a sink."""
+
+    system = "sqlite"
+
+    def __init__(self, sink: SQLite, context: SinkContext) -> None:
+        self._sink = sink
+        self.fence = RowFence(POSITIONS, context.topology, context.sink, _Dialect())
+
+    async def connect(self) -> Session:
+        return await connect(self._sink.file)
+
+    async def prepare(self, session: Session, columns: pl.Schema) -> Table:
+        for statement in self._sink.plan(columns):
+            await session.run(statement)
+        found, filled = await _table_columns(session, self._sink.table)
+        if not found:
+            raise BadConfig(
+                f"there is no table {self._sink.table!r}",
+                where=str(self._sink.file),
+                fix="make it, or let the sink make it: create=True",
+            )
+        pairs = met(found, filled, columns, self._sink.name)
+        return Table(self._sink, [ColumnPair(column, dtype) for column, dtype in pairs])
+
+
+async def _table_columns(session: Session, table: str) -> tuple[dict[str, TableColumn], set[str]]:
+    """The columns that can be written, and the names of those that SQLite fills when they are not."""
+    found, filled = {}, set()
+    for row in await session.rows(f"pragma table_xinfo({identifier(table)})"):
+        _, name, declared, not_null, default, key, hidden = row
+        if not hidden:
+            column = TableColumn(str(name), str(declared), bool(not_null))
+            found[column.name] = column
+        if default is not None or hidden or (key and str(declared).upper() == "INTEGER"):
+            filled.add(str(name))
+    return found, filled
+
+
+class Table:
+    """``checks`` finds rows that can't be stored; :meth:`write` stores the others."""
+
+    def __init__(self, sink: SQLite, pairs: Sequence[ColumnPair]) -> None:
+        self.checks = ColumnChecks(pairs, sink.keys)
+        self._keys, self._values = sink.keys, [pair.value().alias(pair.table.name) for pair in pairs]
+        names = [pair.table.name for pair in pairs]
+        target, marks = identifier(sink.table), ", ".join("?" * len(names))
+        self._insert = f"insert into {target} ({_list(names)}) values ({marks})"
+        if sink.keys:
+            rest = [identifier(name) for name in names if name not in sink.keys]
+            then = "update set " + ", ".join(f"{n} = excluded.{n}" for n in rest) if rest else "nothing"
+            self._insert += f" on conflict ({_list(sink.keys)}) do {then}"
+            same = " and ".join(f"{identifier(name)} = ?" for name in sink.keys)
+            self._delete = f"delete from {target} where {same}"
+
+    async def begin(self, session: Session) -> None:
+        """Checks that the key has its unique index."""
+        if self._keys:
+            await session.run_many(self._insert, [])
+
+    async def refuse_at_once(self, session: Session) -> None:
+        """Nothing: only deferred foreign keys wait for COMMIT, and SQLite can't have them speak up before."""
+
+    async def write(self, session: Session, frame: pl.DataFrame) -> None:
+        """The rows of *frame* (with hidden columns, in order) inside of the session's transaction."""
+        if self._keys:
+            frame = frame.unique(self._keys, keep="last", maintain_order=True)
+            gone = frame.filter(DELETES).select(self._values).select(self._keys)
+            if gone.height:
+                await session.run_many(self._delete, gone.rows())
+            frame = frame.filter(~DELETES)
+        for part in frame.select(self._values).iter_slices(_SLICE_ROWS):
+            await session.run_many(self._insert, await asyncio.to_thread(part.rows))
+
+
+def _check_identifier(name: str, what: str) -> None:
+    if not name or "\0" in name:
+        raise BadConfig(
+            f"{what} {name[:80]!r} can't be used in SQLite", fix="use one character or more, no NUL"
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(map(identifier, names))

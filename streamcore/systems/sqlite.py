@@ -1,0 +1,152 @@
+"""SQLite: connections and what its errors mean. Its module is Python's own.
+
+A writing session waits for others' locks as long as ``BUSY_SECONDS``, writes its log ahead (WAL) and syncs it
+at each COMMIT (``synchronous=FULL``). Statements run in a thread, one at a time.
+
+===========================================  ===========================================
+SQLite says                                  raised
+===========================================  ===========================================
+locked, busy                                 :class:`Locked`, a :class:`Transient`
+interrupted                                  :class:`Transient`
+constraint failed, datatype mismatch         :class:`RefusedRows`: some rows are bad
+all else (full disk, no database, syntax)    :class:`Permanent` with the remedy
+===========================================  ===========================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
+from streamcore.systems.sql import Locked, RefusedRows, SqlSession
+
+T = TypeVar("T")
+BUSY_SECONDS = 5.0
+_SETTINGS = ("pragma journal_mode = wal", "pragma synchronous = full", "pragma foreign_keys = on")
+_REMEDIES = {
+    "no such table": "make the table, or let the sink make it: create=True",
+    "disk is full": "make room on the disk",
+    "ON CONFLICT clause does not match": "make a unique index on exactly the key's columns",
+    "readonly": "let this user write the file and its folder",
+    "unable to open": "give a file in a folder that there is, which this user may write",
+    "not a database": "is this an SQLite database?",
+}
+_CODES = {
+    "UNIQUE": "unique_violation",
+    "NOT NULL": "not_null_violation",
+    "CHECK": "check_violation",
+    "FOREIGN KEY": "foreign_key_violation",
+    "datatype mismatch": "datatype_mismatch",
+}
+
+
+def path_of(uri: str) -> Path:
+    """The file of ``sqlite:///relative.db`` or ``sqlite:////absolute.db``. BadConfig for a host."""
+    parts = urlsplit(uri)
+    if parts.netloc:
+        raise BadConfig(
+            "an SQLite URI names no host",
+            where=uri,
+            got=parts.netloc,
+            fix="write sqlite:///relative/path.db, three slashes, or sqlite:////absolute/path.db, four",
+        )
+    return Path(unquote(parts.path.removeprefix("/")))
+
+
+def identifier(name: str) -> str:
+    """A name quoted by SQLite's rule."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def constant(value: str | int) -> str:
+    """A constant of SQL; of a text without NUL."""
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
+
+
+def open_file(path: Path, mode: str, seconds: float | None = None) -> sqlite3.Connection:
+    """A connection in *mode* "ro" or "rwc", which begins no transactions by itself. Errors are SQLite's.
+
+    It waits *seconds* (BUSY_SECONDS) for a lock.
+    """
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=BUSY_SECONDS if seconds is None else seconds,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+class Session(SqlSession):
+    """A connection that writes. One call at a time."""
+
+    begin = "BEGIN IMMEDIATE"
+
+    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+        super().__init__()
+        self._connection, self._where = connection, where
+
+    async def run(self, sql: str) -> int:
+        """Execute one statement; the number of rows that it touched."""
+        return await self._in_thread(lambda: self._connection.execute(sql).rowcount)
+
+    async def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute one statement with a parameter for each value of a row, for all of *rows*."""
+        await self._in_thread(lambda: self._connection.executemany(sql, rows))
+
+    async def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """All rows of *sql*."""
+        return await self._in_thread(lambda: self._connection.execute(sql).fetchall())
+
+    async def close(self) -> None:
+        """Close the file."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Give up what is open, and close the file."""
+        with suppress(sqlite3.ProgrammingError):  # it is closed already
+            self._connection.interrupt()
+        self._connection.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except sqlite3.Error as error:
+            raise translated(error, self._where) from None
+
+
+async def connect(path: Path) -> Session:
+    """A session that writes to *path*, which is made when it is missing."""
+    where = str(path)
+    try:
+        connection = await asyncio.to_thread(open_file, path, "rwc")
+    except sqlite3.Error as error:
+        raise translated(error, where) from None
+    session = Session(connection, where)
+    try:
+        for setting in _SETTINGS:
+            await session.run(setting)
+    except BaseException:
+        session.abort()
+        raise
+    return session
+
+
+def translated(error: sqlite3.Error, where: str) -> StreamcoreError:
+    """The error of this package for SQLite's."""
+    message = str(error)
+    if "locked" in message or "busy" in message:
+        return Locked("another process has locked the database", where=where)
+    if "interrupted" in message or "closed database" in message:
+        return Transient(message, where=where)
+    if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
+        named = (code for start, code in _CODES.items() if message.startswith(start))
+        return RefusedRows(message, code=next(named, "constraint_violation"), where=where)
+    known = (fix for part, fix in _REMEDIES.items() if part in message)
+    return Permanent(message, where=where, fix=next(known, None))

@@ -1,0 +1,89 @@
+"""Targets of the MySQL sink for the conformance suite, read by plain asyncmy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import urlsplit, urlunsplit
+
+import polars as pl
+
+from streamcore.batch import PartitionId
+from streamcore.sinks.mysql import MySQL
+from streamcore.testing.sink_world import COLUMNS
+from tests.faults.proxy import Proxy
+from tests.services.mariadb import fetch
+
+_numbers = itertools.count()
+COLUMN_TEXT = "(id bigint primary key, name longtext check (name <> 'forbidden'), value double)"
+
+
+class MysqlTarget:
+    """A fresh schema with an awkward name and table."""
+
+    def __init__(self, dsn: str, key: str | None = None) -> None:
+        self._dsn = dsn
+        self._schema = f"rows `{next(_numbers)}`? drop"
+        self._table = "té'st%s.table"
+        self.sink = MySQL(self._table, dsn, key=key, schema=self._schema)
+
+    async def start(self) -> None:
+        schema = quoted(self._schema)
+        await fetch(
+            self._dsn,
+            f"drop database if exists {schema}",
+            f"create database {schema}",
+            f"create table {schema}.{quoted(self._table)} {COLUMN_TEXT}",
+        )
+
+    async def reconnect(self) -> None:
+        """After the server was away: each look at it is a connection of its own."""
+
+    async def rows(self) -> pl.DataFrame:
+        rows = await fetch(self._dsn, f"select * from {quoted(self._schema)}.{quoted(self._table)}")
+        return pl.DataFrame(rows, schema=COLUMNS, orient="row")
+
+    async def positions(self) -> Mapping[PartitionId, int]:
+        rows = await fetch(
+            self._dsn,
+            "select topic, `partition`, topic_id, next_offset "
+            f"from {quoted(self._schema)}.streamcore_positions",
+        )
+        return {PartitionId(*row[:3]): row[3] for row in rows}  # type: ignore[misc, arg-type]
+
+    async def close(self) -> None:
+        await fetch(self._dsn, f"drop database if exists {quoted(self._schema)}")
+
+
+class ProxiedMysqlTarget(MysqlTarget):
+    """The same behind a proxy; only the sink goes through it."""
+
+    def __init__(self, dsn: str, key: str | None = None) -> None:
+        super().__init__(dsn, key)
+        parts = urlsplit(dsn)
+        self.proxy = Proxy("127.0.0.1", parts.port or 3306)
+
+    async def start(self) -> None:
+        await super().start()
+        await self.proxy.up()
+        parts = urlsplit(self._dsn)
+        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.proxy.port}"
+        self.sink = replace(self.sink, url=urlunsplit(parts._replace(netloc=netloc)))
+
+    async def cut_connections(self) -> None:
+        self.proxy.cut()
+
+    async def go_down(self) -> None:
+        await self.proxy.down()
+
+    async def come_back(self) -> None:
+        await self.proxy.up()
+
+    async def close(self) -> None:
+        await self.proxy.__aexit__()
+        await super().close()
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
