@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from streamcore.observability.health import CheckResult, Health
 from streamcore.observability.metrics import Metrics
 from streamcore.secrets import Secret
 
+_OTHER_PORT = "set another http.port (another worker may have this one), or http.port 0 to turn it off"
 Access = Callable[[web.Request], bool]
 """Whether a request may be answered. Called on the server's thread; it must not wait for anything."""
 
@@ -69,9 +71,9 @@ async def serving(
     Port 0 takes a free one. The caller's event loop beats for *health* meanwhile.
     BadConfig when the address can't be listened on.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port, _OTHER_PORT)
     address = f"http://{host}:{listener.getsockname()[1]}"
-    server = _Server(_application([*_own(metrics, health), *more]), listener)
+    server = ServerThread(_application([*_own(metrics, health), *more]), listener)
     beats = asyncio.create_task(health.keep_beating(), name="health beats")
     server.start()
     try:
@@ -81,15 +83,13 @@ async def serving(
         await asyncio.to_thread(server.stop)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, fix: str = "give another port") -> socket.socket:
+    """A socket that listens; BadConfig with *fix* when the address can't be had."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise BadConfig(
-            f"can't serve metrics: {error.strerror or error}",
-            where=f"{host}:{port}",
-            fix="set another http.port (another worker may have this one), or http.port 0 to turn it off",
-        ) from error
+        what = f"can't listen: {error.strerror or error}"
+        raise BadConfig(what, where=f"{host}:{port}", fix=fix) from error
 
 
 def _own(metrics: Metrics, health: Health) -> list[Endpoint]:
@@ -132,24 +132,27 @@ def _verdict(request: web.Request, results: list[CheckResult]) -> web.Response:
     return web.Response(status=503 if failed else 200, text="\n".join(lines or ["ok"]) + "\n")
 
 
-class _Server(threading.Thread):
-    """The thread that serves; a daemon, so that it can't keep a dying worker alive."""
+class ServerThread(threading.Thread):
+    """The thread that serves *application* at *listener*; a daemon, so that it can't keep a dying process
+    alive. ``loop`` is its event loop."""
 
-    def __init__(self, application: web.Application, listener: socket.socket) -> None:
+    def __init__(
+        self, application: web.Application, listener: socket.socket, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(name="streamcore-http", daemon=True)
         self._application = application
-        self._listener = listener
-        self._loop = asyncio.new_event_loop()
+        self._listener, self._tls = listener, tls
+        self.loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
 
     def run(self) -> None:
-        with contextlib.closing(self._loop):
-            self._loop.run_until_complete(self._serve())
+        with contextlib.closing(self.loop):
+            self.loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
         runner = web.AppRunner(self._application, access_log=None, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
-        await web.SockSite(runner, self._listener).start()
+        await web.SockSite(runner, self._listener, ssl_context=self._tls).start()
         try:
             await self._stopped.wait()
         finally:
@@ -157,5 +160,5 @@ class _Server(threading.Thread):
 
     def stop(self) -> None:
         """End the thread and wait for it; called from another thread."""
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        self.loop.call_soon_threadsafe(self._stopped.set)
         self.join()

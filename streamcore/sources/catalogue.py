@@ -19,6 +19,7 @@ from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import mask_url, resolve
 from streamcore.sources.folder import FolderOptions, open_folder
+from streamcore.sources.http_push import PushOptions, open_push
 from streamcore.sources.polling import PolledTable, PollOptions
 
 
@@ -53,6 +54,7 @@ KINDS: Mapping[str, Kind] = {
         ("postgresql", "postgres"), "poll", "Polling a table", PollOptions, _poll_postgres
     ),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
+    "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),
     "sqlite-poll": Kind(("sqlite",), "poll", "Polling a table", PollOptions, _poll_sqlite),
 }
 

@@ -99,7 +99,7 @@ async def test_an_endpoint_that_does_not_say_who_may_ask_answers_nobody() -> Non
 async def test_a_busy_port_is_a_configuration_error_with_a_remedy() -> None:
     async with serving(Metrics(), Health(), port=0) as url:
         port = int(url.rpartition(":")[2])
-        with pytest.raises(BadConfig, match=rf"127\.0\.0\.1:{port}: can't serve metrics.*http\.port"):
+        with pytest.raises(BadConfig, match=rf"127\.0\.0\.1:{port}: can't listen.*http\.port"):
             async with serving(Metrics(), Health(), port=port):
                 pass
 
