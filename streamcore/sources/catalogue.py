@@ -21,6 +21,7 @@ from streamcore.secrets import mask_url, resolve
 from streamcore.sources.folder import FolderOptions, open_folder
 from streamcore.sources.http_push import PushOptions, open_push
 from streamcore.sources.polling import PolledTable, PollOptions
+from streamcore.sources.postgres_slot import SlotOptions, open_slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ def _poll_postgres(uri: str, given: Mapping[str, object]) -> UnboundedSource:
     return PolledTable.of(lambda: PostgresMarks(uri, options.table_options, options.poll), options)
 
 
+def _slot(uri: str, given: Mapping[str, object]) -> UnboundedSource:
+    return open_slot(uri, SlotOptions.model_validate(given))
+
+
 def _poll_sqlite(uri: str, given: Mapping[str, object]) -> UnboundedSource:
     options = PollOptions.model_validate(given)
     path = sqlite_path(uri)
@@ -53,6 +58,7 @@ KINDS: Mapping[str, Kind] = {
     "postgresql-poll": Kind(
         ("postgresql", "postgres"), "poll", "Polling a table", PollOptions, _poll_postgres
     ),
+    "postgresql-slot": Kind(("postgresql", "postgres"), "slot", "Logical decoding", SlotOptions, _slot),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),
     "sqlite-poll": Kind(("sqlite",), "poll", "Polling a table", PollOptions, _poll_sqlite),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -138,3 +138,21 @@ class TestNewObjectsOfS3(UnboundedSourceConformance):
 
     def source(self) -> UnboundedSource:
         return open_unbounded(f"{self.server.uri(f'{self.name}/in/*.jsonl')}&settle=0s&every=10ms")
+
+
+class TestPostgresLogicalDecoding(TestPostgresPolling):
+    """Inserts, updates and deletes, by a slot of its own."""
+
+    row_bytes = 60
+
+    @pytest.fixture(autouse=True)
+    def slot(self, table: None) -> Iterator[None]:
+        self.source()
+        yield
+        self.execute(f"select pg_drop_replication_slot('{self.name}')")
+
+    def delete(self, ids: Sequence[int]) -> None:
+        self.execute(f"delete from {self.name} where id = $1", [(i,) for i in ids])
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.dsn}&table={self.name}&slot={self.name}&create=true&every=10ms")
