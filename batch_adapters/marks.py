@@ -9,6 +9,7 @@ no clock: each :class:`Look` says what a database can tell.
 a database     tells
 =============  ====================================================================================
 PostgreSQL     which transactions have ended, and when the oldest open one began
+MySQL          when the oldest open one began
 SQLite         nothing: it has one writer at a time, so what is committed later has a later clock
 =============  ====================================================================================
 """

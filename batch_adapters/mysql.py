@@ -22,7 +22,7 @@ import polars as pl
 from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.mysql_columns import Column, column_of, frame_of
-from batch_adapters.table_options import TableOptions, named, no_such_table, null_key
+from batch_adapters.table_options import TableOptions, marked_key, named, no_such_table, null_key
 from streamcore.errors import BadConfig
 from streamcore.systems.mysql import Address, Row, address, identifier
 from streamcore.systems.mysql_reading import ReadSession
@@ -68,10 +68,13 @@ class _Moment:
 
 
 class MysqlTable:
-    """A ``KeyedTable`` of MySQL. Connects once when it is made, to learn what there is."""
+    """A ``KeyedTable`` of MySQL. Connects once when it is made, to learn what there is.
 
-    def __init__(self, where: Address, options: TableOptions) -> None:
-        self._where, self._moment = where, _Moment(where)
+    *mark*: a column whose order comes before the key's.
+    """
+
+    def __init__(self, where: Address, options: TableOptions, mark: str | None = None) -> None:
+        self._where, self._mark, self._moment = where, mark, _Moment(where)
         with self._moment.session() as session:
             there = _names(session)
             if options.table is None and options.query is None:
@@ -137,6 +140,9 @@ class MysqlTable:
         else:
             key = named(known, self._options.key, "key", self.uri)
         names = [column.name for column in key]
+        if self._mark is not None:
+            names = marked_key(self._mark, ",".join(names), self.uri).split(",")
+            key = named(known, ",".join(names), "poll", self.uri)
         self._paged = all(column.ordered_sql == identifier(column.name) for column in key) and any(
             index.columns[: len(names)] == names for index in indexes
         )
@@ -148,15 +154,16 @@ class MysqlTable:
 
         Of other values the reader finds out by itself that they come twice.
         """
-        if self._options.key is None or self._surely_unique:
+        asked = self._options.key or self._mark
+        if asked is None or (self._surely_unique and self._mark is None):
             return
         if session.rows(self._sql.nulls()):
-            raise null_key(self._options.key, self.uri)
+            raise null_key(asked, self.uri)
         if any(column.is_text for column in self._key) and session.rows(self._sql.twice()):
             raise BadConfig(
                 "the key is not unique, as the server compares texts",
                 where=self.uri,
-                got=self._options.key,
+                got=asked,
                 fix="give columns that are unique together with key=",
             )
 
@@ -167,6 +174,11 @@ class MysqlTable:
         return int(about or 0)
 
     # ------------------------------------------------------------ reading
+
+    def top(self, session: ReadSession) -> Key | None:
+        """The highest key that *session* sees; None when there is no row."""
+        found = session.rows(self._sql.top())
+        return tuple(map(str, found[0])) if found else None
 
     def borders(self, parts: int) -> Sequence[Key]:
         """Keys at equal distances among the rows; of a large table among the values of a whole number."""

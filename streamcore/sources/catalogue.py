@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel, ValidationError
 
 from batch_adapters.catalogue import PLACES, bad_option, query_of, scheme_of, warn_of_secrets
+from batch_adapters.mysql_marks import MysqlMarks
 from batch_adapters.postgres_marks import PostgresMarks
 from batch_adapters.sqlite import SqliteTable, sqlite_path
 from streamcore.contracts.unbounded import UnboundedSource
@@ -48,6 +49,11 @@ def _slot(uri: str, given: Mapping[str, object]) -> UnboundedSource:
     return open_slot(uri, SlotOptions.model_validate(given))
 
 
+def _poll_mysql(uri: str, given: Mapping[str, object]) -> UnboundedSource:
+    options = PollOptions.model_validate(given)
+    return PolledTable.of(lambda: MysqlMarks(uri, options.table_options, options.poll), options)
+
+
 def _poll_sqlite(uri: str, given: Mapping[str, object]) -> UnboundedSource:
     options = PollOptions.model_validate(given)
     path = sqlite_path(uri)
@@ -59,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
         ("postgresql", "postgres"), "poll", "Polling a table", PollOptions, _poll_postgres
     ),
     "postgresql-slot": Kind(("postgresql", "postgres"), "slot", "Logical decoding", SlotOptions, _slot),
+    "mysql-poll": Kind(("mysql", "mariadb"), "poll", "Polling a table", PollOptions, _poll_mysql),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),
     "sqlite-poll": Kind(("sqlite",), "poll", "Polling a table", PollOptions, _poll_sqlite),

@@ -15,10 +15,11 @@ from streamcore.errors import StreamcoreError
 from streamcore.systems.mysql import Address, Field, Row, Session, connect
 
 T = TypeVar("T")
+_BEGIN = "start transaction with consistent snapshot, read only"
 _SET_UP = (
     "set time_zone = '+00:00', net_write_timeout = 3600, wait_timeout = 86400",
     "set session transaction isolation level repeatable read",
-    "start transaction with consistent snapshot, read only",
+    _BEGIN,
 )
 """The server waits for a reader whose rows press back, and for one whose other parts are read."""
 _STATEMENT_SECONDS = 3600.0
@@ -43,6 +44,11 @@ class ReadSession:
     def closed(self) -> bool:
         """Whether it is of no use any more."""
         return self._session is None
+
+    def renew(self) -> None:
+        """End the transaction, and begin one that sees the database as it is now."""
+        self.run("commit")
+        self.run(_BEGIN)
 
     def run(self, sql: str) -> None:
         """Execute a statement that gives nothing."""

@@ -15,6 +15,7 @@ import pytest
 from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.testing.unbounded import UnboundedSourceConformance
+from tests.services.mariadb import MariadbServer, execute
 from tests.services.postgres import PostgresServer
 from tests.services.s3 import S3Server
 
@@ -75,6 +76,33 @@ class TestPostgresPolling(UnboundedSourceConformance):
 
     def source(self) -> UnboundedSource:
         return open_unbounded(f"{self.dsn}&table={self.name}&poll=updated_at&settle=0s&every=10ms")
+
+
+class TestMysqlPolling(UnboundedSourceConformance):
+    """By the clock of the database, which shows microseconds."""
+
+    @pytest.fixture(autouse=True)
+    def table(self, mariadb: MariadbServer) -> None:
+        self.dsn = mariadb.fresh_database()
+        execute(
+            self.dsn,
+            "create table users (id bigint primary key, name text, updated_at datetime(6) not null, "
+            "index (updated_at, id))",
+        )
+
+    def write(self, ids: Sequence[int]) -> None:
+        # By one statement a row: now() is of the statement's beginning.
+        execute(
+            self.dsn,
+            *(
+                f"insert into users values ({i}, 'name {i}', now(6)) "
+                "on duplicate key update updated_at = values(updated_at)"
+                for i in ids
+            ),
+        )
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.dsn}?table=users&poll=updated_at&settle=0s&every=10ms")
 
 
 class TestNewFilesOfAFolder(UnboundedSourceConformance):
