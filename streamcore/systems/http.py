@@ -34,6 +34,7 @@ from yarl import URL
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 from streamcore.systems.http_addresses import GuardedResolver, RefusedAddress, refused_literal
 from streamcore.systems.http_auth import Authentication, Token
+from streamcore.systems.tls import client_context
 
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _REMEDIES = {
@@ -240,16 +241,7 @@ class HttpClient:
     def _tls(self) -> ssl.SSLContext | bool:
         """True: the system's authorities. Names and certificates are checked either way."""
         path = self._limits.ca_file
-        if path is None:
-            return True
-        try:
-            return ssl.create_default_context(cafile=path)
-        except (OSError, ssl.SSLError) as error:
-            raise BadConfig(
-                f"the file of authorities can't be read ({type(error).__name__})",
-                where=path,
-                fix="give a PEM file with ca_file=",
-            ) from None
+        return True if path is None else client_context(str(self._origin), ca=path)
 
     async def _pace(self) -> None:
         """Wait until the rate allows another request."""

@@ -20,6 +20,7 @@ from aiokafka import errors as kafka
 from aiokafka.conn import create_conn
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient, did_you_mean
+from streamcore.systems.tls import client_context
 
 SECURITY = ("PLAINTEXT", "SSL", "SASL_SSL")
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
@@ -77,19 +78,7 @@ class KafkaConnection:
         """The TLS context, which checks the broker's certificate and name; None without TLS."""
         if self.security == "PLAINTEXT":
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            if self.cert_file:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            files = ", ".join(f for f in (self.ca_file, self.cert_file, self.key_file) if f)
-            raise BadConfig(
-                f"the TLS files can't be read ({type(error).__name__})",
-                where=str(self),
-                got=files,
-                fix="check ca_file, cert_file and key_file: PEM files that this user may read",
-            ) from error
-        return context
+        return client_context(str(self), ca=self.ca_file, cert=self.cert_file, key=self.key_file)
 
     def client_options(self) -> dict[str, ClientOption]:
         """Keyword arguments for aiokafka's clients."""

@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient, did_you_mean
 from streamcore.systems.sql import Locked, RefusedRows, SqlSession
+from streamcore.systems.tls import client_context
 
 CONNECT_SECONDS, COMMAND_SECONDS = 10.0, 120.0
 T = TypeVar("T")
@@ -118,16 +119,14 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext | None:
         raise BadConfig("unknown ssl-mode", where=shown, got=options["ssl-mode"], allowed=_TLS_MODES)
     if mode == "DISABLED":
         return None
-    try:
-        context = ssl.create_default_context(cafile=options.get("ssl-ca"))
-        if "ssl-cert" in options:
-            context.load_cert_chain(options["ssl-cert"], options.get("ssl-key"))
-    except OSError as error:
-        raise BadConfig(f"can't read the certificates: {error.strerror or error}", where=shown) from None
-    context.check_hostname = mode == "VERIFY_IDENTITY"
-    if mode == "REQUIRED":
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(
+        shown,
+        ca=options.get("ssl-ca"),
+        cert=options.get("ssl-cert"),
+        key=options.get("ssl-key"),
+        verify=mode != "REQUIRED",
+        check_name=mode == "VERIFY_IDENTITY",
+    )
 
 
 def identifier(*names: str) -> str:

@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunspl
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 from streamcore.systems.sql import Locked, RefusedRows
+from streamcore.systems.tls import client_context
 
 CONNECT_SECONDS, COMMAND_SECONDS = 10.0, 120.0
 SETTINGS = {
@@ -121,16 +122,14 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext | str | bool:
         raise BadConfig("unknown sslmode", where=shown, got=mode, allowed=_TLS_MODES)
     if mode in ("disable", "prefer"):
         return "prefer" if mode == "prefer" else False
-    try:
-        context = ssl.create_default_context(cafile=options.get("sslrootcert"))
-        if "sslcert" in options:
-            context.load_cert_chain(options["sslcert"], options.get("sslkey"))
-    except OSError as error:
-        raise BadConfig(f"can't read the certificates: {error.strerror or error}", where=shown) from None
-    context.check_hostname = mode == "verify-full"
-    if mode == "require":
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(
+        shown,
+        ca=options.get("sslrootcert"),
+        cert=options.get("sslcert"),
+        key=options.get("sslkey"),
+        verify=mode != "require",
+        check_name=mode == "verify-full",
+    )
 
 
 def identifier(*names: str) -> str:
