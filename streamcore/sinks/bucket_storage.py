@@ -27,6 +27,9 @@ from streamcore.systems.s3_client import Missing, submit
 
 T = TypeVar("T")
 PART_BYTES = 8 << 20
+_KEY_LIMIT = 1024
+"""Bytes, of S3."""
+_FIRST_STEP_BACK = 10_000
 _ON_THE_WAY = 4
 """Requests of one call at a time; each holds a part."""
 
@@ -48,6 +51,10 @@ class BucketStorage:
     @property
     def shown(self) -> str:
         return self.bucket.where.uri(self.prefix).rstrip("/")
+
+    @property
+    def longest(self) -> int:
+        return _KEY_LIMIT - len(self.prefix.encode())
 
     def at(self, path: str) -> str:
         return self.bucket.where.uri(self.prefix + path)
@@ -83,12 +90,19 @@ class BucketShelf:
     def make(self) -> None:
         """A bucket has no folders."""
 
-    def names(self) -> list[str]:
-        return [listed.key.removeprefix(self._seals) for listed in self._bucket.find(self._seals)]
+    def last(self, near: int) -> str | None:
+        """Of those from *near* on, or from ever farther before it: a listing goes forward only."""
+        back = _FIRST_STEP_BACK
+        while True:
+            found = self._bucket.find(self._seals, after=f"{self._seals}{near:020d}" if near else "")
+            if found:
+                return found[-1].key.removeprefix(self._seals)
+            if not near:
+                return None
+            near, back = max(0, near - back), back * 8
 
     def has(self, name: str) -> bool:
-        """Not asked for: a request for each range to save the writing of one that comes too late."""
-        return False
+        return self._bucket.look(self._seals + name) is not None
 
     def read(self, name: str) -> bytes:
         return self._bucket.read(self._seals + name)

@@ -78,7 +78,7 @@ class SealChain:
         """Fence every former owner, finish what it sealed, return where to go on (at first: *start*)."""
         self._shelf.make()
         while True:
-            last = self._last()
+            last = self._last(start)
             self.position, self._turn = (last.end, last.next_turn) if last else (start, 0)
             with suppress(Fenced):  # somebody else is taking it over as well: the last one wins
                 mark = Seal(self.position, self._turn, self.position, 0, ())
@@ -100,8 +100,7 @@ class SealChain:
             seal = Seal(self.position, self._turn, end, rows, ())
             if self._shelf.has(seal.name):  # creating it decides; this saves the writing
                 raise self._fenced(seal)
-            seal = seal._replace(outputs=tuple(self._shelf.stage(seal.name, outputs)))
-            self._sealing = seal
+            self._sealing = seal = seal._replace(outputs=tuple(self._staged(seal, outputs)))
         assert seal.end == end, "a range that may be sealed is finished before the next one is cut"
         crash_point("files.before_seal")
         self._create(seal)
@@ -109,6 +108,14 @@ class SealChain:
         self._shelf.publish(seal.outputs)
         crash_point("files.after_outputs")
         self.position, self._sealing = end, None
+
+    def _staged(self, seal: Seal, outputs: Sequence[Output]) -> list[Staged]:
+        try:
+            return self._shelf.stage(seal.name, outputs)
+        except Permanent:
+            if self._shelf.has(seal.name):  # an heir has taken away what was staged so far
+                raise self._fenced(seal) from None
+            raise
 
     def _create(self, seal: Seal) -> None:
         text: dict[str, object] = {
@@ -131,9 +138,9 @@ class SealChain:
     def _place(self, name: str) -> str:
         return self._storage.at(f"{SEALS}/{self.stream}/{self._partition.partition:05d}/{name}")
 
-    def _last(self) -> Seal | None:
-        names = self._shelf.names()
-        return self._read(names[-1]) if names else None
+    def _last(self, near: int) -> Seal | None:
+        name = self._shelf.last(near)
+        return None if name is None else self._read(name)
 
     def _read(self, name: str) -> Seal:
         text = self._shelf.read(name)
@@ -155,9 +162,10 @@ class SealChain:
         Only names before *mark* and the outputs that lost against it are touched: what comes later
         belongs to an owner that may already have taken over from this one.
         """
-        sealed = set(self._shelf.names())
         waiting, published = self._shelf.waiting(), set[str]()
-        for name in sorted({one.seal for one in waiting if one.seal < mark.name and one.seal in sealed}):
+        for name in sorted({one.seal for one in waiting if one.seal < mark.name}):
+            if not self._shelf.has(name):
+                continue
             words = {one.word for one in waiting if one.seal == name}
             outputs = self._read(name).outputs
             mine = [output for output in outputs if output.word in words]

@@ -42,6 +42,8 @@ from streamcore.sinks.hive_folders import folder_name, unnamed
 from streamcore.sinks.storage import Output, Storage
 from streamcore.sinks.storages import storage_of
 
+_FILE_NAME_BYTES = 80
+"""No less than the longest name that :meth:`SealChain.output_name` makes."""
 _FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Categorical, pl.Enum)
 _LASTING = (FlushReason.END, FlushReason.REVOKE, FlushReason.PRESSURE)
 
@@ -208,6 +210,7 @@ class FileWriter:
     def __init__(self, sink: _FileSink, context: SinkContext) -> None:
         self._sink, self._context = sink, context
         held = pl.Schema({n: t for n, t in context.columns.items() if n not in sink.folders})
+        self._room = sink.storage.longest - _FILE_NAME_BYTES
         self._checks = ColumnChecks(sink.format.columns(held), ())
         self._parts: dict[PartitionId, _Part] = {}
 
@@ -302,7 +305,7 @@ class FileWriter:
     async def _without_refused(self, batch: Batch) -> pl.DataFrame:
         """The rows that the format can hold and whose folders can be named; others become dead letters."""
         frame, stage = batch.frame, self._context.sink
-        for refused in (self._checks.refused, partial(unnamed, self._sink.folders)):
+        for refused in (self._checks.refused, partial(unnamed, self._sink.folders, self._room)):
             frame, rejects = refused(frame, stage)
             if len(rejects):
                 await self._context.refuse(batch, rejects)

@@ -21,6 +21,9 @@ import polars as pl
 from streamcore.errors import Permanent
 from streamcore.sinks.storage import SEALS, Output, Staged, Waiting
 
+_PATH_LIMIT = 4095
+"""Linux's, in bytes."""
+
 
 @dataclass(frozen=True)
 class FolderStorage:
@@ -28,6 +31,10 @@ class FolderStorage:
 
     path: Path
     shown: str = ""
+
+    @property
+    def longest(self) -> int:
+        return _PATH_LIMIT - len(os.fsencode(self.path.absolute())) - 1
 
     def at(self, path: str) -> str:
         return str(self.path / path)
@@ -72,8 +79,8 @@ class FolderShelf:
     def make(self) -> None:
         make_folder(self._seals, self._top)
 
-    def names(self) -> list[str]:
-        return [name for name in self._listed() if not name.startswith(".")]
+    def last(self, near: int) -> str | None:
+        return max((name for name in self._listed() if not name.startswith(".")), default=None)
 
     def _listed(self) -> list[str]:
         with translated(self._seals):

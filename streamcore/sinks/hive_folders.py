@@ -20,8 +20,25 @@ def folder_name(column: str, value: object) -> str:
     return f"{quote(column, safe='')}={quote(text, safe='')}"
 
 
-def unnamed(folders: Sequence[str], frame: pl.DataFrame, stage: str) -> tuple[pl.DataFrame, Rejects]:
-    """The rows of *frame* whose folders can be named, and the others."""
+def unnamed(
+    folders: Sequence[str], room: int, frame: pl.DataFrame, stage: str
+) -> tuple[pl.DataFrame, Rejects]:
+    """The rows of *frame* whose folders can be named, with *room* bytes for all of them, and the others."""
+    good, rejects = _unnamed_alone(folders, frame, stage)
+    if len(folders) * (FOLDER_NAME_LIMIT + 1) <= room:
+        return good, rejects
+    paths = good.select(folders).unique()
+    long = [
+        sum(len(folder_name(*pair)) + 1 for pair in zip(folders, row, strict=True)) for row in paths.rows()
+    ]
+    bad = paths.filter(pl.Series(long) > room)
+    refused = good.join(bad, on=list(folders), how="semi", nulls_equal=True, maintain_order="left")
+    message = f"its values of {', '.join(folders)} make a path that is too long"
+    rest = good.join(bad, on=list(folders), how="anti", nulls_equal=True, maintain_order="left")
+    return rest, Rejects.join([rejects, Rejects.of(refused, stage, "folder_name", message)])
+
+
+def _unnamed_alone(folders: Sequence[str], frame: pl.DataFrame, stage: str) -> tuple[pl.DataFrame, Rejects]:
     texts = [column for column in folders if frame[column].dtype == pl.String]
     bad = [
         value

@@ -52,12 +52,12 @@ class Shelf(Protocol):
         """Called once, first."""
         ...
 
-    def names(self) -> Sequence[str]:
-        """The names of all seals, sorted."""
+    def last(self, near: int) -> str | None:
+        """The name of the last seal, which begins probably at or a little before the position *near*."""
         ...
 
     def has(self, name: str) -> bool:
-        """Whether there is a seal of that name, as far as that is cheap to know; False decides nothing."""
+        """Whether there is a seal of that name now."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -97,6 +97,11 @@ class Shelf(Protocol):
 
 class Storage(Protocol):
     """A folder or a bucket's prefix."""
+
+    @property
+    def longest(self) -> int:
+        """Bytes that the longest path in it may have."""
+        ...
 
     @property
     def shown(self) -> str:

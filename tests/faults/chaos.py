@@ -24,7 +24,7 @@ from tests.faults.kinds import KINDS, Kind
 from tests.faults.nursery import Nursery
 from tests.faults.planted import MISTAKES
 from tests.faults.run import PATIENCE, Invalid, Servers
-from tests.services import kafka, postgres
+from tests.services import kafka, postgres, s3
 from tests.services.install import cache_folder
 
 _RUN_SECONDS = 240 * PATIENCE
@@ -42,10 +42,12 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients, while a broker is down
     with ExitStack() as stack:
         nursery = stack.enter_context(Nursery())
-        servers = Servers(kafka.start(), postgres.start())
+        servers = Servers(kafka.start(), postgres.start(), s3.start())
         stack.callback(servers.kafka.close)
         assert servers.postgres is not None
+        assert servers.s3 is not None
         stack.callback(servers.postgres.close)
+        stack.callback(servers.s3.close)
         commit, until = _commit(), time.monotonic() + 60 * options.minutes
         done = runs.read(journal)
         while time.monotonic() < until and not (options.runs and len(done) >= options.runs):

@@ -23,7 +23,7 @@ def _sink() -> Sink:
     kind, target = os.environ["SC_FAULT_SINK"], os.environ["SC_FAULT_TARGET"]
     if kind == "postgres":
         return sc.sinks.Postgres("effects", target)
-    if kind == "files":
+    if kind in ("files", "s3"):
         return sc.sinks.Parquet(target, partition_by="bucket", roll_rows=300, roll_seconds=0.3, name="out")
     exact = kind == "topic-exact"
     return sc.sinks.Topic(target, key="key", guarantee="exactly-once" if exact else "at-least-once")

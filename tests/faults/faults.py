@@ -14,6 +14,7 @@ import psutil
 from tests.faults.processes import WorkerProcess
 from tests.faults.proxy import Proxy
 from tests.faults.run import SESSION_SECONDS, Invalid, Run, until
+from tests.services.server import Server
 
 Fault = Callable[[Run], Awaitable[None]]
 _ZOMBIE_SECONDS = 4.0
@@ -120,15 +121,25 @@ async def _stopped(worker: WorkerProcess, point: str) -> None:
 
 
 async def postgres_restarted(run: Run) -> None:
-    """SIGKILL of the server, down for a while, started again."""
+    """SIGKILL of the sink's server, down for a while, started again."""
     assert run.servers.postgres is not None
+    await _restarted(run, run.servers.postgres)
+
+
+async def s3_restarted(run: Run) -> None:
+    """The same."""
+    assert run.servers.s3 is not None
+    await _restarted(run, run.servers.s3)
+
+
+async def _restarted(run: Run, server: Server) -> None:
     run.feed.on()
     run.supervisor.start(0)
     await run.flowing()
     await asyncio.sleep(run.dice.uniform(0, 0.5))
-    await asyncio.to_thread(run.servers.postgres.kill)
+    await asyncio.to_thread(server.kill)
     await asyncio.sleep(run.dice.uniform(0.2, 3))
-    await asyncio.to_thread(run.servers.postgres.start)
+    await asyncio.to_thread(server.start)
     await run.recovered()
     await run.look()
 
@@ -150,22 +161,27 @@ async def broker_restarted(run: Run) -> None:
     await run.look()
 
 
-async def commit_reply_lost(run: Run) -> None:
-    """The network dies between COMMIT and its reply, or anywhere, three times."""
-    assert run.proxy is not None
-    run.feed.on()
-    run.supervisor.start(0)
-    for _ in range(3):
-        await run.flowing()
-        if run.dice.random() < 0.7:
-            run.proxy.lose_reply_to(b"COMMIT")
-            if not await until(_true(partial(_lost, run.proxy, run.proxy.lost + 1)), 20):
-                raise Invalid("no COMMIT came by")
-        else:
-            await asyncio.sleep(run.dice.uniform(0, 0.2))
-            run.proxy.cut()
-    await run.recovered()
-    await run.look()
+def reply_lost(*requests: bytes) -> Fault:
+    """The network dies between one of *requests* and its reply, or anywhere, three times."""
+
+    async def fault(run: Run) -> None:
+        assert run.proxy is not None
+        run.feed.on()
+        run.supervisor.start(0)
+        for _ in range(3):
+            await run.flowing()
+            if run.dice.random() < 0.7:
+                request = run.dice.choice(requests)
+                run.proxy.lose_reply_to(request)
+                if not await until(_true(partial(_lost, run.proxy, run.proxy.lost + 1)), 20):
+                    raise Invalid(f"no {request.decode()} came by")
+            else:
+                await asyncio.sleep(run.dice.uniform(0, 0.2))
+                run.proxy.cut()
+        await run.recovered()
+        await run.look()
+
+    return fault
 
 
 async def storm(run: Run) -> None:

@@ -36,13 +36,14 @@ class Pipeline:
 
     name: str
     run: type[Run] | type[EmbeddedRun]
-    sink: Literal["postgres", "files", "topic", "topic-exact"]
+    sink: Literal["postgres", "files", "s3", "topic", "topic-exact"]
     points: tuple[str, ...]
 
 
 PIPELINES = [
     Pipeline("kafka-postgres", Run, "postgres", _POSTGRES),
     Pipeline("kafka-files", Run, "files", _FILES),
+    Pipeline("kafka-s3", Run, "s3", _FILES),
     Pipeline("kafka-kafka", Run, "topic", _TOPIC),
     Pipeline("kafka-kafka-exact", Run, "topic-exact", _EXACT),
     Pipeline("embedded-files", EmbeddedRun, "files", _FILES),
@@ -64,7 +65,7 @@ class Kind:
     act: Callable[[Run], Awaitable[None]] | None = None
     replay: Callable[[EmbeddedRun], Awaitable[None]] | None = None
     static: bool = True
-    kills: Literal["", "kafka", "postgres"] = ""
+    kills: Literal["", "kafka", "postgres", "s3"] = ""
 
     @property
     def name(self) -> str:
@@ -99,7 +100,9 @@ class Kind:
 def _kinds_of(pipeline: Pipeline) -> list[Kind]:
     if issubclass(pipeline.run, EmbeddedRun):
         return _embedded(pipeline)
-    return [*_on_kafka(pipeline), *(_on_postgres(pipeline) if pipeline.sink == "postgres" else [])]
+    servers = {"postgres": _on_postgres, "s3": _on_s3}
+    behind = servers.get(pipeline.sink)
+    return [*_on_kafka(pipeline), *(behind(pipeline) if behind else [])]
 
 
 def _on_kafka(pipeline: Pipeline) -> list[Kind]:
@@ -119,7 +122,15 @@ def _on_kafka(pipeline: Pipeline) -> list[Kind]:
 def _on_postgres(pipeline: Pipeline) -> list[Kind]:
     return [
         Kind(pipeline, "postgres restart", faults.postgres_restarted, kills="postgres"),
-        Kind(pipeline, "commit reply lost", faults.commit_reply_lost),
+        Kind(pipeline, "commit reply lost", faults.reply_lost(b"COMMIT")),
+    ]
+
+
+def _on_s3(pipeline: Pipeline) -> list[Kind]:
+    requests = b"/_seals/", b"?uploads", b"partNumber=", b"<CompleteMultipartUpload"
+    return [
+        Kind(pipeline, "s3 restart", faults.s3_restarted, kills="s3"),
+        Kind(pipeline, "reply lost", faults.reply_lost(*requests)),
     ]
 
 

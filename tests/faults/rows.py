@@ -55,7 +55,7 @@ class Maker:
             fate, value = "dead", orjson.dumps(document)[:-1]
         elif luck < 0.02:
             fate, document["n"] = "dead", -1
-        elif luck < 0.022 and self._sink == "files":
+        elif luck < 0.022 and self._sink in ("files", "s3"):
             fate, document["bucket"] = "dead", REFUSED_BY_FILES
         elif luck < 0.022 and self._sink == "postgres":
             fate, document["n"] = "dead", REFUSED_BY_POSTGRES

@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from aiokafka.errors import KafkaError
@@ -29,8 +28,10 @@ from tests.faults.planted import VARIABLE
 from tests.faults.processes import WorkerProcess
 from tests.faults.proxy import Proxy
 from tests.faults.rows import CANARY, Maker
+from tests.faults.s3_target import BucketTarget
 from tests.faults.supervisor import Supervisor
 from tests.faults.targets import (
+    BehindAServer,
     ExactTopicTarget,
     FilesTarget,
     Positions,
@@ -42,6 +43,7 @@ from tests.faults.targets import (
 )  # fmt: skip
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PASSWORD, PostgresServer
+from tests.services.s3 import SECRET_KEY, S3Server
 
 PATIENCE = float(os.environ.get("STREAMCORE_FAULT_PATIENCE", "1"))
 """Everything may take so many times as long: on a machine that others keep busy."""
@@ -66,6 +68,7 @@ class Servers:
 
     kafka: KafkaServer
     postgres: PostgresServer | None = None
+    s3: S3Server | None = None
 
 
 @dataclass
@@ -124,6 +127,9 @@ class Run:
             return PostgresTarget(dsn, dsn, self.topic)
         if self._sink == "files":
             return FilesTarget(self._folder / "out", self.topic)
+        if self._sink == "s3":
+            assert self.servers.s3 is not None
+            return BucketTarget(self.servers.s3, self.topic)
         topic = ExactTopicTarget if self._sink == "topic-exact" else TopicTarget
         return topic(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
 
@@ -212,12 +218,9 @@ class Run:
         )
         await self.target.prepare()
         async with contextlib.AsyncExitStack() as stack:
-            if isinstance(self.target, PostgresTarget):
-                parts = urlsplit(self.target.dsn)
-                self.proxy = await stack.enter_async_context(Proxy(str(parts.hostname), parts.port or 5432))
-                login = parts.netloc.rpartition("@")[0]
-                by_proxy = parts._replace(netloc=f"{login}@127.0.0.1:{self.proxy.port}")
-                self.target.address = urlunsplit(by_proxy)
+            if isinstance(self.target, BehindAServer):
+                self.proxy = await stack.enter_async_context(Proxy(*self.target.server_address))
+                self.target.go_through(self.proxy.port)
             await stack.enter_async_context(self.feed)
             await stack.enter_async_context(self.supervisor)
             try:
@@ -293,7 +296,7 @@ def worker_environment(state: Path, planted: str, crash: str) -> Mapping[str, st
 
 def told_secrets(text: str) -> list[str]:
     """What the workers' output must not hold, as failures."""
-    secrets = {"the password": PASSWORD, "a row's content": CANARY}
+    secrets = {"the password": PASSWORD, "the secret key": SECRET_KEY, "a row's content": CANARY}
     return [f"a worker wrote {what} to its output" for what, secret in secrets.items() if secret in text]
 
 

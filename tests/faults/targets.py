@@ -13,7 +13,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import polars as pl
@@ -50,6 +51,20 @@ class Target(Protocol):
     async def look(self) -> Seen: ...
 
 
+@runtime_checkable
+class BehindAServer(Protocol):
+    """A target that workers reach by the network, and a proxy may stand between."""
+
+    @property
+    def server_address(self) -> tuple[str, int]:
+        """Host and port."""
+        ...
+
+    def go_through(self, port: int) -> None:
+        """Workers reach the server by a proxy at *port* of this machine."""
+        ...
+
+
 class PostgresTarget:
     """A table whose rows say who wrote them, in which order."""
 
@@ -57,6 +72,16 @@ class PostgresTarget:
 
     def __init__(self, dsn: str, address: str, topic: str) -> None:
         self.dsn, self.address, self._topic = dsn, address, topic
+
+    @property
+    def server_address(self) -> tuple[str, int]:
+        parts = urlsplit(self.dsn)
+        return str(parts.hostname), parts.port or 5432
+
+    def go_through(self, port: int) -> None:
+        parts = urlsplit(self.dsn)
+        login = parts.netloc.rpartition("@")[0]
+        self.address = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
 
     async def prepare(self) -> None:
         async with self._connected() as connection:

@@ -42,7 +42,12 @@ def servers(request: pytest.FixtureRequest) -> Servers:
     postgres: PostgresServer = request.getfixturevalue(
         "own_postgres" if kind.kills == "postgres" else "postgres"
     )
-    return Servers(kafka, postgres)
+    s3 = (
+        request.getfixturevalue("own_s3" if kind.kills == "s3" else "s3")
+        if kind.pipeline.sink == "s3"
+        else None
+    )
+    return Servers(kafka, postgres, s3)
 
 
 async def valid(kind: Kind, seed: int, servers: Servers, nursery: Nursery, planted: str = "") -> Outcome:

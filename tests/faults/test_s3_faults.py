@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import BinaryIO
 
 import polars as pl
 import pytest
@@ -203,6 +204,35 @@ def test_a_large_output_goes_in_parts_and_arrives_whole(s3: S3Server) -> None:
     owner.add(7, 1, [Output(*pair) for pair in zip(names, contents, strict=True)], alive)
     assert [target.body(f"out/rows/{name}") for name in names] == [block * count, b"x", b""]
     assert chain(target, "two").take_over(0) == 7
+
+
+@pytest.mark.parametrize("near", [0, 5, 100_000, 30_000_000, 30_000_001, 9_000_000_000])
+def test_the_last_seal_is_found_from_any_position(s3: S3Server, near: int) -> None:
+    target = target_of(s3)
+    owner = chain(target, "one")
+    owner.take_over(5)
+    assert chain(target, "empty").take_over(near) == 5
+    owner = chain(target, "two")
+    owner.take_over(near)
+    for end in (100_000, 30_000_000):
+        owner.add(end, 0, [], alive)
+    assert chain(target, "three").take_over(near) == 30_000_000
+
+
+def test_an_owner_whose_upload_an_heir_took_away_is_fenced(s3: S3Server) -> None:
+    target = target_of(s3)
+    owner = chain(target, "one")
+    owner.take_over(0)
+    block = b"x" * PART_BYTES
+
+    def write(file: BinaryIO) -> None:
+        file.write(block)
+        chain(target, "heir").take_over(0)
+        file.write(block)
+
+    with pytest.raises(Fenced):
+        owner.add(4, 1, [Output(owner.output_name(".txt"), write)], alive)
+    assert target.uploads() == []
 
 
 def test_a_slow_heir_does_not_abort_what_a_later_owner_is_writing(s3: S3Server) -> None:
