@@ -12,7 +12,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import numpy as np
@@ -20,14 +20,11 @@ import orjson
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from streamcore.batch import PartitionId, Range, RecordChunk
+from streamcore.batch import OFFSET, Chunk, Int64s, Original, PartitionId, Range, Rejects
 from streamcore.contracts import Split, SplitReader
 from streamcore.errors import BadConfig
 from streamcore.systems.kafka import KafkaConnection
-from streamcore.systems.kafka_reading import TopicReader
-
-if TYPE_CHECKING:
-    from aiokafka import ConsumerRecord
+from streamcore.transport.kafka_reading import TopicReader
 
 _FROM = "First record: earliest, an offset, or a time such as 2026-11-01T12:00:00Z."
 _TO = "Behind the last record: latest (the end when the replay begins), an offset, or a time."
@@ -41,8 +38,6 @@ KafkaOptions: type[BaseModel] = create_model("KafkaOptions", __config__=_CONFIG,
 """Options of a range: ``from``, ``to`` and ``partitions``."""
 Bound: TypeAlias = int | dt.datetime | None
 """An offset, a time, or None: where the partition begins or ends."""
-_RECORD_BYTES = 100
-"""What a record costs in memory beside its value."""
 
 
 def open_kafka(uri: str, options: BaseModel) -> KafkaRange:
@@ -220,6 +215,53 @@ class KafkaSplit:
         return KafkaRangeReader(self.source.reader(), self.partition, range_, source, position)
 
 
+class RangeChunk(Chunk):
+    """A *chunk* of a topic as one of the range that begins at *start*: its positions count from there.
+
+    Records at *end* and behind it are left out.
+    """
+
+    __slots__ = ("_chunk", "_count", "_start")
+
+    def __init__(self, chunk: Chunk, start: int, end: int) -> None:
+        self._chunk, self._start = chunk, start
+        self._count = int(np.searchsorted(chunk.offsets(), end))
+        rejects = chunk.rejects.frame
+        if rejects.height:
+            rejects = rejects.filter(pl.col(OFFSET) < end).with_columns(pl.col(OFFSET) - start)
+        super().__init__(
+            chunk.source,
+            chunk.first - start,
+            min(chunk.end, end) - start,
+            nbytes=chunk.nbytes,
+            rejects=Rejects(rejects),
+        )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def offsets(self) -> Int64s:
+        offsets: Int64s = self._chunk.offsets()[: self._count] - self._start
+        return offsets
+
+    def values(self) -> list[bytes | None]:
+        return self._chunk.values()[: self._count]
+
+    def keys(self) -> list[bytes | None]:
+        return self._chunk.keys()[: self._count]
+
+    def timestamps(self) -> Int64s | None:
+        times = self._chunk.timestamps()
+        return None if times is None else times[: self._count]
+
+    def headers(self, offset: int) -> tuple[tuple[str, bytes], ...]:
+        return self._chunk.headers(offset + self._start)
+
+    def original(self, offset: int) -> Original:
+        """See :meth:`Chunk.original`."""
+        return self._chunk.original(offset + self._start)
+
+
 class KafkaRangeReader:
     """Reads one split. Nothing is asked of the cluster before the first :meth:`read`."""
 
@@ -227,49 +269,24 @@ class KafkaRangeReader:
         self, reader: TopicReader, partition: int, range_: Range, source: PartitionId, position: int
     ) -> None:
         self._reader, self._partition, self._range = reader, partition, range_
-        self._source, self._position = source, position
-        self._ahead: list[ConsumerRecord] = []
-        self._behind = range_.start + position
-        """The offset behind what was fetched."""
+        self._source, self._at = source, range_.start + position
         self._opened = False
 
-    def read(self, max_bytes: int) -> RecordChunk | None:
-        if not self._ahead and not self._fetched():
+    def read(self, max_bytes: int) -> RangeChunk | None:
+        if self._at >= self._range.end:
             return None
-        count = self._count(max_bytes)
-        records, self._ahead = self._ahead[:count], self._ahead[count:]
-        end = (self._ahead[0].offset if self._ahead else self._behind) - self._range.start
-        chunk = RecordChunk(
-            self._source,
-            np.fromiter((r.offset for r in records), np.int64, count) - self._range.start,
-            [r.value for r in records],
-            first=self._position,
-            end=end,
-            keys=[r.key for r in records],
-            timestamps=np.fromiter((r.timestamp for r in records), np.int64, count),
-            headers=[tuple((name, value or b"") for name, value in r.headers) for r in records],
-        )
+        if not self._opened:
+            self._reader.seek(self._partition, self._at)
+            self._opened = True
+        found = self._reader.read(self._source, self._partition, self._range.end, max_bytes)
+        if found is None:
+            return None
+        chunk = RangeChunk(found, *self._range)
+        if not len(chunk) and not len(chunk.rejects):  # all of it is behind the end
+            return None
+        self._at = self._range.start + chunk.end
         chunk.bookmark = orjson.dumps([*self._range])
-        self._position = end
         return chunk
 
     def close(self) -> None:
         self._reader.close()
-
-    def _fetched(self) -> bool:
-        if self._behind >= self._range.end:
-            return False
-        if not self._opened:
-            self._reader.seek(self._partition, self._behind)
-            self._opened = True
-        self._ahead, self._behind = self._reader.read(self._partition, self._range.end)
-        return bool(self._ahead)
-
-    def _count(self, max_bytes: int) -> int:
-        """How many of the records that are ahead make about *max_bytes*, at least one."""
-        size = 0
-        for count, record in enumerate(self._ahead):
-            size += len(record.value or b"") + len(record.key or b"") + _RECORD_BYTES
-            if size > max_bytes:
-                return max(1, count)
-        return len(self._ahead)

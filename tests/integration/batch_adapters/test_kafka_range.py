@@ -98,7 +98,8 @@ def test_keys_times_and_headers_come_along(kafka: KafkaServer, topic: str) -> No
 
 
 def test_a_later_process_has_the_bounds_of_the_first(kafka: KafkaServer, topic: str) -> None:
-    fill(kafka, topic, 1, [(0, 0)] * 100)
+    for first_id in (0, 30, 60):
+        fill(kafka, topic, 1, [(0, 0)] * (40 if first_id == 60 else 30), first=first_id)
     first = open_source(f"{kafka.url}/{topic}").splits(1)[0]
     chunk = next(read_chunks(first.open(SOURCE, 0, first.bookmark), 0, 8000))
     assert 0 < chunk.end < 90

@@ -1,8 +1,9 @@
-"""Records of a topic between two offsets, outside of consumer groups: synchronous, for a worker thread.
+"""Chunks of a topic between two offsets, outside of consumer groups: synchronous, for a worker thread.
 
-Bounds are asked for by offset or by time. Only committed records are read; offsets that hold none (marks of
-transactions, what compaction took) are passed. Every wait ends: connecting within 10 seconds, and a
-partition that gives nothing for a minute, though it goes on, is an error.
+Whole record batches are taken from aiokafka where it lets us (:func:`.kafka_chunks.fetch_whole`). Only
+committed records are read; offsets that hold none (marks of transactions, what compaction took) are passed.
+Every wait ends: connecting within 10 seconds, and a partition that gives nothing for a minute, though it goes
+on, is an error.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from streamcore.batch import Range
+from streamcore.batch import Chunk, PartitionId, Range
 from streamcore.errors import Permanent, StreamcoreError, TopicChanged, Transient, did_you_mean
 from streamcore.systems.kafka import KafkaConnection, probe, translate
 from streamcore.systems.kafka_topic_ids import TopicDescription, describe_topics
 from streamcore.systems.own_loop import OwnLoop
+from streamcore.transport.kafka_chunks import KafkaChunk, chunk_of_records, fetch_whole
+from streamcore.transport.whole_batches import WholeBatch
 
 T = TypeVar("T")
 FETCH_BYTES = 1 << 20
 _POLL_MS = 200
+_RECORD_BYTES = 100
+"""What a record costs in memory beside its key and value."""
 _ANSWER_SECONDS = 40.0
 _STALL_SECONDS = 60.0
 
@@ -41,6 +46,9 @@ class TopicReader:
         self._connection = KafkaConnection.parse(url)
         self._loop = OwnLoop("kafka reader")
         self._consumer: AIOKafkaConsumer | None = None
+        self._ahead: list[WholeBatch | ConsumerRecord] = []
+        """Fetched, and in no chunk yet: from ``_first`` on, up to ``_behind``."""
+        self._first = self._behind = 0
 
     def describe(self) -> TopicDescription:
         """Its id and partitions; Permanent, with what there is, when it does not exist."""
@@ -58,10 +66,36 @@ class TopicReader:
     def seek(self, partition: int, offset: int) -> None:
         """Read *partition* from *offset* on, and no other one."""
         self._run(self._seek(TopicPartition(self._topic, partition), offset))
+        self._ahead, self._first, self._behind = [], offset, offset
 
-    def read(self, partition: int, end: int) -> tuple[list[ConsumerRecord], int]:
-        """The next records before *end*, and the offset behind them; none only where *end* is reached."""
-        return self._run(self._read(TopicPartition(self._topic, partition), end))
+    def read(self, source: PartitionId, partition: int, end: int, max_bytes: int) -> Chunk | None:
+        """The chunk of about *max_bytes* (a record batch at least) that comes next; None at *end*.
+
+        It may hold records behind *end*. Its offsets are the topic's; it has a record or a reject.
+        """
+        while True:
+            if not self._ahead:
+                self._first = self._behind
+                tp = TopicPartition(self._topic, partition)
+                self._ahead, self._behind = self._run(self._read(tp, end))
+                if not self._ahead:
+                    return None
+            chunk = self._cut(source, max_bytes)
+            if len(chunk) or len(chunk.rejects):
+                return chunk
+
+    def _cut(self, source: PartitionId, max_bytes: int) -> Chunk:
+        """A chunk of the first of what is ahead."""
+        count, size = 0, 0
+        while count < len(self._ahead) and (not count or size < max_bytes):
+            size += _size(self._ahead[count])
+            count += 1
+        part, self._ahead = self._ahead[:count], self._ahead[count:]
+        end = _next_offset(part[-1]) if self._ahead else self._behind
+        first, self._first = self._first, end
+        if isinstance(part[0], WholeBatch):
+            return KafkaChunk(source, first, end, part)
+        return chunk_of_records(source, first, end, part)
 
     def close(self) -> None:
         """Disconnect. More than once does no harm."""
@@ -104,6 +138,9 @@ class TopicReader:
             )
             self._consumer = consumer
             await asyncio.wait_for(consumer.start(), _ANSWER_SECONDS)
+            demand = asyncio.Event()
+            demand.set()
+            fetch_whole(consumer._fetcher, lambda topic: True, demand)
         return self._consumer
 
     async def _describe(self) -> TopicDescription:
@@ -138,16 +175,16 @@ class TopicReader:
         consumer.assign([tp])
         consumer.seek(tp, offset)
 
-    async def _read(self, tp: TopicPartition, end: int) -> tuple[list[ConsumerRecord], int]:
+    async def _read(self, tp: TopicPartition, end: int) -> tuple[list[WholeBatch | ConsumerRecord], int]:
+        """What was fetched next, and the offset behind it; nothing only where *end* is reached."""
         consumer = await self._connected()
         at = before = await consumer.position(tp)
         since = self._clock()
         while at < end:
             found = (await consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, [])
             at = await consumer.position(tp)
-            records = [record for record in found if record.offset < end]
-            if records:
-                return records, min(at, end)
+            if found:
+                return found, at
             if at > before:
                 before, since = at, self._clock()
             elif self._clock() - since > _STALL_SECONDS:
@@ -158,4 +195,15 @@ class TopicReader:
                     allowed=[f"to {end}"],
                     fix="see whether the partition has a leader",
                 )
-        return [], end
+        return [], at
+
+
+def _size(fetched: WholeBatch | ConsumerRecord) -> int:
+    """Bytes in memory, about."""
+    if isinstance(fetched, WholeBatch):
+        return len(fetched.data) + fetched.unpacked
+    return len(fetched.value or b"") + len(fetched.key or b"") + _RECORD_BYTES
+
+
+def _next_offset(fetched: WholeBatch | ConsumerRecord) -> int:
+    return fetched.next_offset if isinstance(fetched, WholeBatch) else int(fetched.offset) + 1
