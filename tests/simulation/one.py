@@ -42,9 +42,6 @@ def run_seed(seed: int, *, mutant: str = "", calm: bool = False, log: bool = Fal
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     began = time.process_time()
     gc.disable()  # what dead processes have left is collected behind each run, and complains
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()  # what is there for good need not be looked through each time
     sys.unraisablehook = lambda _: None
     warnings.simplefilter("ignore", RuntimeWarning)
     with planted(mutant):

@@ -137,8 +137,9 @@ class PowerWorld(World):
         there = broker.bounds(source).end
         if self.losses and self.dice.random() < 0.7:  # whoever sends them keeps no order
             rest = records[there:-1]
-            self.dice.shuffle(rest)
-            records[there:-1] = rest
+            times = [record.at for record in rest]
+            self.dice.shuffle(rest)  # in the same rhythm: who pauses for long is idle, and what comes then late
+            records[there:-1] = [record._replace(at=at) for record, at in zip(rest, times, strict=True)]
         for number, record in enumerate(records[there:], start=there + 1):
             if record.at > self.loop.now:
                 await asyncio.sleep(record.at - self.loop.now)

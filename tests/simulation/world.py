@@ -169,6 +169,7 @@ class World(ABC):
         self.loop.tasks.clear()
         self.loop.close()
         gc.collect()
+        gc.freeze()  # what is left is there for good, and need not be looked through each time
 
     @staticmethod
     def is_sharp(seed: int) -> bool:
