@@ -138,7 +138,8 @@ class PowerWorld(World):
         if self.losses and self.dice.random() < 0.7:  # whoever sends them keeps no order
             rest = records[there:-1]
             times = [record.at for record in rest]
-            self.dice.shuffle(rest)  # in the same rhythm: who pauses for long is idle, and what comes then late
+            self.dice.shuffle(rest)
+            # In the same rhythm: who pauses for long is idle, and what comes then may be late.
             records[there:-1] = [record._replace(at=at) for record, at in zip(rest, times, strict=True)]
         for number, record in enumerate(records[there:], start=there + 1):
             if record.at > self.loop.now:
