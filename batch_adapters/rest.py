@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -98,10 +98,10 @@ class _Mark:
 class RestSource:
     """A collection as a source, and its only split: pages come one after the other."""
 
-    base: URL
+    base: URL = field(repr=False)
     options: RestOptions
     pages: Pagination
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     auth: Authentication
 
     @property

@@ -153,7 +153,7 @@ def _read(path: str) -> str:
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST_PORT = re.compile(r"[^/@:]*:\d+(?:[/?#,]|\Z)")
 _NAMED = re.compile(
-    r"((?:password|passwd|pwd|passphrase|secret|token|api_?key|access_?key|credentials?|signature|sig)[a-z_-]*)"
+    r"((?:password|passwd|pwd|passphrase|secret|token|api[_-]?key|access[_-]?key|authorization|cookie|credentials?|signature|sig)[a-z_-]*)"
     r"(\s*=\s*)('[^']*'|\"[^\"]*\"|[^&\s;#]+)",
     re.IGNORECASE,
 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from streamcore.runtime.replay import Preview
 
 ROWS, JSON_ROWS = 5, 100
+_WIDEST = 40
+"""Characters of a column: one long text would leave no room for the others."""
 
 
 def document(topology: str, preview: Preview) -> dict[str, object]:
@@ -44,10 +46,12 @@ def show(console: Console, topology: str, preview: Preview) -> None:
 
 
 def lines(frame: pl.DataFrame) -> list[object]:
-    """The rows of *frame* as JSON objects."""
+    """The rows of *frame* as JSON objects, as a topic would hold them."""
     import orjson
 
-    return [orjson.loads(line) for line in frame.write_ndjson().splitlines()]
+    from streamcore.formats import format_named
+
+    return [orjson.loads(value) for value in format_named("json").encode(frame).to_pylist()]
 
 
 def table(frame: pl.DataFrame) -> Table:
@@ -55,7 +59,11 @@ def table(frame: pl.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column, dtype in frame.schema.items():
         table.add_column(
-            column, justify="right" if dtype.is_numeric() else "left", overflow="ellipsis", no_wrap=True
+            column,
+            justify="right" if dtype.is_numeric() else "left",
+            overflow="ellipsis",
+            no_wrap=True,
+            max_width=_WIDEST,
         )
     for row in frame.iter_rows():
         table.add_row(*("" if value is None else str(value) for value in row))

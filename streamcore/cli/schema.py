@@ -57,7 +57,7 @@ def infer(options: Globals, uri: str, rows: int) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("column", no_wrap=True)
     table.add_column("type")
-    table.add_column(f"nulls in {count(found.frame.height)} rows", justify="right")
+    table.add_column(f"nulls of {count(found.frame.height)}", justify="right")
     for column in columns:
         table.add_row(str(column["name"]), str(column["type"]), count(nulls.get(str(column["name"]), 0)))
     out().print(table)

@@ -223,6 +223,16 @@ def test_a_secret_in_plain_text_is_taken_with_a_warning(
     assert "h1dden" not in caplog.text
 
 
+def test_secrets_in_headers_and_parameters_of_ones_own_are_not_shown(
+    server: RestServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = (
+        "header.Authorization=Basic+s3cret&header.X-Api-Key=s3cret&access_token=s3cret&bearer_token=s3cret"
+    )
+    found = source(server, f"/all?{query}")
+    assert "s3cret" not in f"{found!r}{found.uri}{caplog.text}"
+
+
 def test_another_question_is_another_replay_and_more_rows_are_not(server: RestServer) -> None:
     before = source(server, "/all?since=1").fingerprint()
     server.rows = ROWS[:3]

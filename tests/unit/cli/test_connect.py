@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sqlite3
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import streamcore.sinks
@@ -113,6 +115,17 @@ def test_a_sample_of_each_kind(folder: Path, capsys: pytest.CaptureFixture[str])
         "rows": [{"id": 1.0, "tags": ["a"]}, {"id": 2.5, "tags": None}],
         "refused": 1,
     }
+
+
+def test_rows_of_any_type_and_length_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {"id": [1], "raw": [b"\xff"], "text": ["x" * 300], "took": [dt.timedelta(seconds=1)]}
+    pl.DataFrame(rows).write_parquet("any.parquet")
+    head, row, _ = said(capsys, "connect", "sample", "any.parquet").splitlines()
+    assert head.split() == ["id", "raw", "text", "took"]
+    assert row.split()[0] == "1"
+    found = document(capsys, "connect", "sample", "any.parquet")
+    assert isinstance(found, dict)
+    assert (found["rows"][0]["raw"], len(found["rows"][0]["text"])) == ("/w==", 300)
 
 
 def test_a_schema_is_inferred_and_printed_as_a_declaration(
