@@ -23,6 +23,7 @@ from streamcore.sources.folder import FolderOptions, open_folder
 from streamcore.sources.http_push import PushOptions, open_push
 from streamcore.sources.polling import PolledTable, PollOptions
 from streamcore.sources.postgres_slot import SlotOptions, open_slot
+from streamcore.sources.redis_streams import StreamOptions, open_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ KINDS: Mapping[str, Kind] = {
     "mysql-poll": Kind(("mysql", "mariadb"), "poll", "Polling a table", PollOptions, _poll_mysql),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),
+    "redis-stream": Kind(("redis", "rediss"), "stream", "Redis streams", StreamOptions, open_stream),
     "sqlite-poll": Kind(("sqlite",), "poll", "Polling a table", PollOptions, _poll_sqlite),
 }
 

@@ -55,7 +55,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._shown = shown_url(url)
-        self._driver = _driver()
+        self._driver = driver()
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query))
         if parts.scheme == "rediss":
@@ -76,7 +76,7 @@ class Client:
         try:
             await self._redis.ping()
         except Exception as error:  # noqa: BLE001 - the one place that sorts them
-            raise _translate(error, self._driver, self._shown) from None
+            raise translate(error, self._driver, self._shown) from None
 
     async def hashes(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[bytes | None]]:
         """The *fields* of the hash at each of *keys*: None where there is none."""
@@ -88,7 +88,7 @@ class Client:
                         commands.hmget(key, fields)
                     found += await commands.execute()
         except Exception as error:  # noqa: BLE001 - the one place that sorts them
-            raise _translate(error, self._driver, self._shown) from None
+            raise translate(error, self._driver, self._shown) from None
         return found
 
     async def close(self) -> None:
@@ -97,7 +97,8 @@ class Client:
             await self._redis.aclose()
 
 
-def _driver() -> ModuleType:
+def driver() -> ModuleType:
+    """redis-py. BadConfig, with the extra to install, where it is missing."""
     try:
         import redis
         import redis.asyncio
@@ -109,7 +110,7 @@ def _driver() -> ModuleType:
     return module
 
 
-def _translate(error: Exception, driver: ModuleType, shown: str) -> StreamcoreError:
+def translate(error: Exception, driver: ModuleType, shown: str) -> StreamcoreError:
     """The error of this package for what redis-py, the socket or TLS raised; it quotes no values."""
     if isinstance(error, StreamcoreError):
         return error

@@ -7,16 +7,20 @@ import itertools
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
+import redis as driver
 
 from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.sources.catalogue import open_unbounded
+from streamcore.sources.redis_streams import Stream
 from streamcore.testing.unbounded import UnboundedSourceConformance
 from tests.services.mariadb import MariadbServer, execute
 from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
 
 _numbers = itertools.count()
@@ -184,3 +188,44 @@ class TestPostgresLogicalDecoding(TestPostgresPolling):
 
     def source(self) -> UnboundedSource:
         return open_unbounded(f"{self.dsn}&table={self.name}&slot={self.name}&create=true&every=10ms")
+
+
+class TestRedisStream(UnboundedSourceConformance):
+    """Fields as columns of text."""
+
+    row_bytes = 200
+    what = "fields=id,name"
+
+    @pytest.fixture(autouse=True)
+    def stream(self, redis: RedisServer) -> None:
+        self.url, self.key = redis.url, f"rows-{next(_numbers)}"
+
+    def write(self, ids: Sequence[int]) -> None:
+        client = driver.Redis.from_url(self.url)
+        commands = client.pipeline()
+        for i in ids:
+            commands.xadd(self.key, self.entry(i))
+        commands.execute()
+        client.close()
+
+    def entry(self, i: int) -> dict[str, str]:
+        return {"id": str(i), "name": f"name {i}"}
+
+    def source(self) -> UnboundedSource:
+        found = open_unbounded(f"{self.url}?stream={self.key}&group=feed&create=true&{self.what}")
+        assert isinstance(found, Stream)
+        return replace(found, block=0.01)
+
+    def test_columns_are_those_of_the_rows_or_unknown(self) -> None:
+        """Fields are text."""
+        self.write([1])
+        assert set(self.source().columns() or {"id", "name"}) == {"id", "name"}
+
+
+class TestRedisStreamOfDocuments(TestRedisStream):
+    """A field holds a row."""
+
+    what = "value=row"
+
+    def entry(self, i: int) -> dict[str, str]:
+        return {"row": f'{{"id": {i}, "name": "name {i}"}}'}

@@ -1,0 +1,127 @@
+"""A consumer group of a Redis stream, as one consumer of it: for a worker thread, one call at a time.
+
+Connections, TLS, time-outs and errors are those of :mod:`.redis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from streamcore.errors import BadConfig
+from streamcore.systems.redis import COMMAND_SECONDS, CONNECT_SECONDS, driver, shown_url, translate
+
+
+class Entry(NamedTuple):
+    """An entry of a stream."""
+
+    id: str
+    fields: dict[bytes, bytes]
+
+
+class GroupConsumer:
+    """*consumer* of *group* on the stream *key*. Nothing is asked of the server before the first call."""
+
+    def __init__(self, url: str, key: str, group: str, consumer: str) -> None:
+        self.shown = f"{shown_url(url)}/{key}"
+        self._key, self._group, self._consumer = key, group, consumer
+        self._driver = driver()
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query))
+        if parts.scheme == "rediss":
+            options.setdefault("ssl_check_hostname", "true")
+        try:
+            self._redis = self._driver.Redis.from_url(
+                urlunsplit(parts._replace(query=urlencode(options))),
+                socket_connect_timeout=CONNECT_SECONDS,
+                socket_timeout=COMMAND_SECONDS,
+                retry=None,
+                retry_on_error=[],
+            )
+        except (TypeError, ValueError) as error:
+            raise BadConfig(f"not a Redis URL: {type(error).__name__}", where=self.shown) from None
+
+    def has_group(self) -> bool:
+        """Whether stream and group are there."""
+        with self._translated():
+            if not self._redis.exists(self._key):
+                return False
+            return any(found["name"].decode() == self._group for found in self._redis.xinfo_groups(self._key))
+
+    def make_group(self) -> None:
+        """Make the stream if it is missing, and the group, which begins with its first entry."""
+        with self._translated():
+            self._redis.xgroup_create(self._key, self._group, id="0", mkstream=True)
+
+    def consumers_that_wait(self) -> list[str]:
+        """The names of the group's consumers that were given entries and have not acknowledged them all."""
+        with self._translated():
+            found = self._redis.xinfo_consumers(self._key, self._group)
+        return sorted(one["name"].decode() for one in found if one["pending"])
+
+    def take_from(self, consumer: str, behind: str, count: int) -> tuple[list[Entry], str]:
+        """Take the next *count* entries behind the id *behind* that *consumer* was given and has not
+        acknowledged; and the last of their ids, "" when there are no more. Some may have been deleted.
+        """
+        first = f"({behind}" if behind else "-"
+        with self._translated():
+            pending = self._redis.xpending_range(
+                self._key, self._group, first, "+", count, consumername=consumer
+            )
+            ids = [found["message_id"] for found in pending]
+            if not ids:
+                return [], ""
+            claimed = self._redis.xclaim(self._key, self._group, self._consumer, 0, ids)
+        return _entries(claimed), ids[-1].decode()
+
+    def stale(self, idle_seconds: float, count: int) -> list[Entry]:
+        """Take entries that other consumers were given and have not acknowledged for so long."""
+        with self._translated():
+            _, claimed, *_ = self._redis.xautoclaim(
+                self._key, self._group, self._consumer, int(idle_seconds * 1000), "0-0", count
+            )
+        return _entries(claimed)
+
+    def new(self, count: int, block_seconds: float) -> list[Entry]:
+        """The next *count* entries that nobody was given yet; waits so long for the first one."""
+        with self._translated():
+            found = self._redis.xreadgroup(
+                self._group, self._consumer, {self._key: ">"}, count, int(block_seconds * 1000) or None
+            )
+        return _entries(found[0][1]) if found else []
+
+    def acknowledge(self, ids: Sequence[str]) -> None:
+        """These entries are done with."""
+        if ids:
+            with self._translated():
+                self._redis.xack(self._key, self._group, *ids)
+
+    def leave(self) -> None:
+        """Take this consumer off the group's list, unless it was given something that it has not
+        acknowledged.
+
+        Nobody else goes by its name, so nothing can come between the two.
+        """
+        with self._translated():
+            if not self._redis.xpending_range(
+                self._key, self._group, "-", "+", 1, consumername=self._consumer
+            ):
+                self._redis.xgroup_delconsumer(self._key, self._group, self._consumer)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(Exception):  # nothing depends on it
+            self._redis.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the one place that sorts them
+            raise translate(error, self._driver, self.shown) from None
+
+
+def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:
+    return [Entry(id_.decode(), fields) for id_, fields in found if fields is not None]
