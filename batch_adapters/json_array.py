@@ -79,7 +79,7 @@ def cut_elements(buffer: bytes, *, opened: bool) -> _Cut:
     """The whole elements of *buffer*, which starts at the array's bracket or, if *opened*, at a separator."""
     array = np.frombuffer(buffer, np.uint8)
     kinds = _KINDS[array]
-    places = np.flatnonzero(kinds)
+    places = np.flatnonzero(kinds != 0)  # of booleans it is several times as fast
     quotes = _quotes(buffer, array)
     if len(quotes):
         places = places[np.searchsorted(quotes, places) % 2 == 0]

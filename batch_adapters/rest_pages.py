@@ -47,9 +47,9 @@ def page_of(answer: Answer, rows_path: str | None, where: str) -> Page:
     body = answer.body
     if rows_path == ".":
         return Page(answer, elements(b"[" + body + b"]"), where)
-    path = "" if rows_path is None and body.lstrip().startswith(b"[") else rows_path
-    if path is None:
-        path = _only_array(members(body), where)
+    if rows_path is None and not body.lstrip().startswith(b"["):
+        return Page(answer, elements(_only_array(members(body), where)), where)
+    path = rows_path or ""
     found = member(body, path)
     if found == b"null":
         found = b"[]"
@@ -58,10 +58,10 @@ def page_of(answer: Answer, rows_path: str | None, where: str) -> Page:
     return Page(answer, elements(found), where)
 
 
-def _only_array(there: Mapping[str, bytes], where: str) -> str:
+def _only_array(there: Mapping[str, bytes], where: str) -> bytes:
     arrays = [name for name, value in there.items() if value.startswith(b"[")]
     if len(arrays) == 1:
-        return arrays[0]
+        return there[arrays[0]]
     raise BadConfig(
         "where are the rows?" if arrays else "the answer holds no array of rows",
         where=where,
