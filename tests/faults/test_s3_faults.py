@@ -235,6 +235,23 @@ def test_an_owner_whose_upload_an_heir_took_away_is_fenced(s3: S3Server) -> None
     assert target.uploads() == []
 
 
+def test_a_seal_that_an_heir_makes_at_the_last_moment_wins(s3: S3Server) -> None:
+    """After all that a late owner looks at: only the condition of its put keeps it from sealing."""
+    target = target_of(s3)
+    owner = chain(target, "one")
+    owner.take_over(0)
+
+    def heir_comes(point: str) -> None:
+        if point == "files.before_seal":
+            assert chain(target, "heir").take_over(0) == 0
+
+    output = Output(owner.output_name(".txt"), lambda file: file.write(b"late") and None)
+    with pytest.raises(Fenced):
+        owner.add(4, 1, [output], heir_comes)
+    assert chain(target, "last").take_over(0) == 0
+    assert not [key for key in target.keys("out/rows/") if key.endswith(".txt")]
+
+
 def test_a_slow_heir_does_not_abort_what_a_later_owner_is_writing(s3: S3Server) -> None:
     target = target_of(s3)
     chain(target, "dead").take_over(0)

@@ -138,6 +138,21 @@ def test_however_three_owners_interleave_the_ranges_form_one_chain(
     assert sorted(visible(folder)) == [f"{at:03d}-{at + 2:03d}.txt" for at in range(0, position, 2)]
 
 
+def test_a_seal_that_an_heir_makes_at_the_last_moment_wins(tmp_path: Path) -> None:
+    """After all that a late owner looks at: only link(2) keeps it from sealing."""
+    owner = chain(tmp_path, "one")
+    owner.take_over(0)
+
+    def heir_comes(point: str) -> None:
+        if point == "files.before_seal":
+            assert chain(tmp_path, "heir").take_over(0) == 0
+
+    with pytest.raises(Fenced):
+        owner.add(4, 1, [Output("x.txt", text(b"late"))], heir_comes)
+    assert chain(tmp_path, "last").take_over(0) == 0
+    assert visible(tmp_path) == {}
+
+
 def test_a_foreign_file_among_the_seals_is_named(tmp_path: Path) -> None:
     first = chain(tmp_path, "first")
     first.take_over(0)
