@@ -1,8 +1,9 @@
-"""Rows a second of MongoDB's source: ``python -m benchmarks.mongodb``, on a server of its own.
+"""Rows a second of MongoDB's source and sink: ``python -m benchmarks.mongodb``, on a server of its own.
 
 The rows of ``benchmarks.sinks`` (five fields) beside pymongo's plain ``find`` into Python documents, and
 ``find_raw_batches`` whose bytes are thrown away. The source is measured to JSON texts, as it hands them
-out, and to the stream's columns.
+out, and to the stream's columns. The sink is set beside ordered ``insert_many`` calls of the same rows, which
+are Python documents before its clock starts, and beside the same in transactions of as many rows.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 from pymongo.collection import Collection
 
 from batch_adapters.catalogue import open_source
-from benchmarks.sinks import ROWS, measured, rows
+from benchmarks.sinks import ROWS, batches, into, measured, rows
 from benchmarks.sources import CHUNK, SOURCE, read
 from streamcore.contracts import Split
 from streamcore.formats import decoder_for
 from streamcore.formats.json import Json
 from streamcore.schema import StreamSchema
+from streamcore.sinks import MongoDB
 from tests.services import mongo
 
 DATABASE, NAME = "bench", "rows"
+_TOGETHER = 20_000
 Documents = Collection[dict[str, object]]
 
 
@@ -82,12 +85,47 @@ async def sources(uri: str, collection: Documents) -> None:
     await share("source, two ranges, to columns", lambda: ours(2, decoded))
 
 
+async def sink(uri: str, frame: pl.DataFrame) -> None:
+    """The sink beside pymongo's own writing, both with the journal of a majority of one server."""
+    held = documents(frame)
+    parts, columns = batches(frame), frame.schema
+    async with AsyncMongoClient[dict[str, object]](uri) as client:
+        target = client[DATABASE].out
+
+        async def fresh() -> None:
+            await client.drop_database(DATABASE)
+            await client[DATABASE].create_collection("out")
+
+        async def bare(transactions: bool) -> None:
+            await fresh()
+            for start in range(0, ROWS, _TOGETHER):
+                part = [dict(document) for document in held[start : start + _TOGETHER]]
+                if not transactions:
+                    await target.with_options(write_concern=WriteConcern("majority")).insert_many(part)
+                    continue
+                async with client.start_session() as session, await session.start_transaction():
+                    await target.insert_many(part, session=session)
+
+        async def ours(key: str | None) -> None:
+            await fresh()
+            if key:
+                await target.create_index(key, unique=True)
+            await into(lambda: MongoDB("out", uri, key=key), parts, columns)()
+
+        base = await measured("insert_many, ordered", lambda: bare(False))
+        await measured("insert_many in transactions", lambda: bare(True))
+        rate = await measured("MongoDB, append", lambda: ours(None))
+        print(f"{'':42} {rate / base:12.0%} of insert_many")
+        await measured("MongoDB, upsert, all new", lambda: ours("id"), best_of=1)
+
+
 def main() -> None:
     server = mongo.start()
     try:
         with MongoClient[dict[str, object]](server.uri(DATABASE)) as client:
             fill(client[DATABASE][NAME], rows())
             asyncio.run(sources(server.uri(DATABASE), client[DATABASE][NAME]))
+        asyncio.run(sink(server.uri(DATABASE), rows()))
     finally:
         server.close()
 

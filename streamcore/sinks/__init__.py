@@ -2,9 +2,10 @@
 
 from streamcore.sinks.files import Csv, Excel, JsonLines, Parquet
 from streamcore.sinks.http import Http
+from streamcore.sinks.mongodb import MongoDB
 from streamcore.sinks.mysql import MySQL
 from streamcore.sinks.postgres import Postgres
 from streamcore.sinks.sqlite import SQLite
 from streamcore.sinks.topic import Topic
 
-__all__ = ["Csv", "Excel", "Http", "JsonLines", "MySQL", "Parquet", "Postgres", "SQLite", "Topic"]
+__all__ = ["Csv", "Excel", "Http", "JsonLines", "MongoDB", "MySQL", "Parquet", "Postgres", "SQLite", "Topic"]

@@ -7,6 +7,7 @@ rows compares and sets ``next_offset`` and ``owner_epoch``: a former owner finds
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
@@ -18,6 +19,12 @@ SessionT = TypeVar("SessionT", contravariant=True)
 POSITIONS = "streamcore_positions"
 StoredKey = tuple[str, int]
 """Topic id and partition."""
+
+
+def application_name(topology: str, sink: str, owner: str) -> str:
+    """How an owner's sessions are known to the server, so that an heir can end those that hang."""
+    text = "\0".join((topology, sink, owner))
+    return f"streamcore {hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 class Stored(NamedTuple):

@@ -15,10 +15,10 @@ import polars as pl
 from streamcore.batch import PartitionId
 from streamcore.contracts import SinkAbilities, SinkContext
 from streamcore.secrets import resolve
-from streamcore.sinks.fence import Move, Stored, StoredKey
+from streamcore.sinks.fence import Move, Stored, StoredKey, application_name
 from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of
 from streamcore.sinks.postgres_columns import created_type
-from streamcore.sinks.postgres_statements import TERMINATE, Statements, application_name
+from streamcore.sinks.postgres_statements import TERMINATE, Statements
 from streamcore.sinks.postgres_table import Table
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.postgres import Session, address, check_identifier, connect

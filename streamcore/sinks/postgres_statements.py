@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,12 +23,6 @@ cross join lateral (select case t.typtype when 'd' then t.typtypmod else a.attty
 where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped
 order by a.attnum
 """
-
-
-def application_name(topology: str, sink: str, owner: str) -> str:
-    """How an owner's sessions are known to the server, so that an heir can end those that hang."""
-    text = "\0".join((topology, sink, owner))
-    return f"streamcore {hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True)

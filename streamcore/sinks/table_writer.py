@@ -5,7 +5,7 @@ with the positions that they cover. Its first statement is the fence's (:mod:`.f
 connection was lost, also at COMMIT, the stored positions tell what had been written.
 
 Rows that the server refuses are found by bisecting in savepoints, become dead letters, and the rest
-is written.
+is written. Where there are no savepoints the system names the row, and small transactions follow.
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ from streamcore.batch import HIDDEN, Batch, PartitionId, Rejects
 from streamcore.contracts import FlushReason, SinkContext
 from streamcore.errors import Fenced, Permanent, Transient
 from streamcore.sinks.fence import Fence, Move
+from streamcore.sinks.pieces import pieces_of, split_off
 from streamcore.systems.sql import Locked, RefusedRows
 
 
 class Session(Protocol):
     """A connection to the database, see :class:`streamcore.systems.sql.SqlSession`."""
+
+    @property
+    def savepoints(self) -> bool:
+        """Whether a transaction goes on behind a refused row that was written inside of another one."""
+        ...
 
     def transaction(self) -> AbstractAsyncContextManager[None]: ...
     async def close(self) -> None: ...
@@ -102,10 +108,16 @@ class _Moved(Exception):
 
 
 class TableWriter(Generic[SessionT]):
-    """See the module; one connection, one transaction at a time."""
+    """See the module; one connection, one transaction at a time.
 
-    def __init__(self, database: Database[SessionT], context: SinkContext) -> None:
+    ``most_bytes``: of rows in a transaction, about, where the system wants it small.
+    """
+
+    def __init__(
+        self, database: Database[SessionT], context: SinkContext, most_bytes: int | None = None
+    ) -> None:
         self._database, self._context = database, context
+        self._most = min(context.memory_limit, most_bytes or context.memory_limit)
         self._parts: dict[PartitionId, _Part] = {}
         self._session: SessionT | None = None
         self._table: Table[SessionT] | None = None
@@ -139,7 +151,7 @@ class TableWriter(Generic[SessionT]):
                 allowed=None if part is None else [part.end],
             )
         size = int(batch.frame.estimated_size())
-        if self._held and self._held + size > self._context.memory_limit:
+        if self._held and self._held + size > self._most:
             await self._store()
         frame, rejects = self._prepared.checks.refused(batch.frame, self._context.sink)
         if len(rejects):
@@ -246,7 +258,10 @@ class TableWriter(Generic[SessionT]):
             try:
                 await self._transaction(session, pending, careful=False)
             except RefusedRows:
-                await self._transaction(session, pending, careful=True)
+                if session.savepoints:
+                    await self._transaction(session, pending, careful=True)
+                else:
+                    await self._store_in_pieces(session, pending)
         except RefusedRows as error:
             self._drop_session()
             raise Permanent(f"rows were refused at COMMIT: {error.what}", where=self._name) from None
@@ -260,6 +275,25 @@ class TableWriter(Generic[SessionT]):
         for part in pending.values():
             part.forget_until(part.end)
         self._held = 0
+
+    async def _store_in_pieces(self, session: SessionT, parts: Mapping[PartitionId, _Part]) -> None:
+        """Each piece in a transaction of its own, again without the rows that the system named."""
+        for partition, part in parts.items():
+            part.batches = [piece for batch in part.batches for piece in pieces_of(batch)]
+            while part.batches:
+                piece = part.batches[0]
+                alone = _Part(part.epoch, part.position, piece.range.end, [piece])
+                try:
+                    await self._transaction(session, {partition: alone}, careful=False)
+                except RefusedRows as error:
+                    if not error.places:
+                        raise
+                    part.batches[0], rows = split_off(piece, error.places)
+                    await self._context.refuse(
+                        piece, Rejects.of(rows, self._context.sink, error.code, error.what)
+                    )
+                else:
+                    part.forget_until(piece.range.end)
 
     async def _transaction(
         self, session: SessionT, parts: Mapping[PartitionId, _Part], careful: bool

@@ -59,6 +59,7 @@ _REMEDIES = {
     20: "transactions need a replica set: start mongod with --replSet, one server is enough",
     26: "make the collection first",
     48: "it is there already",
+    388: "give the server a larger cache: the transaction does not fit",
 }
 
 

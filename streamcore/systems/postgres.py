@@ -146,6 +146,8 @@ def check_identifier(name: str, what: str) -> None:
 class Session:
     """One connection whose errors are ours. After a Transient or Permanent error it is to be aborted."""
 
+    savepoints = True
+
     def __init__(self, connection: object, driver: ModuleType, shown: str) -> None:
         self._connection = connection
         self._driver, self._shown = driver, shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from streamcore.errors import StreamcoreError, Transient
@@ -14,10 +14,13 @@ class Locked(Transient):
 
 
 class RefusedRows(StreamcoreError):
-    """The statement's rows, or one of them, can't be stored; ``code`` is the system's name of the reason."""
+    """The statement's rows, or one of them, can't be stored; ``code`` is the system's name of the reason.
 
-    def __init__(self, what: str, *, code: str, where: str) -> None:
-        self.code = code
+    ``places``: which ones of the frame that was written, where the system says it.
+    """
+
+    def __init__(self, what: str, *, code: str, where: str, places: Sequence[int] = ()) -> None:
+        self.code, self.places = code, tuple(places)
         super().__init__(what, where=where)
 
 
@@ -25,6 +28,7 @@ class SqlSession(abc.ABC):
     """One connection whose errors are ours. After a Transient or Permanent error it is to be aborted."""
 
     begin = "BEGIN"
+    savepoints = True
 
     def __init__(self) -> None:
         self._depth = 0

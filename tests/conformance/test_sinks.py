@@ -15,6 +15,7 @@ from streamcore.testing.sinks import (
     SinkConformance,
     UpsertSinkConformance,
 )
+from tests.conformance.mongo_targets import MongoTarget
 from tests.conformance.mysql_targets import ProxiedMysqlTarget
 from tests.conformance.postgres_targets import ProxiedTarget
 from tests.conformance.sink_targets import (
@@ -29,6 +30,7 @@ from tests.conformance.sqlite_targets import SqliteTarget
 from tests.conformance.topic_targets import EmbeddedTopicTarget, KafkaTopicTarget
 from tests.services.kafka import KafkaServer
 from tests.services.mariadb import MariadbServer
+from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 
 FLAT_TYPES = {
@@ -215,6 +217,45 @@ class TestSqliteUpsert(_OnSqlite, SinkConformance, RefusingSinkConformance, Upse
 
     def target(self) -> SqliteTarget:
         return SqliteTarget(key="id")
+
+
+class _OnMongo:
+    """Awkward names; a validator refuses rows, which the server names one by one."""
+
+    server: MongoServer
+
+    @pytest.fixture(autouse=True)
+    def _server(self, mongo: MongoServer) -> None:
+        self.server = mongo
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES, "bytes": pl.Binary}
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        return [{"name": "forbidden"}]
+
+
+class TestMongoAppend(_OnMongo, SinkConformance, RefusingSinkConformance, BreakableSinkConformance):
+    def target(self) -> MongoTarget:
+        return MongoTarget(self.server)
+
+
+@pytest.mark.slow
+class TestMongoUpsert(
+    _OnMongo, SinkConformance, RefusingSinkConformance, BreakableSinkConformance, UpsertSinkConformance
+):
+    key = ("id",)
+
+    def target(self) -> MongoTarget:
+        return MongoTarget(self.server, key="id")
+
+
+@pytest.mark.slow
+class TestMongoByMotor(TestMongoUpsert):
+    """The same laws on the driver that has come to its end."""
+
+    def target(self) -> MongoTarget:
+        return MongoTarget(self.server, key="id", driver="motor")
 
 
 class _ExactTopic(SinkConformance):
