@@ -41,6 +41,7 @@ class InS3:
         self.server = s3
 
 
+@pytest.mark.slow
 class TestParquetInS3(InS3, TestParquet):
     def target(self) -> BucketTarget:
         return BucketTarget(self.server, partial(Parquet, roll_seconds=30), "**/*.parquet", read_parquet)

@@ -66,6 +66,7 @@ class TestExcelInS3(InS3, TestExcel):
     pass
 
 
+@pytest.mark.slow
 class TestManyObjects(InS3, TestManyFiles):
     options = "&min_split_bytes=1000&delimiter=,"
 
