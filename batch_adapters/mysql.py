@@ -12,6 +12,7 @@ is not (0000-00-00), or with a time that is none of a day, is refused ("range", 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from streamcore.systems.mysql_reading import ReadSession
 
 _COUNTED_ROWS = 200_000
 """A table of more rows, whose key is a whole number, is cut by values of the key."""
-_FIRST_ROWS, _MOST_ROWS, _GROWTH, _VALUE_BYTES = 64, 50_000, 8, 100
+_FIRST_ROWS, _MOST_ROWS, _GROWTH, _VALUE_BYTES = 64, 8_192, 8, 100
 
 
 def open_mysql(url: str, options: TableOptions) -> TableSource:
@@ -204,17 +205,17 @@ class MysqlTable:
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
         page_size = _PageSize(max_bytes, len(self._columns))
         pages = self._pages(part, page_size) if self._paged else self._stream(part, page_size)
-        count = len(self._columns)
+        places = self._key_places()
         for rows in pages:
             frame, refused = frame_of(rows, self._columns)
             page_size.was(frame)
-            keys = {f"_key{n}": [row[count + n] for row in rows] for n in range(len(self._key))}
+            keys = {f"_key{n}": [row[place] for row in rows] for n, place in enumerate(places)}
             yield FramePage(frame, pl.DataFrame(keys), refused)
         self._moment.part_read()
 
     def _pages(self, part: KeyRange, size: _PageSize) -> Iterator[list[Row]]:
         """A statement a page: between two of them the session is another range's."""
-        left, count = part, len(self._columns)
+        left, places = part, self._key_places()
         while True:
             wanted = size()
             with self._moment.session() as session:
@@ -223,7 +224,7 @@ class MysqlTable:
                 yield rows
             if len(rows) < wanted:
                 return
-            left = KeyRange(tuple(map(str, rows[-1][count:])), part.until)
+            left = KeyRange(tuple(str(rows[-1][place]) for place in places), part.until)
 
     def _stream(self, part: KeyRange, size: _PageSize) -> Iterator[list[Row]]:
         """One statement, in a session of its own, which sees what the statement began with."""
@@ -234,9 +235,23 @@ class MysqlTable:
             session.close()
 
     def _asked(self) -> list[str]:
-        """The columns, and the constants for those of the key."""
-        keys = (f"{column.constant_sql} as _key{n}" for n, column in enumerate(self._key))
-        return [*(column.sql for column in self._columns), *keys]
+        """The columns, and the constants for those of the key that do not say them by themselves."""
+        keys = [column for column in self._key if not self._says_its_constant(column)]
+        return [
+            *(column.sql for column in self._columns),
+            *(f"{column.constant_sql} as _key{n}" for n, column in enumerate(keys)),
+        ]
+
+    def _says_its_constant(self, column: Column) -> bool:
+        return column in self._columns and column.dtype.is_integer()
+
+    def _key_places(self) -> list[int]:
+        """Where in a row the constants of the key are."""
+        behind = itertools.count(len(self._columns))
+        return [
+            self._columns.index(column) if self._says_its_constant(column) else next(behind)
+            for column in self._key
+        ]
 
 
 class _PageSize:

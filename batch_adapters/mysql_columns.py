@@ -101,8 +101,12 @@ def frame_of(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[pl.DataFra
     """*rows*, whose first values are those of *columns*, and those with values that these can't hold."""
     raw = pl.DataFrame(
         [
-            pl.Series(column.name, values, pl.Binary() if column.dtype == pl.Binary() else pl.String())
-            for column, values in zip(columns, zip(*rows, strict=True), strict=False)
+            pl.Series(
+                column.name,
+                [row[place] for row in rows],
+                pl.Binary() if column.dtype == pl.Binary() else pl.String(),
+            )
+            for place, column in enumerate(columns)
         ]
     )
     frame = raw.select(map(_made, columns))

@@ -98,7 +98,12 @@ class Session(SqlSession):
 
     async def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute one statement with a parameter for each value of a row, for all of *rows*."""
-        await self._in_thread(lambda: self._connection.executemany(sql, rows))
+
+        def run() -> None:
+            # Closed here: freed in another thread it would reset the statement under the call that follows.
+            self._connection.executemany(sql, rows).close()
+
+        await self._in_thread(run)
 
     async def rows(self, sql: str) -> list[tuple[object, ...]]:
         """All rows of *sql*."""

@@ -161,3 +161,12 @@ async def test_who_waits_too_long_for_another_writer_is_told_so(
         other.execute("rollback")
     assert not await write(SQLite("t", path), FRAME)
     assert execute(path, "select count(*) from t") == [(4,)]
+
+
+async def test_many_rows_go_in_slices_each_by_a_call_of_its_own(tmp_path: Path) -> None:
+    """Calls follow each other in threads: none may reset the statement of the next one."""
+    frame = pl.DataFrame({"id": range(200_000), "name": ["x" * 20] * 200_000})
+    assert not await write(SQLite("many", tmp_path / "x.db", create=True, key="id"), frame)
+    assert execute(tmp_path / "x.db", "select count(*), sum(id) from many") == [
+        (200_000, sum(range(200_000)))
+    ]
