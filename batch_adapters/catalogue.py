@@ -30,6 +30,7 @@ from batch_adapters.kafka import KafkaOptions, open_kafka
 from batch_adapters.mongodb import MongoOptions, open_mongodb
 from batch_adapters.mysql import open_mysql
 from batch_adapters.postgres import open_postgres
+from batch_adapters.redis_streams import RangeOptions, open_redis
 from batch_adapters.rest import open_rest
 from batch_adapters.rest_options import RestOptions
 from batch_adapters.sqlite import open_sqlite
@@ -94,6 +95,12 @@ _KAFKA = System(
     "stream",
     SourceAbilities(columns=False),
 )
+_REDIS = System(
+    RangeOptions,
+    lambda uri, given: open_redis(uri, RangeOptions.model_validate(given)),
+    "redis",
+    extra="redis",
+)
 SYSTEMS: Mapping[str, System] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
@@ -104,6 +111,8 @@ SYSTEMS: Mapping[str, System] = {
     "http": _REST,
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB,
+    "redis": _REDIS,
+    "rediss": _REDIS,
     "kafka": _KAFKA,
 }
 """By the URI's scheme."""

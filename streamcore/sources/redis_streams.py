@@ -13,14 +13,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from batch_adapters.refused_rows import PartlyRefusedChunk, Refused
-from streamcore.batch import Chunk, FrameChunk, PartitionId, RecordChunk
+from batch_adapters.redis_streams import EntryPage, check_row
+from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
 from streamcore.durations import duration
 from streamcore.errors import BadConfig, StreamcoreError
@@ -52,12 +50,7 @@ class StreamOptions(BaseModel):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> StreamOptions:
-        if (self.fields is None) == (self.value is None):
-            raise BadConfig(
-                "what of an entry is a row?",
-                where=f"stream={self.stream}",
-                fix="give either fields=id,name or value=FIELD",
-            )
+        check_row(self.stream, self.fields, self.value)
         return self
 
 
@@ -167,28 +160,8 @@ class StreamReader:
         return self._group.new(count, self._stream.block)
 
     def _chunk(self, entries: Sequence[Entry]) -> Chunk:
-        field = self._stream.options.value
-        if field is not None:
-            values = [entry.fields.get(field.encode()) for entry in entries]
-            return RecordChunk(_NOWHERE, range(len(values)), values)
-        columns: dict[str, list[str | None]] = {}
-        bad = np.zeros(len(entries), bool)
-        for name in self._stream.names:
-            texts, broken = _decoded([entry.fields.get(name.encode()) for entry in entries])
-            columns[name] = texts
-            bad |= broken
-        frame, offsets = pl.DataFrame(columns, schema=self._stream.columns()), np.arange(len(entries))
-        if not bad.any():
-            return FrameChunk(_NOWHERE, offsets, frame, first=0, end=len(entries))
-        raw = pl.DataFrame(
-            {
-                name: [e.fields.get(name.encode()) for e, b in zip(entries, bad, strict=True) if b]
-                for name in columns
-            },
-            schema=dict.fromkeys(columns, pl.Binary),
-        )
-        refused = Refused(bad, raw, "utf8", "a field is not UTF-8")
-        return PartlyRefusedChunk(_NOWHERE, offsets, frame, refused, first=0, end=len(entries))
+        options = self._stream.options
+        return EntryPage(entries, self._stream.names, options.value).chunk(_NOWHERE, 0)
 
     def forget(self, bookmark: bytes) -> None:
         """Acknowledge what is in *bookmark*."""
@@ -205,14 +178,3 @@ class StreamReader:
             pass  # its name stays in the list
         finally:
             self._group.close()
-
-
-def _decoded(values: Sequence[bytes | None]) -> tuple[list[str | None], npt.NDArray[np.bool_]]:
-    texts, broken = list[str | None](), np.zeros(len(values), bool)
-    for place, value in enumerate(values):
-        try:
-            texts.append(None if value is None else value.decode())
-        except UnicodeDecodeError:
-            texts.append(None)
-            broken[place] = True
-    return texts, broken

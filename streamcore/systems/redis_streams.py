@@ -1,4 +1,4 @@
-"""A consumer group of a Redis stream, as one consumer of it: for a worker thread, one call at a time.
+"""A range of a Redis stream, and one consumer of a group of it: for a worker thread, one call at a time.
 
 Connections, TLS, time-outs and errors are those of :mod:`.redis`.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from streamcore.errors import BadConfig
@@ -21,6 +22,43 @@ class Entry(NamedTuple):
     fields: dict[bytes, bytes]
 
 
+class StreamRange:
+    """The stream *key*, read by ids. Nothing is asked of the server before the first call."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.shown, self._key, self._driver = f"{shown_url(url)}/{key}", key, driver()
+        self._redis = _client(self._driver, url, self.shown)
+
+    def bounds(self) -> tuple[str, str, int]:
+        """The first id, the last one, and how many entries there are; "" for none. BadConfig: no stream."""
+        with self._translated():
+            kind = self._redis.type(self._key).decode()
+            if kind != "stream":
+                what = "there is no such stream" if kind == "none" else f"the key holds a {kind}, no stream"
+                raise BadConfig(what, where=self.shown, fix="name the key of a stream: stream=KEY")
+            first, last = self._redis.xrange(self._key, count=1), self._redis.xrevrange(self._key, count=1)
+            count = int(self._redis.xlen(self._key))
+        ids = [str(found[0][0].decode()) if found else "" for found in (first, last)]
+        return ids[0], ids[1], count
+
+    def entries(self, first: str, last: str, count: int) -> list[Entry]:
+        """At most *count* entries from the id *first* (behind it with a parenthesis before it) to *last*."""
+        with self._translated():
+            return _entries(self._redis.xrange(self._key, first, last, count))
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(Exception):  # nothing depends on it
+            self._redis.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the one place that sorts them
+            raise translate(error, self._driver, self.shown) from None
+
+
 class GroupConsumer:
     """*consumer* of *group* on the stream *key*. Nothing is asked of the server before the first call."""
 
@@ -28,20 +66,7 @@ class GroupConsumer:
         self.shown = f"{shown_url(url)}/{key}"
         self._key, self._group, self._consumer = key, group, consumer
         self._driver = driver()
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query))
-        if parts.scheme == "rediss":
-            options.setdefault("ssl_check_hostname", "true")
-        try:
-            self._redis = self._driver.Redis.from_url(
-                urlunsplit(parts._replace(query=urlencode(options))),
-                socket_connect_timeout=CONNECT_SECONDS,
-                socket_timeout=COMMAND_SECONDS,
-                retry=None,
-                retry_on_error=[],
-            )
-        except (TypeError, ValueError) as error:
-            raise BadConfig(f"not a Redis URL: {type(error).__name__}", where=self.shown) from None
+        self._redis = _client(self._driver, url, self.shown)
 
     def has_group(self) -> bool:
         """Whether stream and group are there."""
@@ -121,6 +146,24 @@ class GroupConsumer:
             yield
         except Exception as error:  # noqa: BLE001 - the one place that sorts them
             raise translate(error, self._driver, self.shown) from None
+
+
+def _client(redis: ModuleType, url: str, shown: str) -> Any:
+    """redis-py's client, whose waits end."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme == "rediss":
+        options.setdefault("ssl_check_hostname", "true")
+    try:
+        return redis.Redis.from_url(
+            urlunsplit(parts._replace(query=urlencode(options))),
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=COMMAND_SECONDS,
+            retry=None,
+            retry_on_error=[],
+        )
+    except (TypeError, ValueError) as error:
+        raise BadConfig(f"not a Redis URL: {type(error).__name__}", where=shown) from None
 
 
 def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:

@@ -9,11 +9,13 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import orjson
 import polars as pl
 import pytest
+from redis import Redis
 
 from batch_adapters.catalogue import open_source
 from streamcore.contracts import BoundedSource
@@ -21,6 +23,7 @@ from streamcore.testing.sources import ReadRecord, SourceContent, TableSourceCon
 from tests.services.mariadb import MariadbServer, execute
 from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
 
 _numbers = itertools.count()
 
@@ -279,3 +282,66 @@ class TestMongoByIdsOfSeveralTypes(MongoLaws):
         if number < 400:
             return f"{number:05}"
         return dt.datetime(2026, 1, 1) + dt.timedelta(seconds=number)
+
+
+class RedisLaws(TableSourceConformance):
+    """A stream of its own for each test. It only grows at its end: nothing is inserted before that."""
+
+    known_columns = {"id": pl.String(), "name": pl.String()}
+    bad_code = "utf8"
+    options = "fields=id,name"
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, redis: RedisServer) -> Path:
+        self.url, self.key = redis.url, f"laws {next(_numbers)}"
+        return tmp_path
+
+    def entry(self, number: int) -> dict[str, str | bytes]:
+        return {"id": str(number), "name": f"name {number}"}
+
+    def write(self, folder: Path, content: SourceContent) -> None:
+        with Redis.from_url(self.url) as client, client.pipeline() as commands:
+            commands.delete(self.key)
+            commands.xadd(self.key, {"id": "first"}, "1-0")
+            commands.xdel(self.key, "1-0")
+            for place, row in enumerate(content.good(), 1):
+                number = int(str(row["id"]))
+                commands.xadd(self.key, self.entry(number), f"{10 + number}-1")
+                if content.bad_every and place % content.bad_every == 0:
+                    commands.xadd(self.key, {"id": "x", "name": b"\xff"}, f"{10 + number}-2")
+            commands.execute()
+
+    def change(self, folder: Path, deleted: Sequence[int], inserted: Sequence[int]) -> None:
+        with Redis.from_url(self.url) as client, client.pipeline() as commands:
+            for number in deleted:
+                commands.xdel(self.key, f"{10 + number}-1")
+            for number in inserted:
+                if number > 0:
+                    commands.xadd(self.key, self.entry(number), f"{10 + number}-1")
+            commands.execute()
+
+    def open(self, folder: Path) -> BoundedSource:
+        return open_source(f"{self.url}?stream={quote(self.key)}&{self.options}")
+
+    def row_of(self, record: ReadRecord) -> Mapping[str, object]:
+        number, name = record.value  # type: ignore[misc]  # a row of two columns
+        return {"id": int(number), "name": name}
+
+
+class TestRedisByFields(RedisLaws):
+    pass
+
+
+class TestRedisByValue(RedisLaws):
+    """The row is JSON in a field, which the stream's format judges."""
+
+    known_columns = None
+    bad_code = None
+    options = "value=row"
+
+    def entry(self, number: int) -> dict[str, str | bytes]:
+        return {"row": orjson.dumps({"id": number, "name": f"name {number}"})}
+
+    def row_of(self, record: ReadRecord) -> Mapping[str, object]:
+        found: dict[str, object] = orjson.loads(record.value)  # type: ignore[arg-type]  # JSON
+        return found

@@ -7,7 +7,7 @@ import pytest
 
 from tests.docs.code_blocks import CHECKED, PAGES, PROSE, ROOT, blocks, parse, prepare, run
 
-DATABASES = {"DATABASE_URL": "postgres", "MYSQL_URL": "mariadb", "MONGODB_URL": "mongo"}
+DATABASES = {"DATABASE_URL": "postgres", "MYSQL_URL": "mariadb", "MONGODB_URL": "mongo", "REDIS_URL": "redis"}
 """Pages that ask for these variables have an empty database of these fixtures."""
 ALL = [block for page in PAGES for block in blocks(page)]
 
@@ -21,11 +21,7 @@ def test_every_block_names_its_language_and_can_be_parsed(block):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_their_order(page, tmp_path, monkeypatch, request):
-    for variable, server in (
-        ("DATABASE_URL", "postgres"),
-        ("MYSQL_URL", "mariadb"),
-        ("MONGODB_URL", "mongo"),
-    ):
+    for variable, server in DATABASES.items():
         if f'environ["{variable}"]' in page.read_text(encoding="utf-8"):
             monkeypatch.setenv(variable, request.getfixturevalue(server).fresh_database())
     if 'environ["KAFKA_URL"]' in page.read_text(encoding="utf-8"):

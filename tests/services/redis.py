@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from tests.services.tls import certificates
 
 PASSWORD = "redispass"
 _READY_SECONDS = 20
+_numbers = itertools.count(1)
 _USERS = f"user default on >{PASSWORD} ~* &* +@all\nuser reader on >readerpass ~user:* +hmget +ping\n"
 
 
@@ -26,6 +28,10 @@ class RedisServer(Server):
     def __init__(self, url: str, *, tls_url: str = "", life: Life | None = None) -> None:
         super().__init__(life)
         self.url, self.tls_url = url, tls_url
+
+    def fresh_database(self) -> str:
+        """The URL of a database that is empty, of the few that a server has."""
+        return f"{self.url.rpartition('/')[0]}/{next(_numbers)}"
 
     def environment(self) -> dict[str, str]:
         tls = {"TEST_REDIS_TLS": self.tls_url} if self.tls_url else {}
