@@ -87,7 +87,7 @@ async def sources(uri: str, collection: Documents) -> None:
 
 async def sink(uri: str, frame: pl.DataFrame) -> None:
     """The sink beside pymongo's own writing, both with the journal of a majority of one server."""
-    held = documents(frame)
+    held = frame.to_dicts()
     parts, columns = batches(frame), frame.schema
     async with AsyncMongoClient[dict[str, object]](uri) as client:
         target = client[DATABASE].out
