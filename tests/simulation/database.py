@@ -106,6 +106,8 @@ class _Transaction:
 class SimulatedSession:
     """One connection. It is of no use any more after the first failure, as with the real one."""
 
+    savepoints = True
+
     def __init__(self, database: Database, process: Process, name: str) -> None:
         self._database, self._process, self.name = database, process, name
         self.broken = self.begins = False
