@@ -16,6 +16,7 @@ SUITES: dict[str, type[BoundedSourceConformance]] = {
     "mysql": tables.MysqlLaws,
     "sqlite": tables.SqliteLaws,
     "mongodb": tables.MongoLaws,
+    "redis": tables.RedisLaws,
     "rest": rest.RestLaws,
     "kafka": kafka.TestKafkaRange,
     "csv": files.TestCsv,
