@@ -21,7 +21,7 @@ import streamcore as sc
 from streamcore.batch import Chunk
 from streamcore.runtime.kept_state import KeptState
 from streamcore.runtime.pipeline import Pipeline
-from streamcore.runtime.worker import run_worker
+from streamcore.runtime.worker import run_until_told, work
 from streamcore.settings import Settings
 
 WARM, ROWS = int(os.environ["WARM"]), int(os.environ["ROWS"])
@@ -100,10 +100,11 @@ def measured() -> None:
 
 if __name__ == "__main__":
     measured()
-    settings = {
+    given = {
         "broker": {"url": f"kafka://{os.environ['BROKER']}"},
         "state": {"dir": os.environ["WORK"], "memory_mb": int(os.environ["STATE_MB"])},
         "limits": {"memory_mb": 64},
         "http": {"port": 0},
     }
-    run_worker(topology, Settings.model_validate(settings))
+    settings = Settings.model_validate(given)
+    run_until_told(settings, lambda stop: work(topology, settings, stop))

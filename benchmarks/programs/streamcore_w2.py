@@ -11,7 +11,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as `streamcore worker` does,
 import streamcore as sc
 from streamcore.batch import Chunk
 from streamcore.runtime.pipeline import Pipeline
-from streamcore.runtime.worker import run_worker
+from streamcore.runtime.worker import run_until_told, work
 from streamcore.settings import Settings
 
 
@@ -55,7 +55,7 @@ if __name__ == "__main__":
     broker = {"url": f"kafka://{os.environ['BROKER']}"}
     state = {"dir": os.environ["WORK"]}
     limits = {"memory_mb": int(os.environ.get("MEMORY_MB", "64"))}
-    run_worker(
-        topology,
-        Settings.model_validate({"broker": broker, "state": state, "limits": limits, "http": {"port": 0}}),
+    settings = Settings.model_validate(
+        {"broker": broker, "state": state, "limits": limits, "http": {"port": 0}}
     )
+    run_until_told(settings, lambda stop: work(topology, settings, stop))

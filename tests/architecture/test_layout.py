@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +84,18 @@ def test_every_part_of_streamcore_has_its_layer() -> None:
 def test_unsafe_loading_is_nowhere() -> None:
     unsafe = re.compile(r"\bimport pickle\b|\byaml\.load\(|\bfrom pickle\b|(?<![\w.])(eval|exec)\(")
     assert not [name(path) for path in SHIPPED_MODULES if unsafe.search(path.read_text())]
+
+
+@pytest.mark.parametrize("path", modules("benchmarks", "topologies"), ids=name)
+def test_what_is_imported_of_streamcore_is_there(path: Path) -> None:
+    """mypy does not look at benchmarks, whose peers are not installed, and no test runs them all."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in SHIPPED:
+            module = importlib.import_module(str(node.module))
+            missing = [
+                alias.name
+                for alias in node.names
+                if not hasattr(module, alias.name)
+                and importlib.util.find_spec(f"{node.module}.{alias.name}") is None
+            ]
+            assert not missing, f"{name(path)}:{node.lineno}"
