@@ -67,6 +67,8 @@ class Directory:
         self._take_lock()
         for leftover in self._topics.glob("*~"):  # half made or half deleted
             shutil.rmtree(leftover)
+        for part in (self._topics, self._groups):
+            sync_directory(part)  # a process that was killed may have left its last names to the kernel
 
     def _take_lock(self) -> None:
         try:

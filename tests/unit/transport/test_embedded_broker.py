@@ -17,9 +17,11 @@ from aiokafka.partitioner import murmur2
 from streamcore.batch import PartitionId, Range
 from streamcore.contracts import Records
 from streamcore.errors import BadConfig, Fenced, Permanent, TopicChanged
+from streamcore.transport import embedded_directory
 from streamcore.transport.coordinator import Assignment
 from streamcore.transport.embedded_blocks import to_batch
 from streamcore.transport.embedded_broker import RETENTION, Broker
+from streamcore.transport.embedded_directory import Directory, TopicMeta
 from streamcore.transport.embedded_log import EmbeddedLog
 
 
@@ -346,3 +348,17 @@ async def test_feeds_of_one_topic_share_its_id(memory: Broker) -> None:
     assert await EmbeddedLog(memory).bounds("t") == {}
     with pytest.raises(BadConfig, match="exists already"):
         memory.attach("t", [Nothing("a")])
+
+
+def test_names_that_a_killed_process_left_to_the_kernel_are_durable_once_it_is_open_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power loss takes a topic away in which others have committed since (simulation, seed 63662)."""
+    synced: list[Path] = []
+    monkeypatch.setattr(embedded_directory, "sync_directory", synced.append)
+    first = Directory(tmp_path)
+    first.create("rows", TopicMeta("id", 1, {}))
+    first.close()
+    synced.clear()
+    Directory(tmp_path).close()
+    assert {tmp_path / "topics", tmp_path / "groups"} <= set(synced)
