@@ -265,6 +265,7 @@ async def _ends(
     look_back = _LOOK_BACK
     while True:
         begin, found = max(start, end - look_back), dict[Upstream, Logged]()
+        begun: dict[Upstream, Logged] = {}
         async for chunk in log.scan(topic, partition, begin, end):
             for value in chunk.values():
                 if value is not None and is_snapshot(value):
@@ -274,12 +275,15 @@ async def _ends(
                             found[upstream] = max(stands, found.get(upstream, stands))
                     continue
                 entry = decode(value, heads_only=True)
+                if at_most is not None and entry.start <= at_most:
+                    begun.setdefault(entry.upstream, Logged(entry.start))
                 stands = Logged(entry.end, entry.watermark)
                 told = not entry.more and (at_most is None or entry.end <= at_most)
                 if told and stands > found.get(entry.upstream, Logged(-1)):
                     found[entry.upstream] = stands
         if begin == start or wanted <= found.keys():
-            return found
+            # A record may reach from before that position to behind it: then nothing is known but its start.
+            return {**begun, **found} if begin == start else found
         look_back *= 4
 
 
