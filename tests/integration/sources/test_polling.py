@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sqlite3
 import time
@@ -160,6 +161,17 @@ def until(holds: Callable[[], bool], what: str, seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
+def while_rows_come(shop: Shop, start: int, holds: Callable[[], bool]) -> Callable[[], bool]:
+    """*holds*, with a new row at each look: whatever was taken at once, there is a second time."""
+    ids = itertools.count(start)
+
+    def looked() -> bool:
+        shop.insert(next(ids), 1)
+        return holds()
+
+    return looked
+
+
 def rows_in(folder: Path) -> Counter[tuple[int, int]]:
     """The (id, version) of all rows in the files of *folder*, and how often."""
     found: Counter[tuple[int, int]] = Counter()
@@ -174,14 +186,15 @@ def test_a_worker_without_a_broker_that_is_killed_at_every_step_has_each_row_onc
     (tmp_path / "people.py").write_text(MODULE.replace("NAME", "people"))
     points = ["intake.before_commit", "live.appended", "pipeline.before_sinks", "files.before_seal"]
     for run, point in enumerate(points):
-        shop.insert(run * 1000, 400)
+        shop.insert(run * 10_000, 400)
         with worker(tmp_path, shop, f"{point}:2", "65536" if run % 2 else "4096") as process:
-            until(lambda: process.code is not None, f"killed at {point}")
+            killed = while_rows_come(shop, run * 10_000 + 1_000, lambda: process.code is not None)
+            until(killed, f"killed at {point}")
             assert process.code == -9, process.output()
-    shop.insert(10_000, 50)
+    shop.insert(100_000, 50)
     with worker(tmp_path, shop, "", "4096") as process:
         until(lambda: len(rows_in(tmp_path)) >= len(shop.written), "all rows")
-        shop.insert(20_000, 50)
+        shop.insert(200_000, 50)
         until(lambda: len(rows_in(tmp_path)) >= len(shop.written), "those that came while it ran")
         process.terminate()
         assert process.wait(60) == 0, process.output()
@@ -229,15 +242,18 @@ def test_feeding_kafka_is_killed_and_taken_over_and_each_row_is_in_the_topic_onc
 
     asyncio.run(made())
     for run, point in enumerate(("intake.before_commit:2", "live.appended:1")):
-        shop.insert(run * 1000, 500)
+        shop.insert(run * 10_000, 500)
         with feeder(point) as process:
-            until(lambda: process.code is not None, f"killed at {point}")
+            killed = while_rows_come(shop, run * 10_000 + 1_000, lambda: process.code is not None)
+            until(killed, f"killed at {point}")
             assert process.code == -9, process.output()
     with feeder() as former, feeder() as heir:
-        until(lambda: former.code is not None or heir.code is not None, "one fences the other")
+        ended = lambda: former.code is not None or heir.code is not None  # noqa: E731
+        # Who is fenced hears of it with the next rows.
+        until(while_rows_come(shop, 50_000, ended), "one fences the other")
         assert "owner" in (former if former.code is not None else heir).output()
         staying = heir if former.code is not None else former
-        shop.insert(5000, 100)
+        shop.insert(100_000, 100)
         until(lambda: len(asyncio.run(topic())) >= len(shop.written), "all rows")
         staying.terminate()
         assert staying.wait(60) == 0, staying.output()
