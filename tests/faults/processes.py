@@ -45,6 +45,8 @@ class WorkerProcess:
         [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self.was_stopped = False
+        """It stood still for a while: a zombie, if others had time to take over."""
         self._begin = log.stat().st_size if log.exists() else 0
         given = {
             **os.environ,
@@ -100,6 +102,7 @@ class WorkerProcess:
 
     def resume(self) -> None:
         """SIGCONT."""
+        self.was_stopped = True
         self._popen.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
