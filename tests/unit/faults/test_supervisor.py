@@ -17,6 +17,8 @@ from tests.faults.supervisor import Supervisor
 class Fake:
     """A worker that ends when it is told to."""
 
+    was_stopped = False
+
     def __init__(self, crash: str) -> None:
         self.crash, self.code, self.log = crash, cast("int | None", None), Path("/nowhere")
         self.drained = 0
