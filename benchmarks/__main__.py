@@ -88,8 +88,8 @@ def main() -> int:
             f"plain polars {found['polars']['seconds']:.2f} s, ratio {ratio:.1f}"
         )
     if given.what in ("all", "chunks"):
-        results["chunks"] = found = chunks()
-        for name, value in found.items():
+        results["chunks"] = costs = chunks()
+        for name, value in costs.items():
             print(f"{name}: {value}")
     if given.what in ("all", "nexmark"):
         results["nexmark"] = queries = nexmark(given.events)

@@ -13,8 +13,9 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -108,9 +109,13 @@ async def main(url: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind in (Parquet, Csv, JsonLines):
             fresh = (f"{folder}/{kind.__name__}{i}" for i in range(99))
-            await measured(kind.__name__, into(lambda k=kind, f=fresh: k(next(f)), parts, columns))  # type: ignore[misc]
+            await measured(kind.__name__, into(partial(_fresh, kind, fresh), parts, columns))
     if url:
         await against_copy(url, frame, parts)
+
+
+def _fresh(kind: type[Parquet | Csv | JsonLines], folders: Iterator[str]) -> Sink:
+    return kind(next(folders))
 
 
 async def against_copy(url: str, frame: pl.DataFrame, parts: list[Batch]) -> None:

@@ -12,7 +12,9 @@ import sqlite3
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -34,7 +36,7 @@ async def mysql(dsn: str, frame: pl.DataFrame) -> None:
 
     async def bare() -> None:
         await _read(connection, f"truncate {TABLE}")
-        async with connection.cursor() as cursor:  # type: ignore[attr-defined]
+        async with connection.cursor() as cursor:
             await cursor.execute("begin")
             await cursor.executemany(f"insert into {TABLE} values (%s, %s, %s, %s, %s)", tuples)
             await cursor.execute("commit")
@@ -46,14 +48,14 @@ async def mysql(dsn: str, frame: pl.DataFrame) -> None:
     await sink("id")
     rate = await measured("asyncmy, executemany", bare)
     for name, key in (("MySQL, append", None), ("MySQL, upsert, all new", "id")):
-        _share(await measured(name, lambda key=key: sink(key)), rate)  # type: ignore[misc]
+        _share(await measured(name, partial(sink, key)), rate)
     driver = await measured("asyncmy, all rows", lambda: _read(connection, f"select * from {TABLE}"))
     for count in (1, 2):
-        _share(await measured(f"source, {count} ranges", lambda n=count: _source(dsn, n)), driver)  # type: ignore[misc]
+        _share(await measured(f"source, {count} ranges", partial(_source, dsn, count)), driver)
 
 
-async def _read(connection: object, sql: str) -> None:
-    async with connection.cursor() as cursor:  # type: ignore[attr-defined]
+async def _read(connection: Any, sql: str) -> None:
+    async with connection.cursor() as cursor:
         await cursor.execute(sql)
         await cursor.fetchall()
 
@@ -83,7 +85,7 @@ async def sqlite(folder: Path, frame: pl.DataFrame) -> None:
 
     rate = await measured("sqlite3, executemany", bare)
     for name, key in (("SQLite, append", None), ("SQLite, upsert, all new", "id")):
-        _share(await measured(name, lambda key=key: sink(key)), rate)  # type: ignore[misc]
+        _share(await measured(name, partial(sink, key)), rate)
 
 
 def _share(rate: float, base: float) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import faust
 
@@ -36,7 +37,7 @@ bad = 0
 
 
 @app.agent(events)
-async def work(stream):  # type: ignore[no-untyped-def]
+async def work(stream: faust.StreamT[Any]) -> None:
     global bad
     first = True
     async for key, user in stream.items():

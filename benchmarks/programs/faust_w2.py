@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import faust
 
@@ -33,7 +34,7 @@ windows = app.topic(
 )
 
 
-def closed(key, value):  # type: ignore[no-untyped-def]
+def closed(key: tuple[int, tuple[float, float]], value: list[float]) -> None:
     user, (start, _) = key
     result = {"user_id": user, "window_start": int(start * 1000), "count": value[0], "sum": value[1]}
     windows.send_soon(key=str(user).encode(), value=result)
@@ -44,7 +45,7 @@ table = table.tumbling(10.0, expires=10.0).relative_to_stream()
 
 
 @app.agent(events)
-async def work(stream):  # type: ignore[no-untyped-def]
+async def work(stream: faust.StreamT[Any]) -> None:
     first = True
     async for user in stream:
         if first:

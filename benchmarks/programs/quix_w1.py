@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from quixstreams import Application
 
@@ -29,20 +30,20 @@ email = re.compile(r"^[^@\s]+@[^@\s]+\.[^@\s]+$").match
 bad, first = 0, True
 
 
-def adult(user: dict[str, object]) -> bool:
+def adult(user: dict[str, Any]) -> bool:
     global first
     if first:
         first = False
         Path(os.environ["T0FILE"]).write_text("")
-    return user["age"] >= 18  # type: ignore[operator,no-any-return]
+    return bool(user["age"] >= 18)
 
 
-def grouped(user: dict[str, object]) -> None:
+def grouped(user: dict[str, Any]) -> None:
     global bad
     if not email(str(user["email"])):
         bad += 1
     age = user["age"]
-    user["age_group"] = "Young" if age < 30 else "Middle" if age < 50 else "Senior"  # type: ignore[operator]
+    user["age_group"] = "Young" if age < 30 else "Middle" if age < 50 else "Senior"
 
 
 app.dataframe(users).filter(adult).update(grouped).to_topic(adults)

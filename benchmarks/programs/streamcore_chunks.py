@@ -9,6 +9,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cramjam
 import numpy as np
@@ -66,7 +67,7 @@ def chunks_of(source: PartitionId, rows: int) -> list[Chunk]:
 def task_calls(rows: int) -> list[Callable[[], object]]:
     """Calls of one task with chunks of *rows* rows."""
     task = PartitionTask(topology.freeze(), "users", SOURCE)
-    return [lambda c=chunk: task.on_chunk(c) for chunk in chunks_of(SOURCE, rows)]  # type: ignore[misc]
+    return [partial(task.on_chunk, chunk) for chunk in chunks_of(SOURCE, rows)]
 
 
 def joint_calls(rows: int) -> list[Callable[[], object]]:
@@ -75,7 +76,7 @@ def joint_calls(rows: int) -> list[Callable[[], object]]:
     tasks = [PartitionTask(topology.freeze(), "users", source) for source in sources]
     fetches = zip(*(chunks_of(source, rows) for source in sources), strict=True)
     work = [list(zip(tasks, fetch, strict=True)) for fetch in fetches]
-    return [lambda w=one: on_chunks(w) for one in work]  # type: ignore[misc]
+    return [partial(on_chunks, one) for one in work]
 
 
 def main() -> None:

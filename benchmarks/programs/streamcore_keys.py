@@ -14,6 +14,7 @@ import resource
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as `streamcore worker` does, before polars is imported
 
@@ -95,7 +96,7 @@ def measured() -> None:
         await keep(self, kept, chunk)
         meter.seen(self)
 
-    Pipeline._keep = told  # type: ignore[method-assign]
+    mock.patch.object(Pipeline, "_keep", told).start()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Literal
+from unittest import mock
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as `streamcore worker` does, before polars is imported
 
@@ -25,7 +27,9 @@ class User(sc.Event):
     ts: int
 
 
-GUARANTEE = "exactly-once" if os.environ.get("GUARANTEE") == "exactly-once" else "at-least-once"
+GUARANTEE: Literal["exactly-once", "at-least-once"] = (
+    "exactly-once" if os.environ.get("GUARANTEE") == "exactly-once" else "at-least-once"
+)
 topology = sc.Topology(os.environ.get("GROUP", "w1"))
 (
     topology.stream("users", User, key="user_id", event_time="ts", topic=os.environ.get("IN", "users"))
@@ -43,10 +47,11 @@ def tell_the_first_chunk() -> None:
     async def timed(self: Pipeline, *chunks: Chunk) -> None:
         if any(map(len, chunks)):
             Path(os.environ["T0FILE"]).write_text(str(time.time()))
-            Pipeline.process = process  # type: ignore[method-assign]
+            patched.stop()
         await process(self, *chunks)
 
-    Pipeline.process = timed  # type: ignore[method-assign]
+    patched = mock.patch.object(Pipeline, "process", timed)
+    patched.start()
 
 
 if __name__ == "__main__":
