@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from streamcore.batch import PartitionId
 from streamcore.systems.sql import SqlSession
 
 SessionT = TypeVar("SessionT", contravariant=True)
+SqlSessionT = TypeVar("SqlSessionT", bound=SqlSession)
 POSITIONS = "streamcore_positions"
 StoredKey = tuple[str, int]
 """Topic id and partition."""
@@ -33,6 +34,14 @@ class Stored(NamedTuple):
     position: int
     epoch: int
     owner: str
+
+
+def stored_by_key(rows: Iterable[Sequence[object]]) -> dict[StoredKey, Stored]:
+    """*rows* of topic id, partition, position, epoch and owner, as any database gives their values."""
+    return {
+        (str(topic_id), int(str(number))): Stored(int(str(position)), int(str(epoch)), str(owner))
+        for topic_id, number, position, epoch, owner in rows
+    }
 
 
 class Move(NamedTuple):
@@ -87,7 +96,7 @@ class Dialect(Protocol):
 
 
 @dataclass(frozen=True)
-class RowFence:
+class RowFence(Generic[SqlSessionT]):
     """A :class:`Fence` by one statement a partition, each by the primary key and in one order.
 
     So it locks no rows but its own, and two that take the same partitions over wait for each other.
@@ -100,7 +109,7 @@ class RowFence:
     dialect: Dialect
 
     async def take_over(
-        self, session: SqlSession, starts: Mapping[PartitionId, int], owner: str
+        self, session: SqlSessionT, starts: Mapping[PartitionId, int], owner: str
     ) -> Mapping[PartitionId, Stored]:
         async with session.transaction():
             for partition in _in_order(starts):
@@ -108,22 +117,19 @@ class RowFence:
             found = await self.stored(session)
         return {p: found[p.topic_id, p.partition] for p in starts}
 
-    async def stored(self, session: SqlSession) -> Mapping[StoredKey, Stored]:
+    async def stored(self, session: SqlSessionT) -> Mapping[StoredKey, Stored]:
         names = ", ".join(map(self.dialect.quote, ("topic_id", "partition", "next_offset")))
         rows = await session.rows(f"select {names}, owner_epoch, owner from {self.table} where {self._mine}")
-        return {
-            (str(topic_id), int(str(number))): Stored(int(str(position)), int(str(epoch)), str(name))
-            for topic_id, number, position, epoch, name in rows
-        }
+        return stored_by_key(rows)
 
-    async def move(self, session: SqlSession, moves: Sequence[Move]) -> bool:
+    async def move(self, session: SqlSessionT, moves: Sequence[Move]) -> bool:
         by_partition = {move.partition: move for move in moves}
         for partition in _in_order(by_partition):
             if await session.run(self.compare_and_set(by_partition[partition])) != 1:
                 return False
         return True
 
-    async def end_sessions(self, session: SqlSession, owners: Iterable[str]) -> None:
+    async def end_sessions(self, session: SqlSessionT, owners: Iterable[str]) -> None:
         """Nothing: see what the database offers."""
 
     def compare_and_set(self, move: Move) -> str:

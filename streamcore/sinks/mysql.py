@@ -126,10 +126,10 @@ class _Dialect:
 
 
 @dataclass(frozen=True)
-class _Fence(RowFence):
+class _Fence(RowFence[Session]):
     """A session holds a lock with its owner's name, by which an heir finds and ends it."""
 
-    async def end_sessions(self, session: Session, owners: Iterable[str]) -> None:  # type: ignore[override]
+    async def end_sessions(self, session: Session, owners: Iterable[str]) -> None:
         await end_holders(session, [held_name(self.topology, self.sink, owner) for owner in owners])
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from streamcore.batch import PartitionId
 from streamcore.contracts import SinkAbilities, SinkContext
 from streamcore.secrets import resolve
-from streamcore.sinks.fence import Move, Stored, StoredKey, application_name
+from streamcore.sinks.fence import Move, Stored, StoredKey, application_name, stored_by_key
 from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of
 from streamcore.sinks.postgres_columns import created_type
 from streamcore.sinks.postgres_statements import TERMINATE, Statements
@@ -96,11 +96,11 @@ class PostgresFence:
             [p.topic for p in ids],
             [starts[p] for p in ids],
         )
-        found = _by_key([(*row, owner) for row in rows])
+        found = stored_by_key([(*row, owner) for row in rows])
         return {p: found[p.topic_id, p.partition] for p in ids}
 
     async def stored(self, session: Session) -> Mapping[StoredKey, Stored]:
-        return _by_key(await session.rows(self._sql.read, *self._identity))
+        return stored_by_key(await session.rows(self._sql.read, *self._identity))
 
     async def move(self, session: Session, moves: Sequence[Move]) -> bool:
         count = await session.run(
@@ -116,10 +116,6 @@ class PostgresFence:
 
     async def end_sessions(self, session: Session, owners: Iterable[str]) -> None:
         await session.rows(TERMINATE, [application_name(*self._identity, owner) for owner in owners])
-
-
-def _by_key(rows: Sequence[tuple[object, ...]]) -> dict[StoredKey, Stored]:
-    return {(row[0], row[1]): Stored(*row[2:]) for row in rows}  # type: ignore[arg-type, misc]
 
 
 class _Database:

@@ -112,7 +112,7 @@ class _Database:
 
     def __init__(self, sink: SQLite, context: SinkContext) -> None:
         self._sink = sink
-        self.fence = RowFence(POSITIONS, context.topology, context.sink, _Dialect())
+        self.fence = RowFence[Session](POSITIONS, context.topology, context.sink, _Dialect())
 
     async def connect(self) -> Session:
         return await connect(self._sink.file)

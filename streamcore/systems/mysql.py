@@ -176,7 +176,7 @@ class Session(SqlSession):
         """Execute one statement; the number of rows that it touched."""
         return int(await self._asked(self._connection.query(sql)))
 
-    async def rows(self, sql: str) -> list[Row]:  # type: ignore[override]
+    async def rows(self, sql: str) -> list[Row]:
         """All rows of *sql*."""
         await self._asked(self._connection.query(sql))
         return list(self._connection._result.rows or ())

@@ -38,7 +38,7 @@ class SqlSession(abc.ABC):
         """Execute one statement; the number of rows that it touched."""
 
     @abc.abstractmethod
-    async def rows(self, sql: str) -> list[tuple[object, ...]]:
+    async def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
         """All rows of *sql*."""
 
     @abc.abstractmethod

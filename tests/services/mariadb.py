@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tests.services.install import account, apt_install, run
@@ -138,7 +139,7 @@ def answers(dsn: str) -> bool:
     return True
 
 
-async def connection(dsn: str) -> object:
+async def connection(dsn: str) -> Any:
     """A connection of plain asyncmy, which commits each statement."""
     import asyncmy
 
@@ -158,12 +159,12 @@ async def fetch(dsn: str, *statements: str) -> list[tuple[object, ...]]:
     """Run *statements* and give the rows of the last one."""
     opened = await connection(dsn)
     try:
-        async with opened.cursor() as cursor:  # type: ignore[attr-defined]
+        async with opened.cursor() as cursor:
             for statement in statements:
                 await cursor.execute(statement)
             return list(await cursor.fetchall() or [])
     finally:
-        opened.close()  # type: ignore[attr-defined]
+        opened.close()
 
 
 def execute(dsn: str, *statements: str) -> list[tuple[object, ...]]:

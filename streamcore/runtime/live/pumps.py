@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from streamcore.batch import PartitionId
 from streamcore.contracts import Lane
@@ -84,7 +85,7 @@ class Pumps:
     def add_checks(self, health: Health) -> None:
         """Ready is who has reached every source and what it feeds."""
         for pump in self._pumps:
-            health.add(f"feeding {pump.stream}", lambda pump=pump: _problem(pump))  # type: ignore[misc]
+            health.add(f"feeding {pump.stream}", partial(_problem, pump))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop* is set, which the first failure does too; then it is raised."""
