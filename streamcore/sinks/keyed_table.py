@@ -1,35 +1,101 @@
-"""What sinks that write to a table of an SQL database say alike: their key, abilities and columns."""
+"""What sinks that write to a table, or to a collection, say alike: their key, abilities and columns."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeVar
 
 import polars as pl
 
 from streamcore.contracts import SinkAbilities
-from streamcore.errors import BadConfig, did_you_mean
+from streamcore.errors import BadConfig, Permanent, did_you_mean
+from streamcore.sinks.fence import POSITIONS
 
 
-def columns_of(key: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The columns of a sink's option ``key``."""
-    return () if key is None else (key,) if isinstance(key, str) else tuple(key)
+class Keyed:
+    """A sink with an option ``key``: a column, several, or None."""
+
+    key: str | Sequence[str] | None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns of ``key``."""
+        return () if self.key is None else (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    @property
+    def abilities(self) -> SinkAbilities:
+        """Without a key rows are appended, with one they are upserted and deleted by it."""
+        keys = self.keys
+        keyed = bool(keys)
+        return SinkAbilities(
+            not keyed, upsert=keyed, delete=keyed, transactional=True, stores_positions=True, key=keys
+        )
+
+    def check_key(self, columns: pl.Schema) -> None:
+        """BadConfig for columns of ``key`` that the stream does not have."""
+        for name in self.keys:
+            if name not in columns:
+                hint = did_you_mean(name, columns.names())
+                raise BadConfig(f"key: unknown column {name!r}", allowed=columns.names(), fix=hint)
 
 
-def abilities_of(key: tuple[str, ...]) -> SinkAbilities:
-    """Without a key rows are appended, with one they are upserted and deleted by it."""
-    keyed = bool(key)
-    return SinkAbilities(
-        not keyed, upsert=keyed, delete=keyed, transactional=True, stores_positions=True, key=key
-    )
+@dataclass(frozen=True)
+class ServerTable(Keyed, abc.ABC):
+    """``table`` in ``schema`` of the database at ``url``, of a server whose kind is ``system``.
+
+    Every sink says itself what its default of ``url`` is.
+    """
+
+    system: ClassVar[str]
+
+    table: str
+    url: str = field(default="", repr=False)
+    key: str | Sequence[str] | None = None
+    create: bool = False
+    schema: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.check_name(self.table, "the table's name")
+        if self.schema is not None:
+            self.check_name(self.schema, "the schema's name")
+        full = f"{self.schema}.{self.table}" if self.schema else self.table
+        object.__setattr__(self, "name", self.name or f"{self.system}:{full}")
+
+    @property
+    def target(self) -> str:
+        """The table's name, quoted."""
+        return self._in_schema(self.table)
+
+    @property
+    def positions(self) -> str:
+        """The quoted name of the table of positions, beside it."""
+        return self._in_schema(POSITIONS)
+
+    def _in_schema(self, name: str) -> str:
+        return self.quoted(self.schema, name) if self.schema else self.quoted(name)
+
+    @staticmethod
+    @abc.abstractmethod
+    def quoted(*names: str) -> str:
+        """*names* quoted by the server's rule, joined by dots."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def check_name(name: str, what: str) -> None:
+        """BadConfig for a *name* that the server would refuse; *what* it is the name of."""
+
+    @abc.abstractmethod
+    def plan(self, columns: pl.Schema) -> list[str]:
+        """The statements that prepare the target, for a dry run."""
 
 
-def check_key(key: tuple[str, ...], columns: pl.Schema) -> None:
-    """BadConfig for columns of *key* that the stream does not have."""
-    for name in key:
-        if name not in columns:
-            hint = did_you_mean(name, columns.names())
-            raise BadConfig(f"key: unknown column {name!r}", allowed=columns.names(), fix=hint)
+def not_made(error: Permanent, statement: str, where: str) -> Permanent:
+    """What to raise where the server refused *statement*, which makes a table."""
+    fix = f"run it as its owner: {statement}"
+    return Permanent(f"can't make the table: {error.what}", where=where, fix=fix)
 
 
 class FoundColumn(Protocol):

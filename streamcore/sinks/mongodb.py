@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from streamcore.batch import DELETES, PartitionId
-from streamcore.contracts import SinkAbilities, SinkContext
+from streamcore.contracts import SinkContext
 from streamcore.errors import BadConfig
 from streamcore.secrets import resolve
 from streamcore.sinks.column_checks import ColumnChecks
 from streamcore.sinks.fence import POSITIONS, Move, Stored, StoredKey, application_name
-from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of
+from streamcore.sinks.keyed_table import Keyed
 from streamcore.sinks.mongodb_columns import Field, field_type
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.mongo import address
@@ -35,7 +35,7 @@ _PLACE, _GONE = " place", " gone"
 
 
 @dataclass(frozen=True)
-class MongoDB:
+class MongoDB(Keyed):
     """``collection`` of the database at ``url``, of a replica set (one server is enough) or sharded cluster.
 
     ``url`` may hold references such as ``${env:MONGODB_URL}``, the default; see ``streamcore.systems.mongo``.
@@ -61,18 +61,9 @@ class MongoDB:
             raise BadConfig("unknown driver", got=self.driver, allowed=("pymongo", "motor"))
         object.__setattr__(self, "name", self.name or f"mongodb:{self.collection}")
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The columns of ``key``."""
-        return columns_of(self.key)
-
-    @property
-    def abilities(self) -> SinkAbilities:
-        return abilities_of(self.keys)
-
     def check(self, columns: pl.Schema) -> None:
         """BadConfig for unknown key columns, names and types that MongoDB can't have."""
-        check_key(self.keys, columns)
+        self.check_key(columns)
         for name, dtype in columns.items():
             if not name or name.startswith("$") or "." in name or "\0" in name:
                 raise BadConfig(f"{name!r} can't be the name of a field of MongoDB", fix="rename the column")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import polars as pl
 
-from streamcore.contracts import SinkAbilities, SinkContext
+from streamcore.contracts import SinkContext
 from streamcore.secrets import resolve
-from streamcore.sinks.fence import POSITIONS, RowFence
-from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of
+from streamcore.sinks.fence import RowFence
+from streamcore.sinks.keyed_table import ServerTable
 from streamcore.sinks.mysql_columns import created_type
 from streamcore.sinks.mysql_table import Table
 from streamcore.sinks.table_writer import TableWriter
@@ -35,7 +36,7 @@ SET_UP = (
 
 
 @dataclass(frozen=True)
-class MySQL:
+class MySQL(ServerTable):
     """``table`` in ``schema`` (default: the URL's database) of the server at ``url``.
 
     ``url`` may hold references such as ``${env:MYSQL_URL}``, the default; see ``streamcore.systems.mysql``
@@ -44,38 +45,19 @@ class MySQL:
     table.
     """
 
-    table: str
+    system: ClassVar[str] = "mysql"
+    check_name, quoted = staticmethod(check_identifier), staticmethod(identifier)
+
     url: str = field(default="${env:MYSQL_URL}", repr=False)
-    key: str | Sequence[str] | None = None
-    create: bool = False
-    schema: str | None = None
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        check_identifier(self.table, "the table's name")
-        if self.schema is not None:
-            check_identifier(self.schema, "the schema's name")
-        full = f"{self.schema}.{self.table}" if self.schema else self.table
-        object.__setattr__(self, "name", self.name or f"mysql:{full}")
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The columns of ``key``."""
-        return columns_of(self.key)
-
-    @property
-    def abilities(self) -> SinkAbilities:
-        return abilities_of(self.keys)
 
     def check(self, columns: pl.Schema) -> None:
         """BadConfig for unknown key columns, names and types that MySQL can't have."""
-        check_key(self.keys, columns)
+        self.check_key(columns)
         for name, dtype in columns.items():
             check_identifier(name, "the column's name")
             created_type(name, dtype, name in self.keys)
 
     def plan(self, columns: pl.Schema) -> list[str]:
-        """The statements that prepare the target, for a dry run."""
         return [*([self._create(columns)] if self.create else []), _CREATE_POSITIONS.format(self.positions)]
 
     def _create(self, columns: pl.Schema) -> str:
@@ -86,19 +68,6 @@ class MySQL:
             f"create table if not exists {self.target} ({', '.join(parts)}) "
             "engine = InnoDB default character set utf8mb4"
         )
-
-    @property
-    def target(self) -> str:
-        """The table's name, quoted."""
-        return self._in_schema(self.table)
-
-    @property
-    def positions(self) -> str:
-        """The name of the table of positions, beside it."""
-        return self._in_schema(POSITIONS)
-
-    def _in_schema(self, name: str) -> str:
-        return identifier(self.schema, name) if self.schema else identifier(name)
 
     def writer(self, context: SinkContext) -> TableWriter[Session]:
         return TableWriter(_Database(self, context), context)
@@ -136,7 +105,7 @@ class _Fence(RowFence[Session]):
 class _Database:
     """The connection to a sink's database."""
 
-    system = "mysql"
+    system = MySQL.system
 
     def __init__(self, sink: MySQL, context: SinkContext) -> None:
         self._sink = sink

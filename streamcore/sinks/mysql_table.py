@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -12,7 +11,7 @@ import polars as pl
 from streamcore.batch import DELETES
 from streamcore.errors import BadConfig, Permanent
 from streamcore.sinks.column_checks import ColumnChecks
-from streamcore.sinks.keyed_table import met
+from streamcore.sinks.keyed_table import ServerTable, met, not_made
 from streamcore.sinks.mysql_columns import ColumnPair, TableColumn
 from streamcore.systems.mysql import Session, constant, identifier
 from streamcore.systems.sql import RefusedRows
@@ -21,26 +20,10 @@ _STATEMENT_BYTES, _SLICE_ROWS, _SPARE = 4 * 2**20, 50_000, 4_096
 _LENGTHS = {"char", "varchar"}
 
 
-class Description(Protocol):
-    """What the user said about the table."""
-
-    @property
-    def table(self) -> str: ...
-    @property
-    def schema(self) -> str | None: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def keys(self) -> tuple[str, ...]: ...
-    @property
-    def target(self) -> str: ...
-    def plan(self, columns: pl.Schema) -> list[str]: ...
-
-
 class Table:
     """``checks`` finds rows that can't be stored; :meth:`write` stores the others."""
 
-    def __init__(self, sink: Description, pairs: Sequence[ColumnPair]) -> None:
+    def __init__(self, sink: ServerTable, pairs: Sequence[ColumnPair]) -> None:
         self._keys, self._where = sink.keys, sink.name
         self.checks = ColumnChecks(pairs, sink.keys)
         names = [pair.table.name for pair in pairs]
@@ -55,17 +38,13 @@ class Table:
         self._most = _STATEMENT_BYTES
 
     @classmethod
-    async def prepare(cls, session: Session, sink: Description, columns: pl.Schema) -> Table:
+    async def prepare(cls, session: Session, sink: ServerTable, columns: pl.Schema) -> Table:
         """Make what is missing and meet the columns: BadConfig or Permanent with the remedy."""
         for statement in sink.plan(columns):
             try:
                 await session.run(statement)
             except Permanent as error:
-                raise Permanent(
-                    f"can't make the table: {error.what}",
-                    where=sink.name,
-                    fix=f"run it as its owner: {statement}",
-                ) from None
+                raise not_made(error, statement, sink.name) from None
         await _check_engine(session, sink)
         found, filled = await _table_columns(session, sink)
         pairs = met(found, filled, columns, sink.name)
@@ -125,7 +104,7 @@ def _pieces(ends: np.typing.NDArray[np.int64], most: int) -> Iterator[tuple[int,
         first, before = last, int(ends[last - 1])
 
 
-def _about_table(sink: Description, columns: str, catalogue: str) -> str:
+def _about_table(sink: ServerTable, columns: str, catalogue: str) -> str:
     schema = constant(sink.schema) if sink.schema else "database()"
     return (
         f"select {columns} from information_schema.{catalogue} "
@@ -133,7 +112,7 @@ def _about_table(sink: Description, columns: str, catalogue: str) -> str:
     )
 
 
-async def _check_engine(session: Session, sink: Description) -> None:
+async def _check_engine(session: Session, sink: ServerTable) -> None:
     """BadConfig where the table is missing, or can't take rows and positions in one transaction."""
     found = await session.rows(_about_table(sink, "engine", "tables"))
     if not found:
@@ -155,7 +134,7 @@ async def _check_engine(session: Session, sink: Description) -> None:
         )
 
 
-async def _table_columns(session: Session, sink: Description) -> tuple[dict[str, TableColumn], set[str]]:
+async def _table_columns(session: Session, sink: ServerTable) -> tuple[dict[str, TableColumn], set[str]]:
     """The columns that can be written, and the names of those that the server fills when they are not."""
     about = (
         "column_name, data_type, column_type, character_maximum_length, character_octet_length, "
@@ -177,7 +156,7 @@ async def _table_columns(session: Session, sink: Description) -> tuple[dict[str,
     return found, filled
 
 
-async def _check_indexes(session: Session, sink: Description, columns: pl.Schema) -> None:
+async def _check_indexes(session: Session, sink: ServerTable, columns: pl.Schema) -> None:
     """BadConfig unless only the key finds a row: MySQL updates that which *any* unique index finds."""
     indexes: dict[str, list[str | None]] = {}
     rows = await session.rows(

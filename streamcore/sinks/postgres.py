@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import polars as pl
 
 from streamcore.batch import PartitionId
-from streamcore.contracts import SinkAbilities, SinkContext
+from streamcore.contracts import SinkContext
 from streamcore.secrets import resolve
 from streamcore.sinks.fence import Move, Stored, StoredKey, application_name, stored_by_key
-from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of
+from streamcore.sinks.keyed_table import ServerTable
 from streamcore.sinks.postgres_columns import created_type
 from streamcore.sinks.postgres_statements import TERMINATE, Statements
 from streamcore.sinks.postgres_table import Table
 from streamcore.sinks.table_writer import TableWriter
-from streamcore.systems.postgres import Session, address, check_identifier, connect
+from streamcore.systems.postgres import Session, address, check_identifier, connect, identifier
 
 
 @dataclass(frozen=True)
-class Postgres:
+class Postgres(ServerTable):
     """``table`` in ``schema`` (default: the user's search path) of the database at ``url``.
 
     ``url`` may hold references such as ``${env:DATABASE_URL}``, the default; see
@@ -34,42 +35,23 @@ class Postgres:
     sink's stable name, otherwise made from the table.
     """
 
-    table: str
+    system: ClassVar[str] = "postgres"
+    check_name, quoted = staticmethod(check_identifier), staticmethod(identifier)
+
     url: str = field(default="${env:DATABASE_URL}", repr=False)
-    key: str | Sequence[str] | None = None
-    create: bool = False
-    schema: str | None = None
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        check_identifier(self.table, "the table's name")
-        if self.schema is not None:
-            check_identifier(self.schema, "the schema's name")
-        full = f"{self.schema}.{self.table}" if self.schema else self.table
-        object.__setattr__(self, "name", self.name or f"postgres:{full}")
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The columns of ``key``."""
-        return columns_of(self.key)
-
-    @property
-    def abilities(self) -> SinkAbilities:
-        return abilities_of(self.keys)
 
     @property
     def statements(self) -> Statements:
-        return Statements(self.table, self.schema, self.keys)
+        return Statements(self.target, self.positions, self.keys)
 
     def check(self, columns: pl.Schema) -> None:
         """BadConfig for unknown key columns, names and types that PostgreSQL can't have."""
-        check_key(self.keys, columns)
+        self.check_key(columns)
         for name, dtype in columns.items():
             check_identifier(name, "the column's name")
             created_type(name, dtype)
 
     def plan(self, columns: pl.Schema) -> list[str]:
-        """The statements that prepare the target, for a dry run."""
         created = [self.statements.create_table(columns)] if self.create else []
         return [*created, self.statements.create_positions()]
 
@@ -121,7 +103,7 @@ class PostgresFence:
 class _Database:
     """The connection to a sink's database, known to the server by its owner."""
 
-    system = "postgres"
+    system = Postgres.system
 
     def __init__(self, sink: Postgres, context: SinkContext) -> None:
         self._sink = sink

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from streamcore.sinks.fence import POSITIONS
 from streamcore.sinks.postgres_columns import TableColumn, created_type
 from streamcore.systems.postgres import identifier
 
@@ -27,22 +26,11 @@ order by a.attnum
 
 @dataclass(frozen=True)
 class Statements:
-    """SQL for one table; every name is quoted here."""
+    """SQL for one table. *target* and *positions* are names of tables, quoted; *key* is to be quoted."""
 
-    table: str
-    schema: str | None
+    target: str
+    positions: str
     key: tuple[str, ...]
-
-    @property
-    def target(self) -> str:
-        return self._in_schema(self.table)
-
-    @property
-    def positions(self) -> str:
-        return self._in_schema(POSITIONS)
-
-    def _in_schema(self, name: str) -> str:
-        return identifier(self.schema, name) if self.schema else identifier(name)
 
     def create_table(self, columns: pl.Schema) -> str:
         parts = [f"{identifier(name)} {created_type(name, dtype)}" for name, dtype in columns.items()]

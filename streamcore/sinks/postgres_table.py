@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import polars as pl
 
 from streamcore.batch import DELETES
 from streamcore.errors import Permanent
 from streamcore.sinks.column_checks import ColumnChecks
-from streamcore.sinks.keyed_table import met
+from streamcore.sinks.keyed_table import ServerTable, met, not_made
 from streamcore.sinks.postgres_columns import ColumnPair, TableColumn
 from streamcore.sinks.postgres_copy import CopyStream
 from streamcore.sinks.postgres_statements import DELETED, STAGE, TABLE_COLUMNS, Statements
@@ -19,27 +18,11 @@ from streamcore.systems.postgres import Session
 _LOCK = "select pg_advisory_xact_lock(7236278263)"  # two workers that start at once must not both create
 
 
-class Description(Protocol):
-    """What the user said about the table."""
-
-    @property
-    def table(self) -> str: ...
-    @property
-    def schema(self) -> str | None: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def keys(self) -> tuple[str, ...]: ...
-    @property
-    def statements(self) -> Statements: ...
-    def plan(self, columns: pl.Schema) -> list[str]: ...
-
-
 class Table:
     """``checks`` finds rows that can't be stored; :meth:`write` stores the others."""
 
-    def __init__(self, sink: Description, pairs: Sequence[ColumnPair]) -> None:
-        self._sink, self._sql = sink, sink.statements
+    def __init__(self, sink: ServerTable, pairs: Sequence[ColumnPair]) -> None:
+        self._sink, self._sql = sink, Statements(sink.target, sink.positions, sink.keys)
         self._columns = [pair.table for pair in pairs]
         self.checks = ColumnChecks(pairs, sink.keys)
         if sink.keys:
@@ -47,10 +30,10 @@ class Table:
         self._stream = CopyStream(pairs)
 
     @classmethod
-    async def prepare(cls, session: Session, sink: Description, columns: pl.Schema) -> Table:
+    async def prepare(cls, session: Session, sink: ServerTable, columns: pl.Schema) -> Table:
         """Make what is missing and meet the columns: BadConfig or Permanent with the remedy."""
         await _create_missing(session, sink, columns)
-        found, filled = await _table_columns(session, sink.statements.target)
+        found, filled = await _table_columns(session, sink.target)
         pairs = met(found, filled, columns, sink.name)
         return cls(sink, [ColumnPair(column, dtype) for column, dtype in pairs])
 
@@ -92,10 +75,9 @@ async def _table_columns(session: Session, target: str) -> tuple[dict[str, Table
     return found, filled
 
 
-async def _create_missing(session: Session, sink: Description, columns: pl.Schema) -> None:
-    positions, target = sink.statements.positions, sink.statements.target
+async def _create_missing(session: Session, sink: ServerTable, columns: pl.Schema) -> None:
     for statement in sink.plan(columns):
-        name = target if statement.startswith(f"create table if not exists {target} ") else positions
+        name = sink.target if f" {sink.target} (" in statement else sink.positions
         try:
             async with session.transaction():
                 ((missing,),) = await session.rows("select to_regclass($1::text) is null", name)
@@ -103,8 +85,4 @@ async def _create_missing(session: Session, sink: Description, columns: pl.Schem
                     await session.rows(_LOCK)
                     await session.run(statement)
         except Permanent as error:
-            raise Permanent(
-                f"can't make the table {name}: {error.what}",
-                where=sink.name,
-                fix=f"run it as its owner: {statement}",
-            ) from None
+            raise not_made(error, statement, sink.name) from None

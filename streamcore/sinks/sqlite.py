@@ -17,12 +17,12 @@ from pathlib import Path
 import polars as pl
 
 from streamcore.batch import DELETES
-from streamcore.contracts import SinkAbilities, SinkContext
+from streamcore.contracts import SinkContext
 from streamcore.errors import BadConfig
 from streamcore.secrets import resolve
 from streamcore.sinks.column_checks import ColumnChecks
 from streamcore.sinks.fence import POSITIONS, RowFence
-from streamcore.sinks.keyed_table import abilities_of, check_key, columns_of, met
+from streamcore.sinks.keyed_table import Keyed, met
 from streamcore.sinks.sqlite_columns import ColumnPair, TableColumn, created_type
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.sqlite import Session, connect, constant, identifier, path_of
@@ -31,7 +31,7 @@ _SLICE_ROWS = 20_000
 
 
 @dataclass(frozen=True)
-class SQLite:
+class SQLite(Keyed):
     """``table`` of the file ``path``: a path, or a URI as of a source, ``sqlite:///shop.db``.
 
     ``key``: upsert by these columns, which need a unique index; without it rows are appended. ``create``:
@@ -50,15 +50,6 @@ class SQLite:
         object.__setattr__(self, "name", self.name or f"sqlite:{self.table}")
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """The columns of ``key``."""
-        return columns_of(self.key)
-
-    @property
-    def abilities(self) -> SinkAbilities:
-        return abilities_of(self.keys)
-
-    @property
     def file(self) -> Path:
         """The file's path."""
         text = resolve(str(self.path))
@@ -66,7 +57,7 @@ class SQLite:
 
     def check(self, columns: pl.Schema) -> None:
         """BadConfig for unknown key columns, names and types that SQLite can't have."""
-        check_key(self.keys, columns)
+        self.check_key(columns)
         seen: dict[str, str] = {}
         for name, dtype in columns.items():
             _check_identifier(name, "the column's name")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
-from urllib.parse import urlsplit, urlunsplit
 
 import polars as pl
 
 from streamcore.batch import PartitionId
 from streamcore.sinks.mysql import MySQL
 from streamcore.testing.sink_world import COLUMNS
-from tests.faults.proxy import Proxy
+from tests.conformance.behind_proxy import BehindProxy
 from tests.services.mariadb import fetch
 
 _numbers = itertools.count()
@@ -56,33 +54,8 @@ class MysqlTarget:
         await fetch(self._dsn, f"drop database if exists {quoted(self._schema)}")
 
 
-class ProxiedMysqlTarget(MysqlTarget):
-    """The same behind a proxy; only the sink goes through it."""
-
-    def __init__(self, dsn: str, key: str | None = None) -> None:
-        super().__init__(dsn, key)
-        parts = urlsplit(dsn)
-        self.proxy = Proxy("127.0.0.1", parts.port or 3306)
-
-    async def start(self) -> None:
-        await super().start()
-        await self.proxy.up()
-        parts = urlsplit(self._dsn)
-        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.proxy.port}"
-        self.sink = replace(self.sink, url=urlunsplit(parts._replace(netloc=netloc)))
-
-    async def cut_connections(self) -> None:
-        self.proxy.cut()
-
-    async def go_down(self) -> None:
-        await self.proxy.down()
-
-    async def come_back(self) -> None:
-        await self.proxy.up()
-
-    async def close(self) -> None:
-        await self.proxy.__aexit__()
-        await super().close()
+class ProxiedMysqlTarget(BehindProxy, MysqlTarget):
+    """The same behind a proxy."""
 
 
 def quoted(name: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import polars as pl
@@ -13,7 +11,7 @@ import polars as pl
 from streamcore.batch import PartitionId
 from streamcore.sinks.postgres import Postgres
 from streamcore.testing.sink_world import COLUMNS
-from tests.faults.proxy import Proxy
+from tests.conformance.behind_proxy import BehindProxy
 
 _numbers = itertools.count()
 COLUMN_TEXT = "(id bigint primary key, name text check (name <> 'forbidden'), value double precision)"
@@ -62,30 +60,5 @@ class PostgresTarget:
         await self._connection.close()
 
 
-class ProxiedTarget(PostgresTarget):
-    """The same behind a proxy; only the sink goes through it."""
-
-    def __init__(self, dsn: str, key: str | None = None) -> None:
-        super().__init__(dsn, key)
-        parts = urlsplit(dsn)
-        self.proxy = Proxy("127.0.0.1", parts.port or 5432)
-
-    async def start(self) -> None:
-        await super().start()
-        await self.proxy.up()
-        parts = urlsplit(self._dsn)
-        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.proxy.port}"
-        self.sink = replace(self.sink, url=urlunsplit(parts._replace(netloc=netloc)))
-
-    async def cut_connections(self) -> None:
-        self.proxy.cut()
-
-    async def go_down(self) -> None:
-        await self.proxy.down()
-
-    async def come_back(self) -> None:
-        await self.proxy.up()
-
-    async def close(self) -> None:
-        await self.proxy.__aexit__()
-        await super().close()
+class ProxiedTarget(BehindProxy, PostgresTarget):
+    """The same behind a proxy."""

@@ -6,16 +6,15 @@ import asyncio
 import os
 import shutil
 import threading
-import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from tests.services.install import account, apt_install, run
 from tests.services.native import Process, data_folder, free_ports, port_open
-from tests.services.server import Life, Server
+from tests.services.sql_server import SqlServer
 from tests.services.tls import certificates
 
 USER, PASSWORD = "app", "apppass"
@@ -23,39 +22,20 @@ _READY_SECONDS = 60
 _MARIADBD = "/usr/sbin/mariadbd"
 
 
-class MariadbServer(Server):
-    """Addresses of a server: ``dsn`` is password over plain TCP, ``tls_dsn`` verifies it by ``ca_file``."""
+class MariadbServer(SqlServer):
+    """See :class:`SqlServer`."""
 
     variable = "TEST_MYSQL"
 
-    def __init__(self, dsn: str, *, ca_file: str | None = None, life: Life | None = None) -> None:
-        super().__init__(life)
-        self.dsn = dsn
-        self.ca_file = ca_file
+    tls_query = "ssl-mode=VERIFY_IDENTITY&ssl-ca="
 
-    @property
-    def tls_dsn(self) -> str:
-        """The same database over verified TLS, as ``localhost``."""
-        parts = urlsplit(self.dsn)
-        login = parts.netloc.rpartition("@")[0]
-        query = f"ssl-mode=VERIFY_IDENTITY&ssl-ca={self.ca_file}"
-        return urlunsplit(parts._replace(netloc=f"{login}@localhost:{parts.port}", query=query))
-
-    def fresh_database(self) -> str:
-        """Make an empty database and give its DSN (plain TCP)."""
-        name = f"test_{uuid.uuid4().hex}"
+    def make_database(self, name: str) -> None:
         execute(self.dsn, f"create database {name}")
-        return urlunsplit(urlsplit(self.dsn)._replace(path=f"/{name}"))
-
-    def environment(self) -> dict[str, str]:
-        return {self.variable: self.dsn} | ({"TEST_CA_FILE": self.ca_file} if self.ca_file else {})
 
 
 def from_environment(env: Mapping[str, str] = os.environ) -> MariadbServer | None:
     """The server that ``TEST_MYSQL`` names, if it does."""
-    if not env.get(MariadbServer.variable):
-        return None
-    return MariadbServer(env[MariadbServer.variable], ca_file=env.get("TEST_CA_FILE"))
+    return MariadbServer.named_by(env)
 
 
 def install() -> None:

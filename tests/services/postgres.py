@@ -7,16 +7,16 @@ import os
 import shutil
 import signal
 import threading
-import uuid
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from tests.services.containers import Container, engine_answers
 from tests.services.install import account, apt_install, run
 from tests.services.native import Process, data_folder, free_ports, port_open
-from tests.services.server import Life, Server, Unavailable
+from tests.services.server import Life, Unavailable
+from tests.services.sql_server import SqlServer
 from tests.services.tls import Certificates, certificates
 
 USER, PASSWORD = "postgres", "pgpass"
@@ -24,39 +24,20 @@ _IMAGE = "postgres:17"
 _READY_SECONDS = 60
 
 
-class PostgresServer(Server):
-    """Addresses of a server: ``dsn`` is password over plain TCP, ``tls_dsn`` verifies it by ``ca_file``."""
+class PostgresServer(SqlServer):
+    """See :class:`SqlServer`."""
 
     variable = "TEST_POSTGRES"
 
-    def __init__(self, dsn: str, *, ca_file: str | None = None, life: Life | None = None) -> None:
-        super().__init__(life)
-        self.dsn = dsn
-        self.ca_file = ca_file
+    tls_query = "sslmode=verify-full&sslrootcert="
 
-    @property
-    def tls_dsn(self) -> str:
-        """The same database over verified TLS, as ``localhost``."""
-        parts = urlsplit(self.dsn)
-        login = parts.netloc.rpartition("@")[0]
-        query = f"sslmode=verify-full&sslrootcert={self.ca_file}"
-        return urlunsplit(parts._replace(netloc=f"{login}@localhost:{parts.port}", query=query))
-
-    def fresh_database(self) -> str:
-        """Make an empty database and give its DSN (plain TCP)."""
-        name = f"test_{uuid.uuid4().hex}"
+    def make_database(self, name: str) -> None:
         _execute(self.dsn, f"create database {name} template template0")
-        return urlunsplit(urlsplit(self.dsn)._replace(path=f"/{name}"))
-
-    def environment(self) -> dict[str, str]:
-        return {self.variable: self.dsn} | ({"TEST_CA_FILE": self.ca_file} if self.ca_file else {})
 
 
 def from_environment(env: Mapping[str, str] = os.environ) -> PostgresServer | None:
     """The server that ``TEST_POSTGRES`` names, if it does."""
-    if not env.get(PostgresServer.variable):
-        return None
-    return PostgresServer(env[PostgresServer.variable], ca_file=env.get("TEST_CA_FILE"))
+    return PostgresServer.named_by(env)
 
 
 def start() -> PostgresServer:
