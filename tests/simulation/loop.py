@@ -21,6 +21,9 @@ PROCESS: ContextVar[Process | None] = ContextVar("PROCESS", default=None)
 _MOST_ROUNDS = 400_000
 """Rounds of a loop by which a world must have come to rest; most take less than a twentieth."""
 
+_BUSY_ROUNDS, _BUSY_SECONDS = 1_000, 0.001
+"""After so many rounds at one instant each takes so long: code that turns until a time has come gets there."""
+
 
 class Killed(BaseException):
     """Ends the synchronous code of a process that was killed in the middle of it."""
@@ -211,7 +214,7 @@ class _Jump(selectors.SelectSelector):
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
-        self._loop, self._rounds = loop, 0
+        self._loop, self._rounds, self._at_once = loop, 0, 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         self._rounds += 1
@@ -219,6 +222,6 @@ class _Jump(selectors.SelectSelector):
             raise Stuck(f"still at work at {self._loop.now:.3f} after {_MOST_ROUNDS} rounds of the loop")
         if timeout is None:
             raise Stuck("nothing is ready and no timer is set")
-        if timeout > 0:
-            self._loop.now += timeout
+        self._at_once = 0 if timeout > 0 else self._at_once + 1
+        self._loop.now += timeout if self._at_once <= _BUSY_ROUNDS else _BUSY_SECONDS
         return []
