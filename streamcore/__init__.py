@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from streamcore import references as references
     from streamcore import sinks as sinks
     from streamcore.batch import Batch as Batch
+    from streamcore.engines.etl import ETLEngine as ETLEngine
+    from streamcore.engines.validator import DataValidator as DataValidator
     from streamcore.formats import Arrow as Arrow
     from streamcore.formats import Avro as Avro
     from streamcore.formats import Json as Json
     from streamcore.formats import JsonSchema as JsonSchema
     from streamcore.formats import Raw as Raw
+    from streamcore.quality.validation_rule import ValidationRule as ValidationRule
     from streamcore.references import SchemaRegistry as SchemaRegistry
     from streamcore.schema import Event as Event
     from streamcore.stream import Stream as Stream
@@ -39,6 +42,8 @@ _WHERE = {
     "Arrow": "streamcore.formats",
     "Avro": "streamcore.formats",
     "Batch": "streamcore.batch",
+    "DataValidator": "streamcore.engines.validator",
+    "ETLEngine": "streamcore.engines.etl",
     "Event": "streamcore.schema",
     "Field": "pydantic",
     "Json": "streamcore.formats",
@@ -49,6 +54,7 @@ _WHERE = {
     "SchemaRegistry": "streamcore.references",
     "Stream": "streamcore.stream",
     "Topology": "streamcore.topology",
+    "ValidationRule": "streamcore.quality.validation_rule",
     "counted": "streamcore.windows.counted",
     "global_window": "streamcore.windows.assigners",
     "hopping": "streamcore.windows.assigners",
@@ -68,6 +74,8 @@ __all__ = [
     "Arrow",
     "Avro",
     "Batch",
+    "DataValidator",
+    "ETLEngine",
     "Event",
     "Field",
     "Json",
@@ -76,6 +84,7 @@ __all__ = [
     "SchemaRegistry",
     "Stream",
     "Topology",
+    "ValidationRule",
     "counted",
     "global_window",
     "hopping",

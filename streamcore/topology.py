@@ -50,7 +50,7 @@ class Topology:
     def stream(
         self,
         name: str,
-        schema: type[Event] | Mapping[str, str],
+        schema: type[Event] | Mapping[str, str | pl.DataType],
         *,
         key: str | tuple[str, ...] = (),
         event_time: str | TimeOf | None = None,
@@ -113,7 +113,7 @@ class Topology:
     def table(
         self,
         name: str,
-        schema: type[Event] | Mapping[str, str],
+        schema: type[Event] | Mapping[str, str | pl.DataType],
         *,
         key: str | tuple[str, ...],
         deleted: str | None = None,

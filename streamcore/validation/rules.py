@@ -194,6 +194,7 @@ def from_dict(given: Mapping[str, Any]) -> Rule:
     """A rule from configuration: rule_type, column, parameters, rule_id, name, severity, on_fail."""
     _known(given, _KEYS, "unknown key of a rule")
     kind = str(given.get("rule_type"))
+    kind = _SYNONYMS.get(kind, kind)
     if kind not in _WRITTEN:
         raise BadConfig("unknown rule_type", got=kind, allowed=_WRITTEN, fix=did_you_mean(kind, _WRITTEN))
     where = f"rule {given.get('rule_id') or kind!r}"
@@ -230,6 +231,7 @@ _WRITTEN: Mapping[str, Callable[..., Rule]] = {
     "expression": expression,
     "unique": unique,
 }
+_SYNONYMS = {"sql": "expression", "required": "not_null"}
 _KEYS = ("rule_id", "name", "rule_type", "column", "parameters", "severity", "on_fail")
 
 

@@ -26,13 +26,15 @@ FLAGS = pl.List(pl.String)
 
 
 @dataclass(frozen=True, slots=True)
-class _Check:
+class Check:
+    """A rule, what becomes of rows that fail it, and which do."""
+
     rule: Rule
     action: OnFail
     failing: Failing
 
 
-Failed: TypeAlias = list[tuple[_Check, Mask]]
+Failed: TypeAlias = list[tuple[Check, Mask]]
 """The rules that some row fails, in their order, and the rows that fail each."""
 
 
@@ -40,7 +42,7 @@ Failed: TypeAlias = list[tuple[_Check, Mask]]
 class Validate:
     """Apply *checks*; with *flag_column* each row gets the ids of the flagging rules that it fails."""
 
-    checks: tuple[_Check, ...]
+    checks: tuple[Check, ...]
     flag_column: str | None = None
 
     @classmethod
@@ -56,7 +58,7 @@ class Validate:
         BadConfig without rules, for two of one id, and for what :meth:`Rule.compile` refuses.
         """
         check_rules(rules, columns, on_fail, flag_column)
-        checks = [_Check(r, r.action(on_fail), r.compile(columns)) for r in rules]  # type: ignore[arg-type]
+        checks = [Check(r, r.action(on_fail), r.compile(columns)) for r in rules]  # type: ignore[arg-type]
         return cls(tuple(checks), flag_column)
 
     @property
@@ -69,7 +71,7 @@ class Validate:
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
         """See :class:`streamcore.contracts.Step`. Permanent for a row that fails a rule which says "stop"."""
-        failed = [(c, mask) for c in self.checks if (mask := _mask(c.failing, frame)).any()]
+        failed = self.failed(frame)
         counts = {f"rule:{check.rule.id}:failed": int(mask.sum()) for check, mask in failed}
         if not failed:
             return StepResult(self._flagged(frame, failed), counts=counts)
@@ -79,6 +81,10 @@ class Validate:
         rejects = _rejects(frame, failed, np.flatnonzero(dead), stage)
         frame = self._flagged(frame, failed)
         return StepResult(frame.filter(pl.Series(~gone)) if gone.any() else frame, rejects, counts)
+
+    def failed(self, frame: pl.DataFrame) -> Failed:
+        """The rules that some row of *frame* fails, and which rows those are, shape (rows,)."""
+        return [(c, mask) for c in self.checks if (mask := _mask(c.failing, frame)).any()]
 
     def _stop(self, frame: pl.DataFrame, failed: Failed) -> None:
         stopping = [(int(mask.argmax()), check.rule.id) for check, mask in failed if check.action == "stop"]
@@ -116,7 +122,7 @@ class Duplicates(Validate):
         cls, rule: Rule, columns: pl.Schema, on_fail: OnFail | None, flag_column: str | None
     ) -> Duplicates:
         """The step of *rule* over the *columns* that its state gives."""
-        return cls((_Check(rule, rule.action(on_fail), rule.compile(columns)),), flag_column)
+        return cls((Check(rule, rule.action(on_fail), rule.compile(columns)),), flag_column)
 
     def output(self, columns: pl.Schema) -> pl.Schema:
         """*columns* without the mark, and with the flag column."""

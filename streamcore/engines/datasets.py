@@ -1,0 +1,113 @@
+"""Datasets that engines read: what a path, a URI or a dictionary names, with columns, replayed to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from batch_adapters.catalogue import open_source
+from batch_adapters.sampling import sample
+from streamcore.batch import PartitionId
+from streamcore.contracts import BoundedSource
+from streamcore.errors import BadConfig
+from streamcore.expressions import check_columns
+from streamcore.formats import decoder_for
+from streamcore.graph import Source
+from streamcore.progress import OnProgress, Progress, Summary
+from streamcore.runtime.replay import ReplayOptions, replay
+from streamcore.schema import StreamSchema
+from streamcore.schema.types import type_named
+from streamcore.settings import Settings
+from streamcore.settings.model import State
+from streamcore.topology import Topology
+
+Given: TypeAlias = str | Path | Mapping[str, Any] | BoundedSource
+"""A path, a glob, a URI, the dictionary of a source, or an open one."""
+SAMPLE_ROWS = 10_000
+"""So many rows say the types of columns that the source itself does not know."""
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A source, and the columns that its rows are read as; rows that do not fit are refused."""
+
+    source: BoundedSource
+    columns: pl.Schema
+
+
+def open_dataset(given: Given, columns: Mapping[str, str] | None = None) -> Dataset:
+    """The dataset that *given* names; *columns* are types by name, in place of those that are found.
+
+    Where the source knows no types (CSV, JSON) its first rows say them. BadConfig for what can't be read, and
+    for *columns* that are not there. Reads: not for event loops.
+    """
+    source = _opened(given)
+    known = source.columns()
+    texts = known is None or all(dtype == pl.String for dtype in known.values())
+    found = sample(source, SAMPLE_ROWS).columns if known is None or texts else known
+    if not found:
+        raise BadConfig(
+            "the source has no rows, and knows no columns", where=source.uri, fix="give its columns"
+        )
+    wanted = {name: type_named(dtype) for name, dtype in (columns or {}).items()}
+    check_columns([*wanted], found, "in columns")
+    return Dataset(source, pl.Schema({**found, **wanted}))
+
+
+def _opened(given: Given) -> BoundedSource:
+    if isinstance(given, str | Path):
+        return open_source(str(given))
+    return open_source(given) if isinstance(given, Mapping) else given
+
+
+def read_frame(given: Given) -> pl.DataFrame:
+    """All rows of a small dataset, e.g. one that is looked up in. BadConfig when some row can't be read."""
+    dataset = open_dataset(given)
+    nowhere = PartitionId("reference", 0, "reference")
+    stream = Topology("reference").stream("reference", dataset.columns).node.part
+    assert isinstance(stream, Source)
+    decoder = decoder_for(stream.format, StreamSchema.from_columns(dataset.columns))
+    frames = [pl.DataFrame(schema=dataset.columns)]
+    for split in dataset.source.splits(1):
+        with closing(split.open(nowhere, 0, split.bookmark)) as reader:
+            while (chunk := reader.read(_CHUNK)) is not None:
+                decoded = decoder.decode(chunk)
+                if len(chunk.rejects) or len(decoded.rejects):
+                    raise BadConfig("a row of the reference can't be read", where=dataset.source.uri)
+                frames.append(decoded.frame.select(dataset.columns.names()))
+    return pl.concat(frames)
+
+
+def silent(progress: Progress) -> None:
+    """For those who do not want to hear of progress."""
+
+
+async def replayed(
+    topology: Topology,
+    stream: str,
+    dataset: Dataset,
+    *,
+    settings: Settings | None = None,
+    on_progress: OnProgress = silent,
+    stop: asyncio.Event | None = None,
+    again: bool = False,
+) -> Summary:
+    """Replay *dataset* as *stream* of *topology*, embedded, to its end.
+
+    Without *settings* its log lies in a folder that goes with the run: for topologies that write nothing.
+    Raises as :func:`~streamcore.runtime.replay.replay` does.
+    """
+    sources = {stream: dataset.source}
+    if settings is not None:
+        return await replay(topology, sources, ReplayOptions(settings, again=again), on_progress, stop)
+    with tempfile.TemporaryDirectory(prefix="streamcore-") as folder:
+        passing = Settings(state=State(dir=Path(folder)))
+        return await replay(topology, sources, ReplayOptions(passing), on_progress, stop)

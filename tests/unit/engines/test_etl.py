@@ -1,0 +1,164 @@
+"""``ETLEngine``: the guide's operations over frames and datasets, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+import streamcore as sc
+from streamcore.errors import BadConfig, BadRows
+from streamcore.settings import Settings
+from streamcore.settings.model import State
+
+GUIDE = {
+    "operations": [
+        {"type": "filter", "condition": "age >= 18"},
+        {
+            "type": "add_column",
+            "column": "age_group",
+            "expression": "case when age < 30 then 'Young' when age < 50 then 'Middle' else 'Senior' end",
+        },
+        {"type": "rename", "mapping": {"old_column": "new_column"}},
+        {"type": "cast_type", "type_mapping": {"age": "int64", "salary": "float64"}},
+    ]
+}
+PEOPLE = pl.DataFrame(
+    {
+        "age": pl.Series([17, 18, 30, 70, None], dtype=pl.Int32),
+        "salary": [1, 2, 3, 4, 5],
+        "old_column": ["a", "b", "c", "b", "e"],
+    }
+)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    return sc.ETLEngine(Settings(state=State(dir=tmp_path / "state")))
+
+
+def test_the_guides_configuration(engine):
+    assert engine.transform(PEOPLE, GUIDE).to_dict(as_series=False) == {
+        "age": [18, 30, 70],
+        "salary": [2.0, 3.0, 4.0],
+        "new_column": ["b", "c", "b"],
+        "age_group": ["Young", "Middle", "Senior"],
+    }
+    assert engine.transform(PEOPLE, GUIDE).schema["age"] == pl.Int64
+
+
+def test_a_frame_without_rows_has_the_columns(engine):
+    made = engine.transform(PEOPLE.clear(), GUIDE)
+    assert made.schema == engine.transform(PEOPLE, GUIDE).schema
+    assert made.height == 0
+
+
+def test_all_other_operations(engine):
+    airports = pl.DataFrame({"code": ["b", "c"], "city": ["Bonn", "Köln"]})
+    config = [
+        {"type": "lookup", "reference": airports, "on": {"old_column": "code"}},
+        {"type": "validate", "rules": [{"rule_type": "not_null", "column": "age", "on_fail": "drop"}]},
+        {"type": "deduplicate", "columns": ["old_column"]},
+        {"type": "map", "function": lambda row: {**row, "salary": row["salary"] * 10}},
+        {"type": "flat_map", "function": lambda row: [row, row]},
+        {"type": "map_batches", "function": lambda frame: frame},
+        {"type": "select", "columns": ["city", "salary", "age"]},
+        {"type": "drop", "columns": ["age"]},
+    ]
+    made = engine.transform(PEOPLE, config)
+    assert made.rows() == [(c, s) for c, s in [(None, 10), ("Bonn", 20), ("Köln", 30)] for _ in range(2)]
+
+
+def test_aggregates_have_a_row_a_group(engine):
+    config = [
+        {"type": "aggregate", "by": ["old_column"], "aggregates": {"n": "count(*)", "most": "max(salary)"}}
+    ]
+    assert sorted(engine.transform(PEOPLE, config).rows()) == [
+        ("a", 1, 1),
+        ("b", 2, 4),
+        ("c", 1, 3),
+        ("e", 1, 5),
+    ]
+
+
+def test_windows_go_by_the_event_time(engine):
+    times = pl.DataFrame({"at": ["2024-01-01T10:30", "2024-01-01T10:40", "2024-01-01T12:00"]}).with_columns(
+        pl.col("at").str.to_datetime(time_zone="UTC")
+    )
+    operation = {"type": "aggregate", "aggregates": {"n": "count(*)"}, "window": "1h"}
+    made = engine.transform(times, {"operations": [operation], "event_time": "at"})
+    assert made["n"].to_list() == [2, 1]
+    assert made["window_start"].dt.hour().to_list() == [10, 12]
+
+
+@pytest.mark.parametrize("rows", [1, 99_999, 100_001, 250_000])
+def test_large_frames_are_cut_and_joined_again(engine, rows):
+    frame = pl.DataFrame({"n": pl.arange(rows, eager=True)})
+    made = engine.transform(frame, [{"type": "filter", "condition": "n % 2 = 0"}])
+    assert made["n"].to_list() == list(range(0, rows, 2))
+
+
+def test_rows_that_do_not_fit_are_named(engine):
+    frame = pl.DataFrame({"age": ["1", "x", "3"]})
+    config = [{"type": "cast_type", "type_mapping": {"age": "int64"}}]
+    with pytest.raises(BadRows, match=r"operation-1-cast_type, row 1: 1 of 3 rows") as raised:
+        engine.transform(frame, config)
+    assert raised.value.rows == (1,)
+    assert engine.apply(frame, config).frame["age"].to_list() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("operation", "said"),
+    [
+        ({"type": "filtr"}, r"operation 2: unknown type of operation, got 'filtr'.*did you mean 'filter'"),
+        (
+            {"type": "filter", "condition": "agee > 1"},
+            r"operation 2 \(filter\): unknown column .*'agee'.*'age'",
+        ),
+        ({"type": "rename"}, r"operation 2 \(rename\): mapping is missing"),
+        ({"type": "rename", "maping": {}}, r"operation 2 \(rename\): unknown key, got 'maping'.*'mapping'"),
+        (
+            {"type": "cast_type", "type_mapping": {"age": "int46"}},
+            r"operation 2 .*int46.*did you mean 'int64'",
+        ),
+        ({"type": "select", "columns": ["x"]}, r"operation 2 \(select\): .*'x', allowed: age, salary"),
+        ({"type": "filter", "condition": 3}, r"operation 2 \(filter\): condition: .*got 3"),
+        ("filter", r"operation 2: an operation is a mapping"),
+    ],
+)
+def test_mistakes_name_the_operation_and_what_exists(engine, operation, said):
+    with pytest.raises(BadConfig, match=said):
+        engine.transform(PEOPLE, [{"type": "filter", "condition": "age > 0"}, operation])
+
+
+@pytest.mark.parametrize("config", [{}, {"operations": []}, {"operation": []}, {"operations": "filter"}])
+def test_a_configuration_needs_operations(engine, config):
+    with pytest.raises(BadConfig):
+        engine.transform(PEOPLE, config)
+
+
+async def test_a_dataset_is_replayed_into_a_sink(engine, tmp_path):
+    PEOPLE.write_csv(tmp_path / "people.csv")
+    sink = sc.sinks.Parquet(str(tmp_path / "out"))
+    summary = await engine.run(str(tmp_path / "people.csv"), sink, GUIDE)
+    assert (summary.status, summary.progress.rows_in) == ("finished", 5)
+    made = pl.read_parquet(tmp_path / "out" / "**" / "*.parquet").sort("salary")
+    assert made.select("age", "salary", "new_column", "age_group").equals(engine.transform(PEOPLE, GUIDE))
+
+
+async def test_the_same_run_again_writes_nothing_and_another_configuration_does(engine, tmp_path):
+    PEOPLE.write_csv(tmp_path / "people.csv")
+    sink = sc.sinks.Parquet(str(tmp_path / "out"))
+    source = {"type": "file", "file_path": str(tmp_path / "people.csv"), "file_format": "csv"}
+    keep = [{"type": "filter", "condition": "age > 0"}]
+    assert (await engine.run(source, sink, keep)).progress.rows_out == {sink.name: 4}
+    assert (await engine.run(source, sink, keep)).status == "already finished"
+    other = [{"type": "filter", "condition": "age > 20"}]
+    assert (await engine.run(source, sink, other)).progress.rows_out == {sink.name: 2}
+
+
+async def test_mistakes_are_found_before_a_row_is_read(engine, tmp_path):
+    PEOPLE.write_csv(tmp_path / "people.csv")
+    sink = sc.sinks.Parquet(str(tmp_path / "out"))
+    with pytest.raises(BadConfig, match=r"operation 1 \(drop\)"):
+        await engine.run(tmp_path / "people.csv", sink, [{"type": "drop", "columns": ["x"]}])
+    assert not (tmp_path / "out").exists()
