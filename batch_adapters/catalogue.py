@@ -11,36 +11,41 @@ paths. A new format, system or place of files is one module and one line here.
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, get_args
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from batch_adapters import local_files, s3_files
-from batch_adapters.configuration import Pooled, named
 from batch_adapters.file_formats import FORMATS as FORMATS
 from batch_adapters.file_formats import format_of, suffix_of
 from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.kafka import KafkaOptions, open_kafka
 from batch_adapters.mongodb import MongoOptions, open_mongodb
 from batch_adapters.mysql import open_mysql
+from batch_adapters.pooled import Pooled
 from batch_adapters.postgres import open_postgres
 from batch_adapters.redis_streams import RangeOptions, open_redis
 from batch_adapters.rest import open_rest
 from batch_adapters.rest_options import RestOptions
 from batch_adapters.sqlite import open_sqlite
 from batch_adapters.table_options import TableOptions
+from streamcore.addresses.dictionaries import named
+from streamcore.addresses.uris import (
+    Option,
+    bad_option,
+    file_path,
+    query_of,
+    scheme_of,
+    secrets_of,
+    warn_of_secrets,
+    without_own,
+)
 from streamcore.contracts import BoundedSource, SourceAbilities
 from streamcore.errors import BadConfig, did_you_mean
-from streamcore.secrets import Secret, mask_url, resolve
+from streamcore.secrets import resolve
 from streamcore.systems import s3_address
-
-Option: TypeAlias = str | int | float | bool | list[str] | tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +143,13 @@ PLACES: Mapping[str, Place] = {
 SCHEMES = (*PLACES, *SYSTEMS)
 """URI schemes that can be opened; a path without a scheme is a file."""
 
-_log = logging.getLogger(__name__)
-_QUERY = re.compile(r"(?s)(.*)\?([A-Za-z_]+=.*)\Z")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-
 
 def open_source(
     uri: str | Path | Mapping[str, object], *, format: str | None = None, **options: Option
 ) -> BoundedSource:
     """The source that *uri* names; *options* win over those in its query.
 
-    A mapping is a dictionary of a configuration (:mod:`batch_adapters.configuration`).
+    A mapping is a dictionary of a configuration (:mod:`streamcore.addresses.dictionaries`).
 
     *format* (a key of :data:`FORMATS`) overrides what the suffixes say. BadConfig when nothing is
     there, a file can't be read, its format is not known or they differ, or an option is wrong; the
@@ -156,10 +157,10 @@ def open_source(
     """
     if isinstance(uri, Mapping):
         return _open_configured(uri, format, options)
-    system = _SCHEME.match(resolved := resolve(str(uri)))
-    if system and system[1].lower() in SYSTEMS:
-        warn_of_secrets(str(uri), SYSTEMS[system[1].lower()].options, options)
-        return _open_system(system[1].lower(), resolved, options)
+    scheme = scheme_of(resolved := resolve(str(uri)))
+    if scheme in SYSTEMS:
+        warn_of_secrets(str(uri), secrets_of(SYSTEMS[scheme].options), options)
+        return _open_system(scheme, resolved, options)
     files = files_of(str(uri), format=format, **options)
     shown, found = files.find()
     return files.open(shown, found)
@@ -225,82 +226,25 @@ def _option_names() -> dict[str, dict[str, Collection[str]]]:
     return found
 
 
-def scheme_of(uri: str) -> str:
-    """The scheme of *uri* in lower case; of a path ""."""
-    found = _SCHEME.match(uri)
-    return found[1].lower() if found else ""
-
-
-def query_of(uri: str) -> tuple[str, dict[str, str]]:
-    """*uri* without its query, and that. Of files a '?' is also a wildcard: only ?name=value is a query."""
-    if scheme_of(uri) in SYSTEMS:
-        base, _, text = uri.partition("?")
-    else:
-        query = None if Path(uri).exists() else _QUERY.fullmatch(uri)
-        base, text = (query[1], query[2]) if query else (uri, "")
-    return base, dict(parse_qsl(text, keep_blank_values=True))
-
-
-def warn_of_secrets(uri: str, options: type[BaseModel], given: Mapping[str, Option]) -> None:
-    """A secret that is written out is taken; whoever reads the command or the file can read it too."""
-    base, _, query = uri.partition("?")
-    secrets = {name for name, field in options.model_fields.items() if _is_secret(field.annotation)}
-    written = [*parse_qsl(query), *((name, str(value)) for name, value in given.items() if value is not None)]
-    plain = [name for name, value in written if name in secrets and "${" not in value]
-    password = urlsplit(base).password
-    if password and "${" not in password:
-        plain.append("password")
-    for name in plain:
-        _log.warning(
-            "%s holds a %s in plain text; write ${env:NAME} or ${file:PATH} for it",
-            mask_url(uri),
-            name.replace("_", " "),
-        )
-
-
-def _is_secret(annotation: object) -> bool:
-    return annotation is Secret or Secret in get_args(annotation)
-
-
 def _open_system(scheme: str, uri: str, options: Mapping[str, Option]) -> BoundedSource:
-    """The source of a system; options of its own are taken out of the query, the others are its driver's."""
+    """The source of a system."""
     system = SYSTEMS[scheme]
-    base, _, text = uri.partition("?")
-    query = parse_qsl(text, keep_blank_values=True)
-    own = {name: value for name, value in query if name in system.options.model_fields}
-    rest = urlencode([(name, value) for name, value in query if name not in own], quote_via=quote)
+    base, own = without_own(uri, system.options.model_fields)
     given = {n: resolve(v) if isinstance(v, str) and "${" in v else v for n, v in options.items()}
     try:
-        return system.open(f"{base}?{rest}" if rest else base, {**own, **given})
+        return system.open(base, {**own, **given})
     except ValidationError as error:
         raise bad_option(error, scheme, {**own, **given}, system.options) from None
 
 
 def _split(uri: str) -> tuple[str, str, dict[str, Option]]:
     """Where the files of *uri* are, the path or pattern there, and the options in its query."""
-    scheme = _SCHEME.match(uri)
-    if scheme and scheme[1].lower() not in SCHEMES:
-        raise BadConfig(
-            "no source for this scheme",
-            got=scheme[1],
-            allowed=SCHEMES,
-            fix=did_you_mean(scheme[1], SCHEMES) or "give a path",
-        )
-    # A '?' is also a glob's wildcard and may stand in a name: only ?name=value is a query.
-    query = None if not scheme and Path(uri).exists() else _QUERY.fullmatch(uri)
-    path, text = (query[1], query[2]) if query else (uri, "")
-    place = scheme[1].lower() if scheme else "file"
-    if scheme and place == "file":
-        parts = urlsplit(path.replace("?", "%3F").replace("#", "%23"))
-        if parts.netloc not in ("", "localhost"):
-            raise BadConfig(
-                "a file URI names no host",
-                where=path,
-                got=parts.netloc,
-                fix="write file:///path, three slashes",
-            )
-        path = unquote(parts.path)
-    return place, path, dict(parse_qsl(text, keep_blank_values=True))
+    place = scheme_of(uri) or "file"
+    if place not in SCHEMES:
+        hint = did_you_mean(place, SCHEMES) or "give a path"
+        raise BadConfig("no source for this scheme", got=place, allowed=SCHEMES, fix=hint)
+    path, query = query_of(uri, files=True)
+    return place, file_path(path) if place == "file" else path, dict(query)
 
 
 def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSource:
@@ -319,19 +263,3 @@ def _open(file: InputFile, name: str, given: Mapping[str, Option]) -> BoundedSou
         return entry.open(file, {**entry.presets.get(suffix_of(file.name)[0], {}), **given})
     except ValidationError as error:
         raise bad_option(error, file.name, given, entry.options) from None
-
-
-def bad_option(
-    error: ValidationError, where: str, given: Mapping[str, object], options: type[BaseModel]
-) -> BadConfig:
-    """The first of what pydantic says of the options *given*, as ours."""
-    first = error.errors()[0]
-    option = str(first["loc"][0])
-    known = options.model_fields.get(option)
-    return BadConfig(
-        f"option {option}: {first['msg'].removeprefix('Value error, ')}",
-        where=where,
-        got=None if known and _is_secret(known.annotation) else given.get(option),
-        allowed=None if known else options.model_fields,
-        fix=known.description if known else did_you_mean(option, options.model_fields),
-    )

@@ -196,7 +196,7 @@ class Topology:
                 raise BadConfig(
                     f"{label(node)!r} leads to no sink", where=node.where, fix="end it with .to(sink)"
                 )
-            written = getattr(node.part, "topic", None) if isinstance(node.part, Sink) else None
+            written = _written(node.part)
             if written in topics:
                 raise BadConfig(
                     f"cycle: sink {node.id!r} writes the topic {written!r} that this topology reads",
@@ -263,3 +263,9 @@ class Topology:
             number += 1
             free = f"{wanted}-{number}"
         return free
+
+
+def _written(part: Part) -> str | None:
+    """The topic of the worker's own broker that *part* writes to."""
+    elsewhere = getattr(part, "url", None) is not None
+    return getattr(part, "topic", None) if isinstance(part, Sink) and not elsewhere else None

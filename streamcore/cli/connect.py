@@ -50,9 +50,10 @@ def list_(options: Globals) -> None:
         table.add_row(way.name, " ".join(way.uris), f"{way.by}=" if way.by else "")
     out().print(table)
     click.echo()
-    table = _table("sink", "exactly once", "updates", "deletes")
+    table = _table("sink", "written", "exactly once", "updates", "deletes")
     for sink in sinks:
-        table.add_row(f"sc.sinks.{sink.name}", sink.exactly_once, _mark(sink.upsert), _mark(sink.delete))
+        abilities = [sink.exactly_once, _mark(sink.upsert), _mark(sink.delete)]
+        table.add_row(f"sc.sinks.{sink.name}", " ".join(sink.uris), *abilities)
     out().print(table)
 
 

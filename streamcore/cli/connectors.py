@@ -39,9 +39,13 @@ class LiveRow(NamedTuple):
 
 
 class SinkRow(NamedTuple):
-    """A sink, ``sc.sinks.NAME``. ``exactly_once``: it stores positions with the rows, always or if asked."""
+    """A sink, ``sc.sinks.NAME``. ``exactly_once``: it stores positions with the rows, always or if asked.
+
+    ``uris``: schemes, or suffixes of paths.
+    """
 
     name: str
+    uris: tuple[str, ...]
     exactly_once: Literal["always", "if asked", "no"]
     upsert: bool
     delete: bool
@@ -91,7 +95,8 @@ def sinks() -> list[SinkRow]:
     """The sinks of ``sc.sinks``, by what one of each says."""
     from streamcore import sinks as catalogue
 
-    return [_sink(name, getattr(catalogue, name)) for name in catalogue.__all__]
+    kinds = {name: kind for name in catalogue.__all__ if isinstance(kind := getattr(catalogue, name), type)}
+    return [_sink(name, kind) for name, kind in kinds.items()]
 
 
 def _sink(name: str, kind: type[Sink]) -> SinkRow:
@@ -103,7 +108,16 @@ def _sink(name: str, kind: type[Sink]) -> SinkRow:
     values = {name: "https://example.com" if name == "url" else "example" for name in needed}
     usual, best = (kind(**values, **key, **given).abilities for given in ({}, asked))
     exact: Literal["always", "if asked", "no"] = "if asked" if best.stores_positions else "no"
-    return SinkRow(name, "always" if usual.stores_positions else exact, usual.upsert, usual.delete)
+    exact = "always" if usual.stores_positions else exact
+    return SinkRow(name, tuple(_uris(kind)), exact, usual.upsert, usual.delete)
+
+
+def _uris(kind: type[Sink]) -> list[str]:
+    """The schemes by which a sink of this *kind* is written, or the suffixes of its files."""
+    from streamcore.sinks.catalogue import FORMATS, SYSTEMS
+
+    schemes = [f"{scheme}://" for scheme, system in SYSTEMS.items() if system.options.of_kind is kind]
+    return schemes + [suffix for entry in FORMATS.values() if entry.sink is kind for suffix in entry.suffixes]
 
 
 def installed(extra: str) -> bool:

@@ -19,18 +19,21 @@ tombstone: a compacted topic keeps the table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Literal, get_args
 
 import polars as pl
 
 from streamcore.batch import Batch, PartitionId
-from streamcore.contracts import Format, Log, Records, SinkAbilities, SinkContext, SinkWriter
+from streamcore.contracts import FlushReason, Format, Log, Records, SinkAbilities, SinkContext, SinkWriter
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.formats import format_named
+from streamcore.secrets import mask_url, resolve
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.exact_topic import ExactTopicWriter
 from streamcore.sinks.topic_records import RecordMaker
+from streamcore.systems.kafka import KafkaConnection
+from streamcore.transport.kafka_log import KafkaLog
 
 Guarantee = Literal["at-least-once", "exactly-once"]
 MOST_COMMIT_SECONDS = 5.0
@@ -52,6 +55,8 @@ class Topic:
     ``guarantee``: "exactly-once" writes in transactions, one for each partition that is read, which are
     committed every ``commit_seconds`` as long as rows come (0.1: more costs latency, less costs the broker
     work).
+
+    ``url``: another cluster than the worker's, ``kafka://…`` as of ``broker.url``; may hold references.
     """
 
     topic: str
@@ -65,6 +70,7 @@ class Topic:
     name: str = ""
     guarantee: Guarantee = "at-least-once"
     commit_seconds: float = 0.1
+    url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.topic:
@@ -108,7 +114,9 @@ class Topic:
     @property
     def target(self) -> str:
         """Where the rows are, for people."""
-        return self.topic
+        if self.url is None:
+            return self.topic
+        return f"{mask_url(self.url).partition('?')[0].rstrip('/')}/{self.topic}"
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -138,6 +146,8 @@ class Topic:
 
     def writer(self, context: SinkContext) -> SinkWriter:
         """The live writer."""
+        if self.url is not None:
+            return ElsewhereWriter(replace(self, url=None), KafkaConnection.parse(resolve(self.url)), context)
         kept = context.event_time in context.columns if context.event_time is not None else False
         records = RecordMaker(
             format=self.written_format,
@@ -183,3 +193,32 @@ class TopicWriter(AppendingWriter):
 
     def _records(self, batches: Sequence[Batch]) -> Records | None:
         return self._maker.of(batches)
+
+
+class ElsewhereWriter:
+    """The writer of a topic of another cluster: connected to when it starts, closed with it."""
+
+    def __init__(self, sink: Topic, connection: KafkaConnection, context: SinkContext) -> None:
+        self._log = KafkaLog(connection)
+        self._writer = sink.writer(replace(context, log=self._log))
+
+    async def start(self) -> None:
+        await self._writer.start()
+
+    async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        return await self._writer.open(partitions)
+
+    async def write(self, batch: Batch) -> None:
+        await self._writer.write(batch)
+
+    async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
+        return await self._writer.flush(reason)
+
+    async def release(self, partitions: Sequence[PartitionId]) -> None:
+        await self._writer.release(partitions)
+
+    async def close(self) -> None:
+        try:
+            await self._writer.close()
+        finally:
+            await self._log.close()

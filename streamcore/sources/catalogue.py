@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ValidationError
 
-from batch_adapters.catalogue import PLACES, bad_option, query_of, scheme_of, warn_of_secrets
+from batch_adapters.catalogue import PLACES
 from batch_adapters.mysql_marks import MysqlMarks
 from batch_adapters.postgres_marks import PostgresMarks
 from batch_adapters.sqlite import SqliteTable, sqlite_path
+from streamcore.addresses.uris import bad_option, query_of, scheme_of, secrets_of, warn_of_secrets, with_query
 from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import mask_url, resolve
@@ -78,13 +78,13 @@ def open_unbounded(uri: str) -> UnboundedSource:
     """The source that *uri* names. BadConfig when nothing is there, or an option is wrong or missing."""
     resolved = resolve(uri)
     scheme = scheme_of(resolved)
-    base, query = query_of(resolved)
+    base, query = query_of(resolved, files=scheme in ("", *PLACES))
     kind = _kind(scheme, query, mask_url(uri))
-    warn_of_secrets(uri, kind.options, {})
+    warn_of_secrets(uri, secrets_of(kind.options), {})
     own = {name: value for name, value in query.items() if name in kind.options.model_fields}
-    rest = urlencode({name: value for name, value in query.items() if name not in own}, quote_via=quote)
+    rest = [(name, value) for name, value in query.items() if name not in own]
     try:
-        return kind.open(f"{base}?{rest}" if rest else base, own)
+        return kind.open(with_query(base, rest), own)
     except ValidationError as error:
         raise bad_option(error, mask_url(uri).partition("?")[0], own, kind.options) from None
 

@@ -61,9 +61,10 @@ def index() -> str:
         uris = " ".join(f"`{uri}`" for uri in way.uris)
         page = f"live.md#{way.heading.lower().replace(' ', '-')}"
         lines.append(f"| [{way.name}]({page}) | {uris} | {f'`{way.by}=`' if way.by else ''} |")
-    lines += ["", "| sink | exactly once | updates | deletes |", "|---|---|---|---|"]
+    lines += ["", "| sink | written | exactly once | updates | deletes |", "|---|---|---|---|---|"]
     for sink in sinks():
-        cells = [f"`sc.sinks.{sink.name}`", sink.exactly_once, mark[sink.upsert], mark[sink.delete]]
+        uris = " ".join(f"`{uri}`" for uri in sink.uris)
+        cells = [f"`sc.sinks.{sink.name}`", uris, sink.exactly_once, mark[sink.upsert], mark[sink.delete]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Sources as dictionaries of a configuration file: another way to write the same URIs and options.
+"""Sources and sinks as dictionaries of a configuration: another way to write the same URIs and options.
 
 ::
 
@@ -20,12 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
-from urllib.parse import quote_plus
 
-import polars as pl
-
-from batch_adapters.configuration_keys import Keys, Value, choice_of
-from streamcore.contracts import BoundedSource, Split
+from streamcore.addresses.keys import Keys, Value, choice_of
+from streamcore.addresses.uris import with_query
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import encoded
 
@@ -62,7 +59,7 @@ _AUTH: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a dictionary names, for ``open_source(uri, format=format, **options)``.
+    """What a dictionary names, for ``open_source`` or ``open_sink`` with ``(uri, format=format, **options)``.
 
     References stand as they were written. ``pool_size``: connections at most; None: as many as are wanted.
     """
@@ -73,15 +70,15 @@ class Named:
     pool_size: int | None = None
 
 
-def named(configuration: Mapping[str, object], options_of: OptionsOf) -> Named:
-    """The source that *configuration* names; BadConfig when it can't be meant."""
+def named(configuration: Mapping[str, object], options_of: OptionsOf, what: str = "source") -> Named:
+    """The source, or *what* else, that *configuration* names; BadConfig when it can't be meant."""
     given = {str(key): value for key, value in configuration.items() if value is not None}
-    kind = choice_of(given, "type", KINDS)
+    kinds = {name: read for name, read in KINDS.items() if name in options_of}
+    kind = choice_of(given, "type", kinds)
     if kind is None:
-        raise BadConfig(
-            "a source needs a type", where="type", allowed=KINDS, fix="add type: file, for example"
-        )
-    return KINDS[kind](Keys(kind, given), options_of)
+        fix = "add type: file, for example"
+        raise BadConfig(f"a {what} needs a type", where="type", allowed=kinds, fix=fix)
+    return kinds[kind](Keys(kind, given, what), options_of)
 
 
 # ---------------------------------------------------------------- types
@@ -95,7 +92,7 @@ def _database(keys: Keys, options_of: OptionsOf) -> Named:
     uri = keys.text("connection_string")
     if uri is not None:
         uri = _plain_scheme(uri)
-        scheme = _scheme_of(uri, scheme, {**names, **{name: name for name in there}}, keys.where)
+        scheme = _scheme_of(uri, scheme, {**names, **{name: name for name in there}}, keys)
     elif scheme is None:
         raise BadConfig("which database?", where=keys.where, allowed=sorted(there), fix="add database_type:")
     else:
@@ -106,15 +103,15 @@ def _database(keys: Keys, options_of: OptionsOf) -> Named:
     return Named(_with_query(uri, driver), None, keys.options(known), pool_size)
 
 
-def _scheme_of(uri: str, scheme: str | None, names: Mapping[str, str], where: str) -> str | None:
+def _scheme_of(uri: str, scheme: str | None, names: Mapping[str, str], keys: Keys) -> str | None:
     """The database of a connection string, which must be *scheme* if given; None: a reference says it."""
     found, separator, _ = uri.lower().partition("://")
     if not separator and "${" in uri:
         return scheme
     if found not in names:
         raise BadConfig(
-            "no source for this database",
-            where=where,
+            f"no {keys.what} for this database",
+            where=keys.where,
             got=found if separator else None,
             allowed=sorted(names),
             fix=did_you_mean(found, names)
@@ -124,7 +121,7 @@ def _scheme_of(uri: str, scheme: str | None, names: Mapping[str, str], where: st
     if scheme is not None and names[found] != scheme:
         raise BadConfig(
             "connection_string is of another database than database_type",
-            where=where,
+            where=keys.where,
             got=found,
             allowed=[scheme],
             fix="leave database_type away",
@@ -237,31 +234,8 @@ KINDS: Mapping[str, Callable[[Keys, OptionsOf], Named]] = {
 
 
 def _with_query(uri: str, pairs: Sequence[tuple[str, Value]]) -> str:
-    """*uri* with *pairs* behind the parameters that it has."""
-    text = "&".join(f"{quote_plus(name)}={encoded(_text(value))}" for name, value in pairs)
-    return uri if not text else f"{uri}{'&' if '?' in uri else '?'}{text}"
+    return with_query(uri, [(name, _text(value)) for name, value in pairs], encoded)
 
 
 def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Pooled:
-    """*source*, read in at most *most* parts side by side: each has a connection of its own."""
-
-    source: BoundedSource
-    most: int
-
-    @property
-    def uri(self) -> str:
-        return self.source.uri
-
-    def fingerprint(self) -> str:
-        return self.source.fingerprint()
-
-    def columns(self) -> pl.Schema | None:
-        return self.source.columns()
-
-    def splits(self, wanted: int) -> Sequence[Split]:
-        return self.source.splits(min(wanted, self.most))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch_adapters.catalogue import open_source
-from batch_adapters.configuration import Named, named
+from streamcore.addresses.dictionaries import Named, named
 from streamcore.errors import BadConfig
 from streamcore.testing.sources import read_source
 from tests.services.rest import rest_server

@@ -11,10 +11,14 @@ Value: TypeAlias = str | int | float | bool
 
 
 class Keys:
-    """The keys of one dictionary; each is taken once, and what is left belongs to the connector."""
+    """The keys of one dictionary; each is taken once, and what is left belongs to the connector.
 
-    def __init__(self, kind: str, given: dict[str, object]) -> None:
-        self._left, self.where, self._own = given, f"type: {kind}", list[str]()
+    ``what``: what the dictionary is of, for messages.
+    """
+
+    def __init__(self, kind: str, given: dict[str, object], what: str = "source") -> None:
+        self._left, self.where, self.what = given, f"type: {kind}", what
+        self._own: list[str] = []
 
     @property
     def left(self) -> Collection[str]:
