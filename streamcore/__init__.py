@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from streamcore import sinks as sinks
     from streamcore.batch import Batch as Batch
     from streamcore.engines.etl import ETLEngine as ETLEngine
+    from streamcore.engines.ingestion import BatchIngestionConfig as BatchIngestionConfig
+    from streamcore.engines.ingestion import BatchIngestionEngine as BatchIngestionEngine
     from streamcore.engines.validator import DataValidator as DataValidator
     from streamcore.formats import Arrow as Arrow
     from streamcore.formats import Avro as Avro
@@ -42,6 +44,8 @@ _WHERE = {
     "Arrow": "streamcore.formats",
     "Avro": "streamcore.formats",
     "Batch": "streamcore.batch",
+    "BatchIngestionConfig": "streamcore.engines.ingestion",
+    "BatchIngestionEngine": "streamcore.engines.ingestion",
     "DataValidator": "streamcore.engines.validator",
     "ETLEngine": "streamcore.engines.etl",
     "Event": "streamcore.schema",
@@ -74,6 +78,8 @@ __all__ = [
     "Arrow",
     "Avro",
     "Batch",
+    "BatchIngestionConfig",
+    "BatchIngestionEngine",
     "DataValidator",
     "ETLEngine",
     "Event",

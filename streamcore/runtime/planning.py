@@ -47,7 +47,7 @@ def plan(
     pacer: Pacer | None = None,
     into: str = "",
 ) -> dict[str, StreamPlan]:
-    """The plan of each stream; *into* tells ways of replaying into topics apart.
+    """The plan of each stream; *into* tells ways of replaying into topics, and runs, apart.
 
     With a *limit* of rows (of each file) or a *pacer* a source is read in its own order, not in parts
     side by side.

@@ -50,13 +50,15 @@ _PREVIEW_BYTES = 1 << 20
 class ReplayOptions:
     """``limit``: read at most so many rows of each file. ``again``: start anew what was done before.
 
-    ``speed``: so many times as fast as the event times; None is as fast as it goes.
+    ``speed``: so many times as fast as the event times; None is as fast as it goes. ``run``: tells replays of
+    the same sources apart; one of the same name goes on where it was.
     """
 
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None
     again: bool = False
     speed: float | None = None
+    run: str = ""
     splits: int = field(default_factory=lambda: os.cpu_count() or 1)
 
 
@@ -83,7 +85,7 @@ async def replay(
     """
     graph = topology.freeze()
     pacer = Pacer(options.speed) if options.speed else None
-    plans = plan(graph, sources, splits=options.splits, limit=options.limit, pacer=pacer)
+    plans = plan(graph, sources, splits=options.splits, limit=options.limit, pacer=pacer, into=options.run)
     folder = (options.settings.state.dir / graph.name).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     feeds = _feeds(plans, options, folder)

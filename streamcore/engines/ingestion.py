@@ -1,0 +1,226 @@
+"""``BatchIngestionEngine``: a source into a destination, to its end, by the guide's dictionaries.
+
+There is no second engine: an ingestion is a topology of one stream and one sink that is replayed, embedded.
+What is read is cut, checked, made dead letters of and written exactly as by ``streamcore replay``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+
+from batch_adapters.sampling import sample
+from streamcore.addresses.uris import bad_option
+from streamcore.contracts import Sink
+from streamcore.crashpoints import crash_point
+from streamcore.engines.datasets import Dataset, Given, open_dataset, silent
+from streamcore.engines.ingestion_runs import Runs
+from streamcore.engines.memory import Gated, MemoryGate, shares
+from streamcore.engines.one_file import OneFile
+from streamcore.engines.own_thread import in_own_thread
+from streamcore.progress import OnProgress, Progress, Status, Summary
+from streamcore.runtime.replay import ReplayOptions, replay
+from streamcore.secrets import mask_url, resolve
+from streamcore.settings import Settings, load
+from streamcore.sinks import open_sink
+from streamcore.topology import Topology
+
+Destination: TypeAlias = str | Path | Mapping[str, Any] | Sink
+"""A path, a URI, the dictionary of a sink, or a sink."""
+_STREAM = "rows"
+_LOOKED_AT = 1000
+"""Rows that say how large a row is."""
+_LEAST_CHUNK = 1024
+"""Bytes; see ``limits.fetch_max_bytes``."""
+
+
+class BatchIngestionConfig(BaseModel):
+    """How ingestions use the machine; all fields may be left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    memory_limit: ByteSize | None = Field(None, gt=0)
+    """Memory of this process that reading keeps below: "2GB", or bytes. What is read and not yet written may
+    take a quarter of what is left of it at the start."""
+    enable_memory_monitoring: bool = True
+    """Look at the process's memory before each chunk, and wait when nine tenths of memory_limit are taken."""
+    chunk_size: int | None = Field(None, gt=0)
+    """Rows to read at a time, about: by the size of the first rows. By default 8 MiB."""
+    max_workers: int | None = Field(None, gt=0)
+    """Parts of the source that are read side by side; by default as many as there are cores."""
+    columns: Mapping[str, str] = Field(default_factory=dict)
+    """Types of columns by name, where the first rows are not to say them: {"zip": "string"}."""
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise bad_option(error, type(self).__name__, given, type(self)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionMetrics:
+    """What an ingestion did, in this call.
+
+    ``processed_records``: rows that the destination has confirmed. ``failed_records``: rows that became dead
+    letters, in ``dead_letter_log``. ``bytes``: what was read took, in memory or on the wire. ``seconds``:
+    from the call to the end; ``rate``: processed records a second. ``status``: "finished", or "already
+    finished" for a run that was. ``output``: where the rows are, without secrets. ``peak_memory``: most bytes
+    that the process was seen to have; ``slowed_seconds``: how long reading waited for memory, of all parts.
+    """
+
+    processed_records: int
+    failed_records: int
+    bytes: int
+    seconds: float
+    status: Status
+    output: str
+    dead_letter_log: str | None = None
+    peak_memory: int = 0
+    slowed_seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.processed_records / self.seconds if self.seconds > 0 else 0.0
+
+
+class BatchIngestionEngine:
+    """Reads a source to its end into a destination, both named by dictionaries, URIs or paths.
+
+    ::
+
+        engine = BatchIngestionEngine()
+        metrics = await engine.ingest_data(
+            {"type": "database", "connection_string": "postgresql://…", "table": "users"},
+            {"type": "file", "file_path": "output/data.parquet", "file_format": "parquet"},
+        )
+        print(metrics.processed_records, metrics.failed_records)
+    """
+
+    def __init__(self, config: BatchIngestionConfig | None = None, settings: Settings | None = None) -> None:
+        """*settings* are those of replays; None: of the file and the environment."""
+        self.config = config or BatchIngestionConfig()
+        self._settings = settings
+
+    async def ingest_data(
+        self,
+        source_config: Given,
+        destination_config: Destination,
+        *,
+        run_id: str | None = None,
+        on_progress: OnProgress = silent,
+    ) -> IngestionMetrics:
+        """Read all of the source and write it; the metrics when it is done.
+
+        The columns are those that the source knows; where it does not (CSV, JSON), its first rows and the
+        configuration's ``columns`` say their types. Rows that don't fit are dead letters and failed records.
+
+        A call that was broken off, also by kill -9, is taken up by the next one of the same source and
+        destination: what was written is not written again. A call after one that was finished reads
+        everything anew: a file gets the new content, a table with ``key`` is updated, one without gets the
+        rows once more. With a *run_id* it is the run of that name that is taken up, or was finished already.
+
+        A path with a file's suffix becomes one file, which is there as a whole when the call ends; any other
+        a folder of files. Cancelling the call ends the work: what was read is written, then it stops.
+        *on_progress* is called from another thread.
+
+        BadConfig before a row is read, Permanent when source or destination give up.
+        """
+        began = time.monotonic()
+        job = await asyncio.to_thread(self._job, source_config, destination_config, run_id, began)
+        return await in_own_thread(partial(job.run, on_progress), job.topology.name)
+
+    def _job(self, source: Given, destination: Destination, run_id: str | None, began: float) -> _Job:
+        """Everything opened and checked. BadConfig when it can't work; not for event loops."""
+        config, settings = self.config, self._settings or load().settings
+        sink = destination if isinstance(destination, Sink) else open_sink(destination)
+        output = str(getattr(sink, "target", sink.name))
+        dataset = open_dataset(source, config.columns)
+        name = f"ingest-{_digest(dataset.source.uri, type(sink).__name__, sink.name, _address(sink))}"
+        runs = Runs(settings.state.dir / name, run_id)
+        target = None if sink is destination else OneFile.of(sink, f"{name}-{_digest(runs.current)}")
+        topology = Topology(name)
+        topology.stream(_STREAM, dataset.columns).to(sink if target is None else target.sink)
+        topology.freeze()
+        gate = MemoryGate(config.memory_limit if config.enable_memory_monitoring else None)
+        splits = 1 if target is not None and target.in_order else config.max_workers
+        how = ReplayOptions(_within(settings, config, dataset), run=runs.current)
+        how = how if splits is None else replace(how, splits=splits)
+        return _Job(topology, dataset, target, output, how, gate, runs, began)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One ingestion, ready to be run."""
+
+    topology: Topology
+    dataset: Dataset
+    target: OneFile | None
+    output: str
+    options: ReplayOptions
+    gate: MemoryGate
+    runs: Runs
+    began: float
+
+    async def run(self, on_progress: OnProgress, stop: asyncio.Event) -> IngestionMetrics:
+        """From where it stands to the end of the source, or until *stop*."""
+        if self.runs.finished:
+            return self._metrics(None)
+        source = Gated(self.dataset.source, self.gate)
+        summary = await replay(self.topology, {_STREAM: source}, self.options, on_progress, stop)
+        if summary.status != "interrupted":
+            if self.target is not None:
+                await asyncio.to_thread(self.target.publish, self.dataset.columns)
+            crash_point("ingestion.published")
+            self.runs.finish()
+            if self.target is not None:
+                self.target.discard()
+        return self._metrics(summary)
+
+    def _metrics(self, summary: Summary | None) -> IngestionMetrics:
+        """None: nothing was left to do."""
+        progress = Progress() if summary is None else summary.progress
+        return IngestionMetrics(
+            processed_records=sum(progress.rows_out.values()),
+            failed_records=progress.dead_letters,
+            bytes=progress.bytes_in,
+            seconds=time.monotonic() - self.began,
+            status="already finished" if summary is None else summary.status,
+            output=self.output,
+            dead_letter_log=None if summary is None else summary.dead_letter_log,
+            peak_memory=self.gate.peak,
+            slowed_seconds=self.gate.waited,
+        )
+
+
+def _within(settings: Settings, config: BatchIngestionConfig, dataset: Dataset) -> Settings:
+    """*settings* with the limits that *config* asks for."""
+    limits: dict[str, int] = {}
+    if config.memory_limit is not None:
+        limits |= shares(config.memory_limit)
+    if config.chunk_size is not None:
+        limits["fetch_max_bytes"] = max(_LEAST_CHUNK, config.chunk_size * _row_bytes(dataset))
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update=limits)})
+
+
+def _row_bytes(dataset: Dataset) -> int:
+    """What a row takes, about."""
+    rows = sample(dataset.source, _LOOKED_AT).frame
+    return int(rows.estimated_size()) // max(1, rows.height) + 1
+
+
+def _address(sink: Sink) -> str:
+    """Which server or place *sink* writes to, without secrets: another one is another ingestion."""
+    return mask_url(resolve(str(getattr(sink, "url", None) or getattr(sink, "path", ""))))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

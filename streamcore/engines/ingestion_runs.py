@@ -1,0 +1,48 @@
+"""Which run an ingestion is at, in a small file beside its log: one that was broken off is taken up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+
+_REMEMBERED = 1000
+"""So many finished runs with names are known as such."""
+
+
+class Runs:
+    """The runs of one ingestion, and the ``current`` one: *wanted*, or the last that was not finished.
+
+    One process at a time; what else would write the same is refused by the log's lock.
+    """
+
+    def __init__(self, folder: Path, wanted: str | None) -> None:
+        self._file = folder / "ingestions.json"
+        there = orjson.loads(self._file.read_bytes()) if self._file.exists() else {}
+        self._number: int = there.get("number", 1)
+        self._finished: list[str] = there.get("finished", [])
+        if wanted is None and str(self._number) in self._finished:
+            self._finished.remove(str(self._number))
+            self._number += 1
+            self._write()
+        self.current = str(self._number) if wanted is None else f"run {wanted}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the current run was finished."""
+        return self.current in self._finished
+
+    def finish(self) -> None:
+        """Remember that the current run is finished, durably."""
+        self._finished = [*self._finished, self.current][-_REMEMBERED:]
+        self._write()
+
+    def _write(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._file.with_suffix(".tmp")
+        with aside.open("wb") as file:
+            file.write(orjson.dumps({"number": self._number, "finished": self._finished}))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self._file)

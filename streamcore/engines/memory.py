@@ -1,0 +1,143 @@
+"""Reading that keeps below a limit of memory: smaller shares from the start, and waits before it is reached.
+
+The shares (:func:`shares`) are what bounds memory: of what is read and not yet confirmed there is never more.
+The gate (:class:`MemoryGate`) looks at the whole process, which other work shares, and slows reading down; it
+never stands still for good, since what takes the memory may be none of ours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+import psutil
+
+from streamcore.batch import Chunk, PartitionId
+from streamcore.contracts import BoundedSource, Split, SplitReader
+from streamcore.errors import BadConfig
+
+_SOFT = 0.9
+"""Share of the limit from which on reading waits."""
+_TICK, _LONGEST = 0.02, 1.0
+"""Seconds between two looks, and of one wait: then one more chunk is read."""
+_LEAST = 64 << 20
+_CHUNK, _LEAST_CHUNK = 8 << 20, 256 << 10
+
+
+def process_memory() -> int:
+    """Bytes of memory that this process has (RSS)."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def shares(limit: int, taken: Callable[[], int] = process_memory) -> dict[str, int]:
+    """``limits`` of the settings for a process of *limit* bytes.
+
+    A quarter of what is left may be read and not yet written; the rest is for what is made of it on the way.
+    BadConfig when less than 64 MiB are left.
+    """
+    left = limit - taken()
+    if left < _LEAST:
+        raise BadConfig(
+            "memory_limit leaves no room: this process has as much already",
+            where="memory_limit",
+            got=_shown(limit),
+            fix=f"give {_shown(limit - left + 2 * _LEAST)} or more",
+        )
+    return {
+        "memory_mb": max(16, left // 4 >> 20),
+        "fetch_max_bytes": max(_LEAST_CHUNK, min(_CHUNK, left // 64)),
+    }
+
+
+def _shown(size: int) -> str:
+    return f"{-(-size // 1_000_000)}MB"
+
+
+@dataclass
+class MemoryGate:
+    """Asked before each chunk is read, from many threads. ``peak``: most bytes seen. ``waited``: seconds.
+
+    Without a ``limit`` it only looks.
+    """
+
+    limit: int | None
+    taken: Callable[[], int] = process_memory
+    sleep: Callable[[float], None] = time.sleep
+    peak: int = 0
+    waited: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pass_through(self) -> None:
+        """Return when there is room, or after a second."""
+        waited = 0.0
+        while self._full() and waited < _LONGEST:
+            self.sleep(_TICK)
+            waited += _TICK
+        if waited:
+            with self._lock:
+                self.waited += waited
+
+    def _full(self) -> bool:
+        taken = self.taken()
+        with self._lock:
+            self.peak = max(self.peak, taken)
+        return self.limit is not None and taken >= self.limit * _SOFT
+
+
+@dataclass(frozen=True)
+class Gated:
+    """*source*, each of whose chunks passes the *gate* before it is read."""
+
+    source: BoundedSource
+    gate: MemoryGate
+
+    @property
+    def uri(self) -> str:
+        return self.source.uri
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()
+
+    def columns(self) -> pl.Schema | None:
+        return self.source.columns()
+
+    def splits(self, wanted: int) -> Sequence[Split]:
+        return [GatedSplit(split, self.gate) for split in self.source.splits(wanted)]
+
+
+@dataclass(frozen=True)
+class GatedSplit:
+    """A split of a :class:`Gated` source."""
+
+    split: Split
+    gate: MemoryGate
+
+    @property
+    def name(self) -> str:
+        return self.split.name
+
+    @property
+    def size(self) -> int:
+        return self.split.size
+
+    @property
+    def bookmark(self) -> bytes:
+        return self.split.bookmark
+
+    def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
+        return _GatedReader(self.split.open(source, position, bookmark), self.gate)
+
+
+class _GatedReader:
+    def __init__(self, reader: SplitReader, gate: MemoryGate) -> None:
+        self._reader, self._gate = reader, gate
+
+    def read(self, max_bytes: int) -> Chunk | None:
+        self._gate.pass_through()
+        return self._reader.read(max_bytes)
+
+    def close(self) -> None:
+        self._reader.close()
