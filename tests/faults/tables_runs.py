@@ -15,15 +15,8 @@ from tests.faults.feed import make_topics
 from tests.faults.journal import Produced, dead_differ, digest_of, read
 from tests.faults.run import AWAY, Invalid, Run
 from tests.faults.tables_oracle import COLUMNS, LABELS, TABLES, TablesMaker, There, wanted_of
-from tests.faults.targets import (
-    ExactTopicTarget,
-    FilesTarget,
-    Positions,
-    PostgresTarget,
-    committed_records,
-    records,
-    stored_positions,
-)
+from tests.faults.targets import ExactTopicTarget, FilesTarget, Positions, PostgresTarget
+from tests.services.kafka_topics import committed_records, records, stored_positions
 
 TOPOLOGY = "tests/faults/tables_topology.py"
 _PATIENCE = 20.0

@@ -7,21 +7,20 @@ says they stand at.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import polars as pl
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.faults.rows import REFUSED_BY_POSTGRES
+from tests.services.kafka_topics import committed_records, records, stored_positions
 
 _TRANSACTION_SECONDS = 20.0
 """No transaction is open for longer."""
@@ -212,64 +211,3 @@ def _folded(found: Sequence[ConsumerRecord]) -> list[str]:
             highest[source] = place
             effects.append(name)
     return effects
-
-
-async def records(bootstrap: str, topic: str) -> list[ConsumerRecord]:
-    """All records of *topic*, partition by partition; none when it does not exist."""
-    async with _reading(bootstrap, topic) as (consumer, tps):
-        return await _up_to(consumer, await consumer.end_offsets(tps) if tps else {})
-
-
-async def committed_records(bootstrap: str, topic: str, patience: float) -> list[ConsumerRecord]:
-    """The same, of committed transactions only, as a reader of those sees them.
-
-    A commit may show a little after it was acknowledged, and an open transaction hides what is behind it:
-    waits until all that is there now can be seen, for *patience* seconds at most.
-    """
-    async with _reading(bootstrap, topic) as (every, tps):
-        ends = await every.end_offsets(tps) if tps else {}
-    async with _reading(bootstrap, topic, "read_committed") as (consumer, tps):
-        deadline = time.monotonic() + patience
-        while tps:
-            stable = await consumer.end_offsets(tps)
-            if time.monotonic() > deadline or all(stable[tp] >= ends.get(tp, 0) for tp in tps):
-                return await _up_to(consumer, stable)
-            await asyncio.sleep(0.02)
-        return []
-
-
-@asynccontextmanager
-async def _reading(
-    bootstrap: str, topic: str, isolation: str = "read_uncommitted"
-) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        enable_auto_commit=False,
-        isolation_level=isolation,
-        fetch_max_wait_ms=50,
-    )
-    await consumer.start()
-    try:
-        await consumer._client.add_topic(topic)
-        numbers = consumer._client.cluster.partitions_for_topic(topic) or set()
-        yield consumer, [TopicPartition(topic, number) for number in sorted(numbers)]
-    finally:
-        with suppress(Exception):
-            await consumer.stop()
-
-
-async def _up_to(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[ConsumerRecord]:
-    found: list[ConsumerRecord] = []
-    consumer.assign(list(ends))
-    for tp in ends:
-        consumer.seek(tp, 0)
-    for tp, end in ends.items():
-        while await consumer.position(tp) < end:
-            found += (await consumer.getmany(tp, timeout_ms=20)).get(tp, [])
-    return found
-
-
-async def stored_positions(bootstrap: str, topic: str, patience: float) -> list[dict[str, Any]]:
-    """The last committed record of each key of the topic of positions."""
-    found = await committed_records(bootstrap, topic, patience)
-    return [json.loads(value) for value in {record.key: record.value for record in found}.values()]

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from tests.faults.embedded_run import FILES, EmbeddedRun
 from tests.faults.journal import Produced, dead_differ, digest_of, read
 from tests.faults.run import AWAY, Invalid, Run
-from tests.faults.targets import records
 from tests.faults.window_oracle import Expected, Fed, expected
 from tests.faults.window_rows import WindowMaker
 from tests.faults.window_targets import WindowFiles, WindowsSeen, WindowTables
 from tests.faults.window_topics import WindowTopics
+from tests.services.kafka_topics import records
 
 TOPOLOGY = "tests/faults/window_topology.py"
 _TRIES = 3

@@ -10,9 +10,10 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 from tests.faults.feed import make_topics
-from tests.faults.targets import ExactTopicTarget, committed_records, stored_positions
+from tests.faults.targets import ExactTopicTarget
 from tests.faults.window_oracle import Seen
 from tests.faults.window_targets import SINKS, WindowsSeen
+from tests.services.kafka_topics import committed_records, stored_positions
 
 _PATIENCE = 20.0
 _COLUMNS = {

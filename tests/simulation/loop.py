@@ -22,7 +22,7 @@ _MOST_ROUNDS = 400_000
 """Rounds of a loop by which a world must have come to rest; most take less than a twentieth."""
 
 _BUSY_ROUNDS, _BUSY_SECONDS = 1_000, 0.001
-"""After so many rounds at one instant each takes so long: code that turns until a time has come gets there."""
+"""After so many rounds at one instant each takes so long: code that turns until some time gets there."""
 
 
 class Killed(BaseException):
