@@ -92,7 +92,7 @@ class Quantile:
 
     def partial(self, values: pl.Expr) -> Exprs:
         number = values.cast(pl.Float64)
-        bucket = number.map_batches(_buckets, return_dtype=pl.Int32, is_elementwise=True)
+        bucket = number.map_batches(buckets_of, return_dtype=pl.Int32, is_elementwise=True)
         bucket = bucket.drop_nulls().sort()
         kept = self._added(bucket, bucket.cum_count().cast(pl.Int64))
         return *kept, number.min(), number.max()
@@ -125,8 +125,8 @@ class Quantile:
         return buckets.filter(last).implode(), totals.filter(last).implode()
 
 
-def _buckets(values: pl.Series) -> pl.Series:
-    """The bucket of each value (Float64), Int32; nulls kept."""
+def buckets_of(values: pl.Series) -> pl.Series:
+    """The bucket of each value (Float64), Int32, as :class:`Quantile` has them; nulls kept."""
     numbers = values.fill_null(0.0).to_numpy() + 0.0  # -0.0 + 0.0 is 0.0
     numbers[np.isnan(numbers)] = np.nan  # of which there are many, with signs of their own
     bits = numbers.view(np.int64)

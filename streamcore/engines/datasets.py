@@ -16,7 +16,7 @@ from batch_adapters.catalogue import open_source
 from batch_adapters.sampling import sample
 from streamcore.batch import PartitionId
 from streamcore.contracts import BoundedSource
-from streamcore.errors import BadConfig
+from streamcore.errors import BadConfig, Permanent
 from streamcore.expressions import check_columns
 from streamcore.formats import decoder_for
 from streamcore.graph import Source
@@ -103,11 +103,14 @@ async def replayed(
     """Replay *dataset* as *stream* of *topology*, embedded, to its end.
 
     Without *settings* its log lies in a folder that goes with the run: for topologies that write nothing.
-    Raises as :func:`~streamcore.runtime.replay.replay` does.
+    Raises as :func:`~streamcore.runtime.replay.replay` does, and such a run that was stopped Permanent.
     """
     sources = {stream: dataset.source}
     if settings is not None:
         return await replay(topology, sources, ReplayOptions(settings, again=again), on_progress, stop)
     with tempfile.TemporaryDirectory(prefix="streamcore-") as folder:
         passing = Settings(state=State(dir=Path(folder)))
-        return await replay(topology, sources, ReplayOptions(passing), on_progress, stop)
+        summary = await replay(topology, sources, ReplayOptions(passing), on_progress, stop)
+    if summary.status == "interrupted":
+        raise Permanent("stopped before the end of the dataset", where=dataset.source.uri)
+    return summary

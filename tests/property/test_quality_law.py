@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.batch import hide
+from streamcore.quality import frequent, row_sample, spans
+from streamcore.quality.numbers import Numbers
+from streamcore.quality.profile_state import ProfileState
 from streamcore.quality.rule_counts import RuleChecks, RuleCounts
+from streamcore.quality.timeliness import Ages, Aging
 from streamcore.validation import rules
 
 COLUMNS = pl.Schema({"n": pl.Int64, "s": pl.String})
@@ -39,3 +46,75 @@ def test_rule_counts(data: st.DataObject, given_rows: list[tuple[int | None, str
     checks = RuleChecks.of(RULES, COLUMNS, samples=3)
     pieces = [checks.count(piece) for piece in cuts(data.draw, frame)]
     assert reduce(RuleCounts.merge, pieces, RuleCounts(most=3)) == RuleCounts().merge(checks.count(frame))
+
+
+values = {
+    pl.Int64(): st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3),
+    pl.Float64(): st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0]),
+    pl.String(): st.text(max_size=4) | st.just("x" * 300),
+    pl.Datetime("us"): st.datetimes(),
+    pl.Boolean(): st.booleans(),
+}
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(list(values)))
+def test_profiles(data: st.DataObject, dtype: pl.DataType) -> None:
+    rows = data.draw(st.lists(st.none() | values[dtype], max_size=40))
+    frame = hide(pl.DataFrame({"x": pl.Series(rows, dtype=dtype)}), np.arange(len(rows)))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(frequent, "MOST", 6)
+        patched.setattr(row_sample, "MOST", 5)
+        patched.setattr(spans, "MOST", 4)
+        pieces = [ProfileState.of(piece) for piece in cuts(data.draw, frame)]
+        together = reduce(ProfileState.merge, pieces, ProfileState.empty(pl.Schema({"x": dtype})))
+        whole = ProfileState.of(frame)
+        assert described(together) == described(whole, pytest.approx)
+
+
+def described(
+    state: ProfileState, near: Callable[..., object] = lambda value, **_: value
+) -> dict[str, object]:
+    """All that *state* holds; floats that were added up in another order are only *near*."""
+    column, found = state.columns["x"], {}
+    for name, numbers in (("numbers", column.numbers), ("lengths", column.lengths)):
+        if numbers is not None:
+            found[name] = [
+                (numbers.count, numbers.not_finite, numbers.least, numbers.largest),
+                (numbers.buckets.tolist(), numbers.counts.tolist()),
+                near([numbers.mean, numbers.squares], rel=1e-6, abs=1e-6 * spread(numbers)),
+            ]
+    if column.spans is not None:
+        times = column.spans
+        found["spans"] = [
+            times.bits,
+            times.least,
+            times.largest,
+            times.places.tolist(),
+            times.counts.tolist(),
+        ]
+    counts = column.frequent.counts
+    return {
+        **found,
+        "rows": (state.rows, column.nulls, column.count, column.distinct),
+        "registers": column.registers.to_list(),
+        "frequent": None if counts is None else repr(counts.rows()),
+        "sample": repr(state.sample.rows.rows()),
+    }
+
+
+def spread(numbers: Numbers) -> float:
+    return max(abs(numbers.least), abs(numbers.largest)) ** 2 * numbers.count if numbers.count else 0.0
+
+
+aged = st.lists(st.none() | st.datetimes(dt.datetime(2023, 1, 1), dt.datetime(2025, 1, 1)), max_size=20)
+
+
+@settings(deadline=None)
+@given(st.data(), aged)
+def test_ages(data: st.DataObject, times: list[dt.datetime | None]) -> None:
+    aging = Aging("at", dt.timedelta(days=30), dt.datetime(2024, 6, 1, tzinfo=dt.timezone.utc))
+    frame = pl.DataFrame({"at": pl.Series(times, dtype=pl.Datetime("us"))})
+    assert reduce(Ages.merge, [aging.of(piece) for piece in cuts(data.draw, frame)], Ages()) == aging.of(
+        frame
+    )
