@@ -71,9 +71,9 @@ class Distribution(BaseModel):
         before = np.concatenate([[0.0], np.cumsum(counts)])
         at = np.searchsorted(lower, places, "left")  # so many pieces begin before the place
         last = np.maximum(at - 1, 0)
-        width = np.maximum(upper[last] - lower[last], np.finfo(np.float64).tiny)
-        with np.errstate(over="ignore"):  # behind a piece without width
-            into = np.clip((places - lower[last]) / width, 0.0, 1.0)
+        width, into = upper[last] - lower[last], np.ones(len(places))  # a single number is all below
+        np.divide(places - lower[last], width, out=into, where=width > 0)
+        into = np.clip(into, 0.0, 1.0)
         return np.where(at == 0, 0.0, before[last] + into * counts[last])
 
     def histogram(self, step: Step) -> Histogram:

@@ -159,7 +159,7 @@ def _tenths(before: Distribution, now: Distribution) -> tuple[Floats, Floats]:
     """Counts over tenths of *before*, cut where its pieces end."""
     totals = np.cumsum(before.counts)
     at = np.searchsorted(totals, totals[-1] * np.arange(1, BINS) / BINS)
-    # Behind the end, for a piece may be a single number; what is larger than all of before is with its last tenth.
+    # Behind the ends, for a piece may be a single number; what is larger than all before is with the last.
     edges = np.nextafter(np.unique(np.array(before.upper)[at]), np.inf)
     edges = edges[edges < before.upper[-1]]
     return _binned(before, edges), _binned(now, edges)
