@@ -24,6 +24,7 @@ _STEPS = 128
 
 
 def nothing() -> Int64s:
+    """No buckets, or no counts."""
     return np.empty(0, np.int64)
 
 
