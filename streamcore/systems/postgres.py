@@ -60,7 +60,7 @@ _REMEDIES = {
     "42703": "add the column to the table or drop it from the stream",
     "42P10": "make a unique index on exactly the key's columns",
 }
-Value: TypeAlias = str | int | Sequence[str] | Sequence[int]
+Value: TypeAlias = str | int | Sequence[str] | Sequence[int] | None
 
 
 class Address(NamedTuple):
@@ -158,6 +158,11 @@ class Session:
             status: str = await self._connection.execute(sql, *values)  # type: ignore[attr-defined]
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
+
+    async def run_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        """Execute one statement for each of *rows*, which are its parameters, in one round trip."""
+        async with self._translated():
+            await self._connection.executemany(sql, rows)  # type: ignore[attr-defined]
 
     async def rows(self, sql: str, *values: Value) -> list[tuple[object, ...]]:
         async with self._translated():

@@ -20,13 +20,16 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 from streamcore.systems.sql import Locked, RefusedRows, SqlSession
 
 T = TypeVar("T")
+Numbered: TypeAlias = tuple[str, Sequence[Sequence[object]], int | None]
+"""A statement with parameters ``$1``, ``$2`` …, a row of them for each time it runs, and how many rows of the
+database it must touch in all, if that matters."""
 BUSY_SECONDS = 5.0
 _SETTINGS = ("pragma journal_mode = wal", "pragma synchronous = full", "pragma foreign_keys = on")
 _REMEDIES = {
@@ -109,6 +112,31 @@ class Session(SqlSession):
         """All rows of *sql*."""
         return await self._in_thread(lambda: self._connection.execute(sql).fetchall())
 
+    async def transact(self, work: Sequence[Numbered]) -> bool:
+        """All of *work* in one transaction, in one thread; False, and nothing is changed, when one missed."""
+
+        def run() -> bool:
+            connection = self._connection
+            connection.execute(self.begin)
+            try:
+                for sql, rows, touches in work:
+                    touched = sum(connection.execute(sql, _numbered(row)).rowcount for row in rows)
+                    if touches is not None and touched != touches:
+                        connection.execute("ROLLBACK")
+                        return False
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return True
+
+        return await self._in_thread(run)
+
+    async def numbered_rows(self, sql: str, values: Sequence[object]) -> list[tuple[object, ...]]:
+        """All rows of *sql*, whose parameters are ``$1``, ``$2`` …"""
+        return await self._in_thread(lambda: self._connection.execute(sql, _numbered(values)).fetchall())
+
     async def close(self) -> None:
         """Close the file."""
         self.abort()
@@ -126,11 +154,19 @@ class Session(SqlSession):
             raise translated(error, self._where) from None
 
 
-async def connect(path: Path) -> Session:
-    """A session that writes to *path*, which is made when it is missing."""
-    where = str(path)
+def _numbered(values: Sequence[object]) -> dict[str, object]:
+    """As SQLite wants parameters whose names are numbers."""
+    return {str(number): value for number, value in enumerate(values, 1)}
+
+
+async def connect(path: Path | None) -> Session:
+    """A session that writes to *path*, which is made when it is missing; None: to a database in memory."""
+    where = ":memory:" if path is None else str(path)
     try:
-        connection = await asyncio.to_thread(open_file, path, "rwc")
+        if path is None:
+            connection = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
+        else:
+            connection = await asyncio.to_thread(open_file, path, "rwc")
     except sqlite3.Error as error:
         raise translated(error, where) from None
     session = Session(connection, where)

@@ -1,0 +1,44 @@
+"""The tables of metadata, as numbered steps. A step that has been released is never changed: add another one.
+
+A step is applied in one transaction and noted in ``streamcore_migrations``. ``{serial}`` is a number that
+the database counts up.
+"""
+
+from __future__ import annotations
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        """create table streamcore_pipelines (
+            pipeline_id text not null, version bigint not null, digest text not null, config text not null,
+            registered_us bigint not null, primary key (pipeline_id, version))""",
+        """create table streamcore_runs (
+            run_id text primary key, pipeline_id text not null, version bigint not null, status text not null,
+            created_us bigint not null, started_us bigint, ended_us bigint, scheduled_us bigint,
+            parameters text not null, priority bigint not null, reason text not null, owner text,
+            epoch bigint not null, changes bigint not null, lease_until_us bigint, cancel_us bigint)""",
+        "create index streamcore_runs_by_age on streamcore_runs (created_us, run_id)",
+        "create index streamcore_runs_of_pipeline on streamcore_runs (pipeline_id, created_us)",
+        """create index streamcore_runs_to_do on streamcore_runs (priority, created_us)
+            where status in ('queued', 'running')""",
+        """create table streamcore_tasks (
+            run_id text not null, task_id text not null, place bigint not null, status text not null,
+            attempts bigint not null, failures bigint not null, lost bigint not null, started_us bigint,
+            ended_us bigint, due_us bigint, row_count bigint, byte_count bigint, reason text not null,
+            datasets text not null, primary key (run_id, task_id))""",
+        """create table streamcore_attempts (
+            run_id text not null, task_id text not null, attempt bigint not null, status text not null,
+            started_us bigint not null, ended_us bigint, row_count bigint, byte_count bigint,
+            error text not null, log text not null, primary key (run_id, task_id, attempt))""",
+        """create table streamcore_events (
+            event_id {serial}, run_id text not null, at_us bigint not null, kind text not null, task_id text,
+            data text not null, published_us bigint)""",
+        "create index streamcore_events_of_run on streamcore_events (run_id, event_id)",
+        """create index streamcore_events_to_publish on streamcore_events (event_id)
+            where published_us is null""",
+        """create table streamcore_firings (
+            pipeline_id text not null, scheduled_us bigint not null, run_id text not null,
+            created_us bigint not null, primary key (pipeline_id, scheduled_us))""",
+        """create table streamcore_leases (
+            name text primary key, owner text not null, until_us bigint not null)""",
+    ),
+)

@@ -1,0 +1,93 @@
+"""The process of one attempt: ``python -m streamcore.pipelines.child FD``, started by :mod:`.children`.
+
+It reads one line, the task, from the socket FD, and writes lines: ``{"progress": [rows, bytes]}`` while it
+works, and at the end ``{"result": …}`` or ``{"error": text, "type": class}``. What it prints is its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from streamcore.errors import StreamcoreError
+from streamcore.pipelines.kinds.catalogue import KINDS
+from streamcore.pipelines.kinds.contract import TaskContext, TaskResult
+from streamcore.pipelines.models import TaskType
+
+PROGRESS_SECONDS = 0.25
+
+
+def main() -> None:
+    """Wait for a task, do it, say how it went."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    _import_ahead()
+    with channel.makefile("rb") as lines:
+        line = lines.readline()
+    if not line:
+        return  # it wasn't needed
+    sys.path.insert(0, "")
+    channel.sendall(orjson.dumps(_done(orjson.loads(line), channel)) + b"\n")
+
+
+def _import_ahead() -> None:
+    """What data tasks import anyway; a missing extra is told by the task that needs it."""
+    import batch_adapters.catalogue
+    import streamcore.runtime.replay  # noqa: F401
+
+
+def _done(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
+    try:
+        result = asyncio.run(_run(job, channel))
+    except StreamcoreError as error:
+        return {"error": str(error), "type": _sort(error)}
+    except Exception as error:  # noqa: BLE001 - whatever a task raises is told
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}", "type": "Permanent"}
+    return {"result": asdict(result)}
+
+
+def _sort(error: StreamcoreError) -> str:
+    """The first class of the tree that the orchestrator tells apart."""
+    known = ("BadConfig", "TaskSkipped", "Transient", "Permanent")
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in known), "Permanent")
+
+
+async def _run(job: dict[str, Any], channel: socket.socket) -> TaskResult:
+    kind = KINDS[TaskType(job["task_type"])]
+    context = TaskContext(
+        pipeline_id=job["pipeline_id"],
+        run_id=job["run_id"],
+        task_id=job["task_id"],
+        attempt=job["attempt"],
+        inputs=job["inputs"],
+        upstream=tuple(job["upstream"]),
+        report=_Reporter(channel),
+        log=lambda line: print(line, flush=True),
+    )
+    return await kind.run(kind.options.model_validate(job["parameters"]), context)
+
+
+class _Reporter:
+    """Tells progress a few times a second."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel, self._next = channel, 0.0
+
+    def __call__(self, rows: int | None, bytes: int | None) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + PROGRESS_SECONDS
+            self._channel.sendall(orjson.dumps({"progress": [rows, bytes]}) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

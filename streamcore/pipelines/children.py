@@ -1,0 +1,137 @@
+"""Attempts in Python processes of their own: started ahead, each used once.
+
+A child imports what data tasks need before it has a task, so that an attempt begins without waiting for that.
+Orchestrator and child speak JSON, a line a message, over a socket pair: see :mod:`.child` for its half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import JsonValue
+
+from streamcore.errors import BadConfig, Permanent, Transient
+from streamcore.pipelines.guarded import Guarded, Lifeline
+from streamcore.pipelines.kinds.contract import TaskContext, TaskResult, TaskSkipped
+from streamcore.pipelines.models import TaskType
+
+MOST_MESSAGE = 64 << 20
+_ERRORS = {"BadConfig": BadConfig, "TaskSkipped": TaskSkipped, "Transient": Transient}
+
+
+class Child:
+    """A process that waits for its one task."""
+
+    def __init__(self, process: Guarded, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process, self._reader, self._writer = process, reader, writer
+
+    @staticmethod
+    async def start(lifeline: Lifeline) -> Child:
+        """A new one; it imports while the caller goes on."""
+        ours, theirs = socket.socketpair()
+        try:
+            command = [sys.executable, "-m", "streamcore.pipelines.child", str(theirs.fileno())]
+            environment = {"PYTHONUNBUFFERED": "1"}
+            process = await Guarded.start(
+                command, lifeline, environment=environment, keep=[theirs.fileno()]
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_MESSAGE)
+        return Child(process, reader, writer)
+
+    async def run(
+        self, task_type: TaskType, parameters: Mapping[str, JsonValue], context: TaskContext
+    ) -> TaskResult:
+        """The result of the task; raises what the task raised, as far as the caller must tell it apart."""
+        job = {
+            "task_type": task_type.value,
+            "parameters": parameters,
+            "pipeline_id": context.pipeline_id,
+            "run_id": context.run_id,
+            "task_id": context.task_id,
+            "attempt": context.attempt,
+            "inputs": context.inputs,
+            "upstream": context.upstream,
+        }
+        output = asyncio.ensure_future(self._process.wait(context.log))
+        try:
+            self._writer.write(orjson.dumps(job) + b"\n")
+            answer = await self._answer(context)
+            code = await output
+        except BaseException:
+            output.cancel()
+            await asyncio.gather(output, return_exceptions=True)
+            raise
+        finally:
+            self._writer.close()
+        if answer is None:
+            raise Permanent(f"its process ended with {_ended(code)}, before it said how it went")
+        return _result(answer)
+
+    async def stop(self) -> None:
+        """It isn't needed."""
+        self._writer.close()
+        self._process.cut()
+        await self._process.stop()
+
+    async def _answer(self, context: TaskContext) -> dict[str, Any] | None:
+        while line := await self._reader.readline():
+            message: dict[str, Any] = orjson.loads(line)
+            if "progress" in message:
+                context.report(*message["progress"])
+            else:
+                return message
+        return None
+
+
+class Nursery:
+    """Keeps *spare* children ready once the first was asked for."""
+
+    def __init__(self, lifeline: Lifeline, spare: int = 1) -> None:
+        self._lifeline, self._spare = lifeline, spare
+        self._ready: deque[Child] = deque()
+        self._growing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def warm(self) -> None:
+        """Start children up to the number to be kept, in the background."""
+        if not self._closed and (self._growing is None or self._growing.done()):
+            self._growing = asyncio.ensure_future(self._grow())
+
+    async def take(self) -> Child:
+        """A child of the caller's own, ready if there is one."""
+        child = self._ready.popleft() if self._ready else await Child.start(self._lifeline)
+        self.warm()
+        return child
+
+    async def close(self) -> None:
+        """End those that nobody took."""
+        self._closed = True
+        if self._growing is not None:
+            await asyncio.gather(self._growing, return_exceptions=True)
+        ready, self._ready = list(self._ready), deque()
+        await asyncio.gather(*(child.stop() for child in ready))
+
+    async def _grow(self) -> None:
+        while len(self._ready) < self._spare and not self._closed:
+            self._ready.append(await Child.start(self._lifeline))
+
+
+def _result(answer: Mapping[str, Any]) -> TaskResult:
+    if "result" in answer:
+        return TaskResult(**answer["result"])
+    raise _ERRORS.get(answer["type"], Permanent)(answer["error"])
+
+
+def _ended(code: int) -> str:
+    return f"signal {code - 128}" if code > 128 else f"exit code {code}"

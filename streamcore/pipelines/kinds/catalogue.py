@@ -1,0 +1,22 @@
+"""All types of tasks. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamcore.pipelines.kinds.command import COMMAND
+from streamcore.pipelines.kinds.contract import Kind
+from streamcore.pipelines.kinds.empty import EMPTY
+from streamcore.pipelines.kinds.python import PYTHON
+from streamcore.pipelines.kinds.replay import REPLAY
+from streamcore.pipelines.kinds.sql import SQL
+from streamcore.pipelines.models import TaskType
+
+KINDS: Mapping[TaskType, Kind[Any]] = {
+    TaskType.REPLAY: REPLAY,
+    TaskType.SQL: SQL,
+    TaskType.PYTHON: PYTHON,
+    TaskType.COMMAND: COMMAND,
+    TaskType.EMPTY: EMPTY,
+}
