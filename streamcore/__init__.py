@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from streamcore.formats import Json as Json
     from streamcore.formats import JsonSchema as JsonSchema
     from streamcore.formats import Raw as Raw
+    from streamcore.metadata.states import PipelineStatus as PipelineStatus
+    from streamcore.metadata.states import TaskStatus as TaskStatus
+    from streamcore.pipelines.kinds.contract import TaskContext as TaskContext
+    from streamcore.pipelines.kinds.contract import TaskResult as TaskResult
+    from streamcore.pipelines.kinds.contract import TaskSkipped as TaskSkipped
+    from streamcore.pipelines.models import PipelineConfig as PipelineConfig
+    from streamcore.pipelines.models import TaskConfig as TaskConfig
+    from streamcore.pipelines.models import TaskType as TaskType
+    from streamcore.pipelines.orchestrator import PipelineOrchestrator as PipelineOrchestrator
+    from streamcore.pipelines.yaml import load_pipeline as load_pipeline
     from streamcore.quality.validation_rule import ValidationRule as ValidationRule
     from streamcore.references import SchemaRegistry as SchemaRegistry
     from streamcore.schema import Event as Event
@@ -53,15 +63,25 @@ _WHERE = {
     "Json": "streamcore.formats",
     "JsonSchema": "streamcore.formats",
     "PROCESSING_TIME": "streamcore.times",
+    "PipelineConfig": "streamcore.pipelines.models",
+    "PipelineOrchestrator": "streamcore.pipelines.orchestrator",
+    "PipelineStatus": "streamcore.metadata.states",
     "RECORD_TIME": "streamcore.times",
     "Raw": "streamcore.formats",
     "SchemaRegistry": "streamcore.references",
     "Stream": "streamcore.stream",
+    "TaskConfig": "streamcore.pipelines.models",
+    "TaskContext": "streamcore.pipelines.kinds.contract",
+    "TaskResult": "streamcore.pipelines.kinds.contract",
+    "TaskSkipped": "streamcore.pipelines.kinds.contract",
+    "TaskStatus": "streamcore.metadata.states",
+    "TaskType": "streamcore.pipelines.models",
     "Topology": "streamcore.topology",
     "ValidationRule": "streamcore.quality.validation_rule",
     "counted": "streamcore.windows.counted",
     "global_window": "streamcore.windows.assigners",
     "hopping": "streamcore.windows.assigners",
+    "load_pipeline": "streamcore.pipelines.yaml",
     "session": "streamcore.windows.assigners",
     "sliding": "streamcore.windows.sliding",
     "tumbling": "streamcore.windows.assigners",
@@ -86,14 +106,24 @@ __all__ = [
     "Field",
     "Json",
     "JsonSchema",
+    "PipelineConfig",
+    "PipelineOrchestrator",
+    "PipelineStatus",
     "Raw",
     "SchemaRegistry",
     "Stream",
+    "TaskConfig",
+    "TaskContext",
+    "TaskResult",
+    "TaskSkipped",
+    "TaskStatus",
+    "TaskType",
     "Topology",
     "ValidationRule",
     "counted",
     "global_window",
     "hopping",
+    "load_pipeline",
     "references",
     "rules",
     "session",

@@ -55,7 +55,8 @@ def list_(options: Globals, folder: Path) -> None:
 
 def _rows(path: Path) -> list[dict[str, object]]:
     """A row a topology of the module at *path*, or one with what is wrong with the module."""
-    from streamcore.runtime.loading import load_module, topologies_of
+    from streamcore.runtime.loading import topologies_of
+    from streamcore.runtime.modules import load_module
 
     try:
         module = load_module(str(path))

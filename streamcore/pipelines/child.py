@@ -1,4 +1,4 @@
-"""The process of one attempt: ``python -m streamcore.pipelines.child FD``, started by :mod:`.children`.
+"""The process of one attempt: ``python -m streamcore.pipelines.child FD MODULE…``, by :mod:`.children`.
 
 It reads one line, the task, from the socket FD, and writes lines: ``{"progress": [rows, bytes]}`` while it
 works, and at the end ``{"result": …}`` or ``{"error": text, "type": class}``. What it prints is its log.
@@ -12,7 +12,9 @@ import socket
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 
 import orjson
@@ -29,19 +31,15 @@ def main() -> None:
     """Wait for a task, do it, say how it went."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     channel = socket.socket(fileno=int(sys.argv[1]))
-    _import_ahead()
+    for module in sys.argv[2:]:
+        with suppress(ImportError):  # the task that needs it says what is missing
+            import_module(module)
     with channel.makefile("rb") as lines:
         line = lines.readline()
     if not line:
         return  # it wasn't needed
     sys.path.insert(0, "")
     channel.sendall(orjson.dumps(_done(orjson.loads(line), channel)) + b"\n")
-
-
-def _import_ahead() -> None:
-    """What data tasks import anyway; a missing extra is told by the task that needs it."""
-    import batch_adapters.catalogue
-    import streamcore.runtime.replay  # noqa: F401
 
 
 def _done(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Attempts in Python processes of their own: started ahead, each used once.
 
-A child imports what data tasks need before it has a task, so that an attempt begins without waiting for that.
+A child may import what its kind of tasks needs before it has one, so that an attempt begins without waiting
+for that.
 Orchestrator and child speak JSON, a line a message, over a socket pair: see :mod:`.child` for its half.
 """
 
@@ -10,7 +11,7 @@ import asyncio
 import socket
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -32,15 +33,13 @@ class Child:
         self._process, self._reader, self._writer = process, reader, writer
 
     @staticmethod
-    async def start(lifeline: Lifeline) -> Child:
-        """A new one; it imports while the caller goes on."""
+    async def start(lifeline: Lifeline, ahead: Sequence[str] = ()) -> Child:
+        """A new one; it imports the modules *ahead* while the caller goes on."""
         ours, theirs = socket.socketpair()
         try:
-            command = [sys.executable, "-m", "streamcore.pipelines.child", str(theirs.fileno())]
+            command = [sys.executable, "-m", "streamcore.pipelines.child", str(theirs.fileno()), *ahead]
             environment = {"PYTHONUNBUFFERED": "1"}
-            process = await Guarded.start(
-                command, lifeline, environment=environment, keep=[theirs.fileno()]
-            )
+            process = await Guarded.start(command, lifeline, environment=environment, keep=[theirs.fileno()])
         except BaseException:
             ours.close()
             raise
@@ -95,36 +94,39 @@ class Child:
 
 
 class Nursery:
-    """Keeps *spare* children ready once the first was asked for."""
+    """Keeps *spare* children ready of each sort that was asked for: of one sort import the same modules."""
 
     def __init__(self, lifeline: Lifeline, spare: int = 1) -> None:
         self._lifeline, self._spare = lifeline, spare
-        self._ready: deque[Child] = deque()
-        self._growing: asyncio.Task[None] | None = None
+        self._ready: dict[tuple[str, ...], deque[Child]] = {}
+        self._growing: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def warm(self) -> None:
-        """Start children up to the number to be kept, in the background."""
-        if not self._closed and (self._growing is None or self._growing.done()):
-            self._growing = asyncio.ensure_future(self._grow())
+    def warm(self, ahead: tuple[str, ...]) -> None:
+        """Start children of this sort up to the number to be kept, in the background."""
+        task = asyncio.ensure_future(self._grow(self._ready.setdefault(ahead, deque()), ahead))
+        self._growing.add(task)
+        task.add_done_callback(self._growing.discard)
 
-    async def take(self) -> Child:
+    async def take(self, ahead: tuple[str, ...] | None) -> Child:
         """A child of the caller's own, ready if there is one."""
-        child = self._ready.popleft() if self._ready else await Child.start(self._lifeline)
-        self.warm()
+        if ahead is None:
+            return await Child.start(self._lifeline)
+        ready = self._ready.get(ahead)
+        child = ready.popleft() if ready else await Child.start(self._lifeline, ahead)
+        self.warm(ahead)
         return child
 
     async def close(self) -> None:
         """End those that nobody took."""
         self._closed = True
-        if self._growing is not None:
-            await asyncio.gather(self._growing, return_exceptions=True)
-        ready, self._ready = list(self._ready), deque()
+        await asyncio.gather(*self._growing, return_exceptions=True)
+        ready, self._ready = [child for sort in self._ready.values() for child in sort], {}
         await asyncio.gather(*(child.stop() for child in ready))
 
-    async def _grow(self) -> None:
-        while len(self._ready) < self._spare and not self._closed:
-            self._ready.append(await Child.start(self._lifeline))
+    async def _grow(self, ready: deque[Child], ahead: tuple[str, ...]) -> None:
+        while len(ready) < self._spare and not self._closed:
+            ready.append(await Child.start(self._lifeline, ahead))
 
 
 def _result(answer: Mapping[str, Any]) -> TaskResult:

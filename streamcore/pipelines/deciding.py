@@ -54,7 +54,10 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended. ``retry``: whether trying again can help. ``error`` is the reason otherwise."""
+    """How an attempt ended. ``retry``: whether trying again can help. ``error`` is the reason.
+
+    ``counts``: whether a lost attempt may be the task's own fault.
+    """
 
     task_id: str
     status: AttemptStatus
@@ -62,6 +65,7 @@ class Ended:
     error: str = ""
     log: str = field(default="", repr=False)
     retry: bool = True
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,14 @@ class Decision:
     wake_us: int | None = None
 
 
-def decide(plan: Plan, state: RunState, ended: Iterable[Ended], now: int) -> Decision:
-    """What follows from the attempts that *ended* and from the time *now*, in microseconds."""
+def decide(plan: Plan, state: RunState, ended: Iterable[Ended], now: int, *, begin: bool = True) -> Decision:
+    """What follows from the attempts that *ended* and from the time *now*, in microseconds.
+
+    Without *begin* nothing is started: the run is about to be handed over.
+    """
     if state.status in RUN_ENDS:
         return Decision(state)
-    work = _Work(plan, state, now)
+    work = _Work(plan, state, now, begin)
     if state.status is PipelineStatus.QUEUED and not state.cancel:
         work.move_run(PipelineStatus.RUNNING)
     for one in ended:
@@ -127,8 +134,8 @@ def retry_delay(task: TaskConfig, run_id: str, failures: int) -> float:
 class _Work:
     """The state under way; every change of it is noted."""
 
-    def __init__(self, plan: Plan, state: RunState, now: int) -> None:
-        self._plan, self._now = plan, now
+    def __init__(self, plan: Plan, state: RunState, now: int, begin: bool) -> None:
+        self._plan, self._now, self._may_begin = plan, now, begin
         self._run, self._status, self._cancel = state.run_id, state.status, state.cancel
         self._tasks = dict(state.tasks)
         self._decision = Decision(state)
@@ -195,7 +202,7 @@ class _Work:
 
     def _lost(self, task: TaskRecord, one: Ended) -> None:
         """Not the task's fault, up to a point: it begins again at once, and retry_count doesn't matter."""
-        task = replace(task, lost=task.lost + 1)
+        task = replace(task, lost=task.lost + one.counts)
         if task.lost < LOST_LIMIT:
             self._move(task, TaskStatus.RETRYING, one.error, due_us=self._now)
         else:
@@ -251,7 +258,7 @@ class _Work:
         return task.status is TaskStatus.SUCCESS or tolerated
 
     def _begin(self, task: TaskRecord) -> None:
-        if self._running >= self._plan.config.max_parallel_tasks:
+        if self._running >= self._plan.config.max_parallel_tasks or not self._may_begin:
             return
         self._running += 1
         attempt = task.attempts + 1

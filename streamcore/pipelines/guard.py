@@ -5,8 +5,8 @@ imports nothing but a few modules of Python's own, so that it starts in some hun
 
 Standard input is the lifeline. A line with a number is a new deadline on the monotonic clock: until then the
 orchestrator owns the run. ``stop``: the group gets SIGTERM, and SIGKILL GRACE seconds later. The deadline
-passed (the orchestrator stands still and somebody else may have taken the run over), or the lifeline ended (it
-died): SIGKILL at once. When the command ends by itself, what it left behind in its group is killed as well.
+passed (the orchestrator stands still, and somebody else may have taken the run over), or the lifeline ended
+(it died): SIGKILL at once. When the command ends by itself, what it left in its group is killed as well.
 
 The exit code is the command's; 128 + the signal that ended it; 127 when it can't be started.
 """
@@ -18,6 +18,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 
 GRACE = 3.0
 
@@ -29,10 +30,8 @@ def main() -> None:
     if pid == 0:
         _become(command)
     os.closerange(3, 256)
-    try:
+    with suppress(OSError):  # it has done so itself, or has ended already
         os.setpgid(pid, pid)
-    except OSError:
-        pass  # it has done so itself, or has ended already
     ended = os.pidfd_open(pid)
     _wait(pid, ended, deadline)
     _, status = os.waitpid(pid, 0)
@@ -60,15 +59,15 @@ def _wait(pid: int, ended: int, deadline: float) -> None:
         ready, _, _ = select.select([0, ended], [], [], max(left, 0.0))
         if ended in ready:
             return
-        if not ready:
-            return _kill(pid, signal.SIGKILL)
-        data = os.read(0, 4096)
+        data = os.read(0, 4096) if ready else b""
         if not data:
-            return _kill(pid, signal.SIGKILL)
+            _kill(pid, signal.SIGKILL)
+            return
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             if line == b"stop":
-                return _stop(pid, ended)
+                _stop(pid, ended)
+                return
             deadline = float(line)
 
 
@@ -79,10 +78,8 @@ def _stop(pid: int, ended: int) -> None:
 
 
 def _kill(pid: int, number: int) -> None:
-    try:
+    with suppress(OSError):  # nobody is left
         os.killpg(pid, number)
-    except OSError:
-        pass  # nobody is left
 
 
 if __name__ == "__main__":

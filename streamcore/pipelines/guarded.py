@@ -23,7 +23,7 @@ _STOP_SECONDS = 10.0
 
 
 class Lifeline:
-    """The deadline of all processes of an orchestrator, on the monotonic clock; it moves them when it moves."""
+    """The deadline of all processes of an orchestrator, on the monotonic clock. They hear when it moves."""
 
     def __init__(self, seconds: float) -> None:
         self.deadline = time.monotonic() + seconds
@@ -60,7 +60,7 @@ class Guarded:
         folder: Path | None = None,
         keep: Sequence[int] = (),
     ) -> Guarded:
-        """Start *command*, without a shell; it inherits the file descriptors *keep*. Permanent: it can't be."""
+        """Start *command*, without a shell; it inherits the descriptors *keep*. Permanent: it can't be."""
         argv = [sys.executable, "-I", "-S", str(GUARD), str(lifeline.deadline), "--", *command]
         try:
             process = await asyncio.create_subprocess_exec(

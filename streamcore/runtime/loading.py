@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-import sys
-import traceback
-from pathlib import Path
 from types import ModuleType
 
 from streamcore.errors import BadConfig, did_you_mean
+from streamcore.runtime.modules import load_module
 from streamcore.topology import Topology
 
 
@@ -44,57 +39,6 @@ def load_topology(target: str) -> Topology:
     return topology
 
 
-def load_module(name: str) -> ModuleType:
-    """Import ``package.module`` or ``path/to/file.py``; BadConfig as :func:`load_topology` says."""
-    return _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
-
-
 def topologies_of(module: ModuleType) -> dict[str, Topology]:
     """The topologies of *module*, by the name of their variable."""
     return {name: value for name, value in vars(module).items() if isinstance(value, Topology)}
-
-
-def _import_module(name: str) -> ModuleType:
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise BadConfig(
-                "there is no such module", got=name, fix="give package.module or path/to/file.py"
-            ) from error
-        raise _broken(name, error) from error
-    except BadConfig:
-        raise
-    except Exception as error:
-        raise _broken(name, error) from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise BadConfig("there is no such file", got=str(path), fix="give package.module or path/to/file.py")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except BadConfig:
-        raise
-    except Exception as error:
-        raise _broken(str(path), error) from error
-    return module
-
-
-def _broken(name: str, error: Exception) -> BadConfig:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "importlib" not in f.filename]
-    where = f"{own[-1].filename}:{own[-1].lineno}" if own else None
-    return BadConfig(
-        f"module {name} can't be imported: {type(error).__name__}: {error}",
-        where=where,
-        fix="--debug shows the traceback",
-    )

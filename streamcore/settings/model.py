@@ -22,6 +22,12 @@ def _broker_url(url: str) -> str:
     return url
 
 
+def _metadata_url(url: str) -> str:
+    if url.partition(":")[0] not in ("sqlite", "memory", "postgresql", "postgres"):
+        raise ValueError("must be sqlite:///path.db, memory: or postgresql://…")
+    return url
+
+
 def _topic_pattern(pattern: str) -> str:
     rest = pattern.replace("{topology}", "t")
     if not (rest.isascii() and rest.replace(".", "").replace("-", "").replace("_", "").isalnum()):
@@ -37,6 +43,7 @@ def _secret_reference(secret: Secret) -> Secret:
 
 SecretReference: TypeAlias = Annotated[Secret, AfterValidator(_secret_reference)]
 BrokerUrl: TypeAlias = Annotated[str, AfterValidator(_broker_url)]
+MetadataUrl: TypeAlias = Annotated[str, AfterValidator(_metadata_url)]
 TopicPattern: TypeAlias = Annotated[str, AfterValidator(_topic_pattern)]
 
 
@@ -103,6 +110,17 @@ class State(Section):
         le=8,
         description="How many other workers keep the state of each partition too, so that one that takes it "
         "over need not read its log. Costs their memory and CPU. The same for all workers of a group.",
+    )
+
+
+class Metadata(Section):
+    """Where pipelines, runs and their history are kept."""
+
+    url: MetadataUrl | None = Field(
+        None,
+        repr=False,  # it may hold a password
+        description="`sqlite:///path.db` or `memory:` for one machine, `postgresql://user:password@host/db` "
+        "to be shared. The file `metadata.db` in `state.dir` when not set.",
     )
 
 
@@ -189,6 +207,7 @@ class Settings(Section):
 
     broker: Broker = Field(default_factory=Broker)
     state: State = Field(default_factory=State)
+    metadata: Metadata = Field(default_factory=Metadata)
     limits: Limits = Field(default_factory=Limits)
     runtime: Runtime = Field(default_factory=Runtime)
     retry: Retry = Field(default_factory=Retry)
@@ -200,6 +219,10 @@ class Settings(Section):
     def dead_letter_topic(self, topology: str) -> str:
         """The dead-letter topic of *topology*."""
         return self.dead_letters.topic.replace("{topology}", topology)
+
+    def metadata_url(self) -> str:
+        """Where the metadata is."""
+        return self.metadata.url or f"sqlite:///{self.state.dir / 'metadata.db'}"
 
     def group(self, topology: str) -> str:
         """The consumer group that runs *topology*."""

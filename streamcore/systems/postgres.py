@@ -214,15 +214,18 @@ class Session:
             raise _translate(error, self._driver, self._shown) from None
 
 
-async def connect(where: Address, application_name: str) -> Session:
-    """A new session; Transient when the server can't be reached now, Permanent when it says no."""
+async def connect(where: Address, application_name: str, seconds: float | None = None) -> Session:
+    """A new session, each of whose statements takes *seconds* at most (COMMAND_SECONDS).
+
+    Transient when the server can't be reached now, Permanent when it says no.
+    """
     driver = _driver()
     try:
         connection = await driver.connect(
             where.dsn,
             ssl=where.tls,
             timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
+            command_timeout=COMMAND_SECONDS if seconds is None else seconds,
             server_settings={**SETTINGS, "application_name": application_name},
         )
     except Exception as error:  # noqa: BLE001 - the one place that sorts them

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import yaml
 
+from streamcore.pipelines.kinds.catalogue import KINDS
+from streamcore.pipelines.yaml import checked_pipeline
 from streamcore.settings import load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -87,9 +89,12 @@ def run(block: Block, folder: Path, namespace: dict[str, object]) -> None:
     if block.language == "python":
         exec(compile(block.text, str(block), "exec", dont_inherit=True), namespace)
     elif block.language == "yaml":
-        settings = folder / "block.yaml"
-        settings.write_text(block.text, encoding="utf-8")
-        load(file=settings, environ={})
+        file = folder / "block.yaml"
+        file.write_text(block.text, encoding="utf-8")
+        if block.text.lstrip().startswith("pipeline_id:"):
+            checked_pipeline(file, KINDS)
+        else:
+            load(file=file, environ={})
     elif block.language == "bash":
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.text],

@@ -1,8 +1,8 @@
 """A command, without a shell. Its output is the attempt's log; an exit code other than 0 is a failure.
 
 It may be done twice: when the orchestrator dies, the command is killed and begins again elsewhere.
-``STREAMCORE_RUN_ID``, ``STREAMCORE_TASK_ID``, ``STREAMCORE_ATTEMPT`` and ``STREAMCORE_EFFECT_ID`` (the same in
-every attempt) are in its environment, for those who want to make it once.
+Its environment has ``STREAMCORE_RUN_ID``, ``STREAMCORE_TASK_ID``, ``STREAMCORE_ATTEMPT`` and
+``STREAMCORE_EFFECT_ID``, which is the same in every attempt, for those who want to make it once.
 """
 
 from __future__ import annotations

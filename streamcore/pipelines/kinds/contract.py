@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from streamcore.errors import StreamcoreError
 from streamcore.pipelines.models import Config
@@ -39,6 +39,8 @@ Dataset: TypeAlias = Mapping[str, JsonValue]
 
 class Options(Config):
     """Parameters of one type of task."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # a parameter of a run may stand in a text's place
 
     continue_on_error: bool = Field(
         False, description="Whether a failure neither skips the dependents nor fails the run."
@@ -95,6 +97,8 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 class Kind(Generic[OptionsT]):
     """One type of task. ``in_child``: whether it runs in a process of its own, not in the loop.
 
+    ``ahead``: modules that its processes import before they have a task; None: none are started ahead.
+
     ``instant``: it does nothing, and is over as soon as its turn has come. ``check``: finds what is wrong in
     options that are right one by one; what it returns is told to the user.
     """
@@ -102,5 +106,6 @@ class Kind(Generic[OptionsT]):
     options: type[OptionsT]
     run: Callable[[OptionsT, TaskContext], Awaitable[TaskResult]]
     in_child: Callable[[OptionsT], bool] = lambda options: False
+    ahead: tuple[str, ...] | None = None
     instant: bool = False
     check: Callable[[OptionsT], str | None] = lambda options: None

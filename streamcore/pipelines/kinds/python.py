@@ -1,8 +1,8 @@
 """A Python function of the user's: in a process of its own, or a coroutine in the orchestrator's loop.
 
 It may be done twice, as any code that an orchestrator's end interrupts. A function that takes an argument
-``context`` gets the :class:`~.contract.TaskContext`, whose ``effect_id`` is the same in every attempt. What it
-returns is None, a :class:`~.contract.TaskResult`, or a mapping with its fields.
+``context`` gets the :class:`~.contract.TaskContext`, whose ``effect_id`` is the same in every attempt. What
+it returns is None, a :class:`~.contract.TaskResult`, or a mapping with its fields.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PythonOptions(Options):
     )
     in_loop: bool = Field(
         False,
-        description="Run a coroutine function in the orchestrator's own loop: begins at once, must not block.",
+        description="Run a coroutine function in the orchestrator's loop: begins at once, must not block.",
     )
 
 
@@ -49,7 +49,7 @@ async def run(options: PythonOptions, context: TaskContext) -> TaskResult:
 
 
 def _function(target: str) -> Callable[..., Any]:
-    from streamcore.runtime.loading import load_module
+    from streamcore.runtime.modules import load_module
 
     name, _, attribute = target.partition(":")
     module = load_module(name)

@@ -1,0 +1,89 @@
+"""A topology, replayed over sources that end, as ``streamcore replay`` does it.
+
+Exactly once with sinks that are: the replay's own name is made from the run and the task, so an attempt that
+follows a lost one goes on where its sinks stand, and one after the effect finds it finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, JsonValue
+
+from streamcore.pipelines.kinds.contract import Dataset, Kind, Options, TaskContext, TaskResult
+
+if TYPE_CHECKING:
+    from streamcore.progress import Summary
+    from streamcore.topology import Topology
+
+
+class ReplayTaskOptions(Options):
+    """Which topology, over what."""
+
+    topology: str = Field(description="package.module, or path/to/file.py, either with :variable.")
+    sources: dict[str, str | dict[str, JsonValue]] = Field(
+        min_length=1,
+        repr=False,
+        description="What each stream reads: a path, a URI or a source's dictionary, e.g. ${dataset:NAME}.",
+    )
+    limit: int | None = Field(None, ge=1, description="Read so many rows of each stream at most.")
+    state_dir: Path | None = Field(
+        None, description="Folder of the embedded log and dead letters; state.dir when not set."
+    )
+
+
+def effect_name(context: TaskContext) -> str:
+    """A short name of the task's effect, fit for files and topics."""
+    return hashlib.sha256(context.effect_id.encode()).hexdigest()[:16]
+
+
+async def run(options: ReplayTaskOptions, context: TaskContext) -> TaskResult:
+    """Replay it to its end."""
+    from batch_adapters.catalogue import open_source
+    from streamcore.runtime.loading import load_topology
+    from streamcore.runtime.replay import ReplayOptions, replay
+    from streamcore.settings import load
+
+    given = {"state.dir": ("state_dir", str(options.state_dir))} if options.state_dir else None
+    settings = load(given).settings
+    topology = load_topology(options.topology)
+    sources = {stream: open_source(source) for stream, source in options.sources.items()}
+    how = ReplayOptions(settings=settings, limit=options.limit, run=effect_name(context))
+    summary = await replay(
+        topology, sources, how, lambda progress: context.report(progress.rows_in, progress.bytes_in)
+    )
+    return TaskResult(
+        datasets=_written(topology),
+        rows=summary.progress.rows_in,
+        bytes=summary.progress.bytes_in,
+        message=_said(summary),
+    )
+
+
+def _written(topology: Topology) -> Mapping[str, Dataset]:
+    """The folders of files that its sinks have written, by the sink's name, as sources."""
+    found: dict[str, Dataset] = {}
+    for name, node in topology.freeze().sinks.items():
+        sink: Any = node.part
+        if hasattr(sink, "path") and hasattr(sink, "format"):
+            found[name] = {"type": "file", "file_path": str(sink.path)}
+    return found
+
+
+def _said(summary: Summary) -> str:
+    progress = summary.progress
+    parts = [summary.status, *(f"{name}: {rows} rows" for name, rows in progress.rows_out.items())]
+    if progress.dead_letters:
+        parts.append(f"{progress.dead_letters} dead letters, see streamcore dlq list {summary.topology}")
+    return ", ".join(parts)
+
+
+REPLAY = Kind(
+    ReplayTaskOptions,
+    run,
+    in_child=lambda options: True,
+    ahead=("batch_adapters.catalogue", "streamcore.runtime.replay"),
+)

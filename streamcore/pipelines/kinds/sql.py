@@ -1,0 +1,130 @@
+"""SQL statements in a database, in one transaction, exactly once.
+
+The first statement of the transaction notes the task's effect in the table ``streamcore_effects`` of the same
+database, which is made when it is missing. An attempt that follows one whose COMMIT was made, though nobody
+heard of it, finds the note and does nothing. With ``transaction: false`` (for VACUUM and its like) each
+statement is on its own, and an attempt may repeat what a lost one did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from streamcore.errors import BadConfig, did_you_mean
+from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
+from streamcore.pipelines.models import Seconds
+from streamcore.secrets import Secret
+
+EFFECTS = "streamcore_effects"
+
+
+class SqlOptions(Options):
+    """Which statements, and where."""
+
+    connection_string: Secret = Field(description="postgresql://…, sqlite:///path.db; may hold references.")
+    sql: tuple[str, ...] = Field(
+        min_length=1, description="One statement, or a list of them; none of them holds another one."
+    )
+    transaction: bool = Field(True, description="All of them in one transaction, exactly once.")
+    statement_timeout: Seconds = Field(
+        3600.0, gt=0, description="Seconds that one statement may take at most."
+    )
+
+    @field_validator("sql", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class SqlTarget(Protocol):
+    """A session with a database."""
+
+    async def run(self, sql: str) -> int:
+        """Execute one statement; the number of rows that it touched, -1 where there are none to count."""
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """BEGIN … COMMIT, or ROLLBACK on any error."""
+
+    async def close(self) -> None:
+        """Say good-bye."""
+
+    def abort(self) -> None:
+        """Free what is open at once, and stop what is under way."""
+
+
+async def _postgres(uri: str, seconds: float) -> SqlTarget:
+    from streamcore.systems.postgres import address, connect
+
+    return await connect(address(uri), "streamcore task", seconds)
+
+
+async def _sqlite(uri: str, seconds: float) -> SqlTarget:
+    from streamcore.systems.sqlite import connect, path_of
+
+    return await connect(path_of(uri))
+
+
+DATABASES: Mapping[str, Callable[[str, float], Awaitable[SqlTarget]]] = {
+    "postgresql": _postgres,
+    "postgres": _postgres,
+    "sqlite": _sqlite,
+}
+"""By the scheme of the URI."""
+
+
+async def run(options: SqlOptions, context: TaskContext) -> TaskResult:
+    """Execute them; cancelled, the statement under way is stopped and the transaction taken back."""
+    async with _session(options) as session:
+        if not options.transaction:
+            return TaskResult(rows=await _execute(session, options, context))
+        await session.run(
+            f"create table if not exists {EFFECTS} (effect_id text primary key, made_at text not null)"
+        )
+        async with session.transaction():
+            values = f"{_quoted(context.effect_id)}, cast(current_timestamp as text)"
+            if not await session.run(f"insert into {EFFECTS} values ({values}) on conflict do nothing"):
+                return TaskResult(message="it was made by an attempt before")
+            rows = await _execute(session, options, context)
+        return TaskResult(rows=rows)
+
+
+async def _execute(session: SqlTarget, options: SqlOptions, context: TaskContext) -> int:
+    rows = 0
+    for number, statement in enumerate(options.sql, 1):
+        touched = max(await session.run(statement), 0)
+        rows += touched
+        context.log(f"statement {number} of {len(options.sql)}: {touched} rows")
+        context.report(rows, None)
+    return rows
+
+
+@asynccontextmanager
+async def _session(options: SqlOptions) -> AsyncIterator[SqlTarget]:
+    uri = options.connection_string.reveal()
+    scheme = urlsplit(uri).scheme
+    if scheme not in DATABASES:
+        raise BadConfig(
+            "no SQL tasks for this database",
+            got=scheme,
+            allowed=DATABASES,
+            fix=did_you_mean(scheme, DATABASES),
+        )
+    session = await DATABASES[scheme](uri, options.statement_timeout)
+    try:
+        yield session
+    except BaseException:
+        session.abort()
+        raise
+    await session.close()
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+SQL = Kind(SqlOptions, run)

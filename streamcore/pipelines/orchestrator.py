@@ -1,0 +1,325 @@
+"""``PipelineOrchestrator``: registers pipelines, starts runs, and executes them.
+
+Several orchestrators may share a store. Each run has one owner, which renews its lease every LEASE / 3
+seconds. When an owner dies or stands still, its lease runs out; another one takes the run up, ends the
+attempts that were running as lost, and goes on.
+
+Life::
+
+    start()   open the store, begin to beat: renew leases, see cancellations, take up runs that nobody owns
+    stop()    stop what runs and hand the runs over, end children, close the store
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from streamcore.errors import BadConfig, Permanent, StreamcoreError, did_you_mean
+from streamcore.metadata import open_store
+from streamcore.metadata.contract import NewRun, Store
+from streamcore.metadata.records import Claim, RunRecord
+from streamcore.metadata.states import RUN_ENDS, PipelineStatus
+from streamcore.pipelines.attempts import Means, check_parameters
+from streamcore.pipelines.checks import Kinds, check
+from streamcore.pipelines.children import Nursery
+from streamcore.pipelines.deciding import Plan, to_reopen
+from streamcore.pipelines.execution import Execution
+from streamcore.pipelines.guarded import Lifeline
+from streamcore.pipelines.kinds.catalogue import KINDS
+from streamcore.pipelines.models import PipelineConfig
+from streamcore.pipelines.status import RunView, view_of
+from streamcore.settings import Settings, load
+
+log = logging.getLogger("streamcore.pipelines")
+LEASE_SECONDS = 15.0
+MOST_RUNS = 100
+"""So many runs an orchestrator executes at a time; others wait, or go to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredPipeline:
+    """A pipeline that can be started; a changed configuration is a new ``version``."""
+
+    pipeline_id: str
+    version: int
+    config: PipelineConfig
+
+
+class PipelineOrchestrator:
+    """Runs pipelines.
+
+    ::
+
+        orchestrator = PipelineOrchestrator()
+        await orchestrator.start()
+        pipeline = await orchestrator.register_pipeline(config)
+        run_id = await orchestrator.trigger_pipeline(pipeline.pipeline_id, wait=True)
+        status = await orchestrator.get_pipeline_status(run_id)
+        await orchestrator.stop()
+    """
+
+    def __init__(
+        self,
+        store: Store | str | None = None,
+        *,
+        settings: Settings | None = None,
+        kinds: Kinds = KINDS,
+        take_up: bool = True,
+        lease_seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """*store* is a store, which the caller closes, or a URL; None: ``metadata.url`` of the settings.
+
+        *take_up*: also execute runs that others have queued or left behind. *clock*: seconds since 1970.
+        """
+        self._given, self._settings, self._kinds = store, settings, kinds
+        self._take_up, self._lease, self._clock = take_up, lease_seconds, clock
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._store: Store | None = None
+        self._executions: dict[str, Execution] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._beating: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Open the store and begin to execute. BadConfig or Permanent when the store can't be used."""
+        if self._beating is not None:
+            return
+        self._store = await self._opened()
+        self._stopping = False
+        self._lifeline = Lifeline(self._lease)
+        self._means = Means(self._kinds, self._lifeline, Nursery(self._lifeline))
+        self._beating = asyncio.ensure_future(self._beat_on())
+
+    async def stop(self) -> None:
+        """Stop what runs; the runs that have not ended are free for other orchestrators at once."""
+        if self._beating is None:
+            return
+        self._stopping = True
+        for execution in self._executions.values():
+            execution.hand_over()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._beating
+        self._beating = None
+        await self._means.nursery.close()
+        if self._store is not None and self._store is not self._given:
+            await self._store.close()
+        self._store = None
+
+    async def __aenter__(self) -> PipelineOrchestrator:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+    # ------------------------------------------------------------ pipelines and runs
+
+    async def register_pipeline(self, config: PipelineConfig) -> RegisteredPipeline:
+        """Check *config* and store it. BadConfig says what is missing or wrong, and where."""
+        check(config, self._kinds)
+        text = config.model_dump_json(exclude_defaults=True)
+        record = await self._open_store.register(config.pipeline_id, text, self._now())
+        kinds = [self._kinds[task.task_type] for task in config.tasks if task.task_type is not None]
+        for ahead in {kind.ahead for kind in kinds if kind.ahead}:
+            self._means.nursery.warm(ahead)
+        return RegisteredPipeline(config.pipeline_id, record.version, config)
+
+    async def trigger_pipeline(
+        self,
+        pipeline_id: str,
+        wait: bool = False,
+        parameters: Mapping[str, JsonValue] | None = None,
+        *,
+        priority: int = 0,
+    ) -> str:
+        """Start a run of the newest version and return its id; with *wait* when the run has ended.
+
+        Without *wait* it returns as soon as the run's first tasks have begun. BadConfig: no such pipeline, or
+        it has no such parameter.
+        """
+        store = self._open_store
+        record = await store.pipeline(pipeline_id)
+        if record is None:
+            known = [one.pipeline_id for one in await store.pipelines()]
+            raise BadConfig(
+                f"there is no pipeline {pipeline_id!r}",
+                allowed=known,
+                fix=did_you_mean(pipeline_id, known) or "register it first",
+            )
+        plan = self._plan(record.config)
+        check_parameters(plan, parameters or {})
+        now, run_id = self._now(), uuid.uuid4().hex
+        await store.create_run(
+            NewRun(
+                run_id,
+                pipeline_id,
+                record.version,
+                plan.graph.order,
+                dict(parameters or {}),
+                priority=priority,
+                owner=self.owner,
+                lease_until_us=now + self._lease_us,
+            ),
+            now,
+        )
+        run = await self._run(run_id)
+        execution = self._execute(Claim(run_id, self.owner, run.epoch, run.changes), run, plan)
+        await (execution.over if wait else execution.began).wait()
+        if wait:
+            await self.wait(run_id)  # another orchestrator may have taken it over
+        return run_id
+
+    async def get_pipeline_status(self, run_id: str) -> RunView | None:
+        """The run as it is now, with its tasks; None when there is no such run. Answers at once."""
+        store = self._open_store
+        run = await store.run(run_id)
+        return None if run is None else view_of(run, await store.tasks(run_id))
+
+    async def wait(self, run_id: str) -> RunView:
+        """The run when it has ended, wherever it is executed."""
+        while True:
+            if (execution := self._executions.get(run_id)) is not None:
+                await execution.over.wait()
+            view = await self.get_pipeline_status(run_id)
+            if view is None:
+                raise BadConfig(f"there is no run {run_id!r}")
+            if view.status in RUN_ENDS:
+                return view
+            await asyncio.sleep(0.2)
+
+    async def cancel(self, run_id: str) -> bool:
+        """Ask for the end of a run; its tasks are stopped. False when it had ended."""
+        asked = await self._open_store.cancel(run_id, self._now())
+        if asked and run_id in self._executions:
+            self._executions[run_id].cancel()
+        return asked
+
+    async def rerun(self, run_id: str, wait: bool = False) -> None:
+        """Go on with a failed or cancelled run: what succeeded stays, all else is done again.
+
+        The attempts of before are kept, and what is exactly once goes on where it stood. BadConfig: no such
+        run, or it is in another state.
+        """
+        store = self._open_store
+        again = to_reopen(await store.tasks(run_id))
+        if not await store.reopen(run_id, again, self._now()):
+            run = await store.run(run_id)
+            raise BadConfig(
+                f"run {run_id} can't be run again" if run else f"there is no run {run_id!r}",
+                got=str(run.status) if run else None,
+                allowed=[PipelineStatus.FAILED, PipelineStatus.CANCELLED],
+            )
+        await self._claim(run_id)
+        if wait:
+            await self.wait(run_id)
+
+    # ------------------------------------------------------------ execution
+
+    @property
+    def _open_store(self) -> Store:
+        if self._store is None:
+            raise Permanent("the orchestrator is not started", fix="await orchestrator.start() first")
+        return self._store
+
+    async def _opened(self) -> Store:
+        if self._given is not None and not isinstance(self._given, str):
+            return self._given
+        settings = self._settings or load().settings
+        return await open_store(self._given or settings.metadata_url())
+
+    def _plan(self, config: str) -> Plan:
+        read = PipelineConfig.model_validate_json(config)
+        instant = [
+            task.task_id
+            for task in read.tasks
+            if task.task_type is not None
+            and task.task_type in self._kinds
+            and self._kinds[task.task_type].instant
+        ]
+        return Plan.of(read, instant)
+
+    async def _run(self, run_id: str) -> RunRecord:
+        run = await self._open_store.run(run_id)
+        if run is None:
+            raise Permanent(f"run {run_id} is gone from the store")
+        return run
+
+    async def _claim(self, run_id: str) -> None:
+        """Execute the run here, if nobody else has it."""
+        now = self._now()
+        claim = await self._open_store.claim(run_id, self.owner, now + self._lease_us, now)
+        if claim is None:
+            return
+        run = await self._run(run_id)
+        record = await self._open_store.pipeline(run.pipeline_id, run.version)
+        assert record is not None, "a run has its pipeline"
+        self._execute(claim, run, self._plan(record.config))
+
+    def _execute(self, claim: Claim, run: RunRecord, plan: Plan) -> Execution:
+        execution = Execution(self._open_store, claim, run, plan, self._means, self._clock)
+        if run.cancel_us is not None:
+            execution.cancel()
+        self._executions[run.run_id] = execution
+        task = asyncio.ensure_future(execution.execute())
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if self._executions.get(run.run_id) is execution:
+                del self._executions[run.run_id]
+
+        task.add_done_callback(done)
+        return execution
+
+    async def _beat_on(self) -> None:
+        while True:
+            try:
+                await self._beat()
+            except StreamcoreError as error:
+                log.warning("the store does not answer: %s", error)
+                if time.monotonic() > self._lifeline.deadline:
+                    for execution in self._executions.values():
+                        execution.lose()
+            await asyncio.sleep(min(self._lease / 3, 1.0))
+
+    async def _beat(self) -> None:
+        """Renew the leases, look for cancellations, take up what nobody owns."""
+        store, until = self._open_store, time.monotonic() + self._lease
+        now = self._now()
+        progress = [one for execution in self._executions.values() for one in execution.progress()]
+        own = await store.beat(self.owner, now + self._lease_us, progress)
+        self._lifeline.extend(until)
+        for run_id, cancelled in own.items():
+            if cancelled and run_id in self._executions:
+                self._executions[run_id].cancel()
+        room = MOST_RUNS - len(self._executions)
+        if self._take_up and not self._stopping and room > 0:
+            await self._take(await store.claimable(now, room))
+
+    async def _take(self, run_ids: Sequence[str]) -> None:
+        for run_id in run_ids:
+            if run_id not in self._executions and not self._stopping:
+                await self._claim(run_id)
+
+    @property
+    def _lease_us(self) -> int:
+        return round(self._lease * 1e6)
+
+    def _now(self) -> int:
+        return round(self._clock() * 1e6)

@@ -1,0 +1,69 @@
+"""Functions that pipelines of the tests call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from streamcore.pipelines.kinds.contract import TaskContext, TaskResult, TaskSkipped
+
+
+async def nothing() -> None:
+    """Does nothing."""
+
+
+async def append(path: str, line: str) -> None:
+    """Add *line* to a file."""
+    with Path(path).open("a") as file:
+        file.write(f"{line}\n")
+
+
+async def sleep(seconds: float) -> None:
+    """Take a while, in the loop."""
+    await asyncio.sleep(seconds)
+
+
+def block(seconds: float) -> None:
+    """Take a while, and hold the thread."""
+    time.sleep(seconds)
+
+
+def fail_until(path: str, times: int) -> dict[str, object]:
+    """Fail so many times, counted in a file."""
+    file = Path(path)
+    count = int(file.read_text()) if file.exists() else 0
+    file.write_text(str(count + 1))
+    if count < times:
+        raise RuntimeError(f"failure {count + 1}")
+    return {"rows": count, "message": "at last"}
+
+
+def skip() -> None:
+    """Nothing to do."""
+    raise TaskSkipped("no new files")
+
+
+def write(path: str, context: TaskContext) -> TaskResult:
+    """Write a file and pass it on by its name."""
+    Path(path).write_text(f"{context.effect_id}\n")
+    print(f"wrote {path}")
+    return TaskResult(datasets={"lines": {"type": "file", "file_path": path}}, rows=1, bytes=10)
+
+
+def read(source: dict[str, str], context: TaskContext) -> dict[str, object]:
+    """Read what a task before has written."""
+    assert context.upstream == ("lines",)
+    assert context.inputs["lines"] == source
+    return {"message": Path(source["file_path"]).read_text().strip()}
+
+
+def die() -> None:
+    """End the process without a word."""
+    os._exit(7)
+
+
+def give_data() -> list[int]:
+    """Data instead of a reference."""
+    return [1, 2, 3]
