@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from streamcore.engines.etl import ETLEngine as ETLEngine
     from streamcore.engines.ingestion import BatchIngestionConfig as BatchIngestionConfig
     from streamcore.engines.ingestion import BatchIngestionEngine as BatchIngestionEngine
+    from streamcore.engines.streaming import StreamIngestionEngine as StreamIngestionEngine
+    from streamcore.engines.streaming import StreamProcessingConfig as StreamProcessingConfig
     from streamcore.engines.validator import DataValidator as DataValidator
     from streamcore.formats import Arrow as Arrow
     from streamcore.formats import Avro as Avro
@@ -70,6 +72,8 @@ _WHERE = {
     "Raw": "streamcore.formats",
     "SchemaRegistry": "streamcore.references",
     "Stream": "streamcore.stream",
+    "StreamIngestionEngine": "streamcore.engines.streaming",
+    "StreamProcessingConfig": "streamcore.engines.streaming",
     "TaskConfig": "streamcore.pipelines.models",
     "TaskContext": "streamcore.pipelines.kinds.contract",
     "TaskResult": "streamcore.pipelines.kinds.contract",
@@ -112,6 +116,8 @@ __all__ = [
     "Raw",
     "SchemaRegistry",
     "Stream",
+    "StreamIngestionEngine",
+    "StreamProcessingConfig",
     "TaskConfig",
     "TaskContext",
     "TaskResult",

@@ -1,9 +1,10 @@
-"""Where in the user's module a declaration stands, and the names it may give."""
+"""Where in the user's module a declaration stands or an error was raised, and the names it may give."""
 
 from __future__ import annotations
 
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,14 @@ def caller() -> str:
     while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def raised_at(error: BaseException) -> str | None:
+    """file:line of the user's code that raised *error*; its text could hold a row's content."""
+    if error.__traceback__ is None:
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import ByteSize, Field
 
 from batch_adapters.sampling import sample
-from streamcore.addresses.uris import bad_option
 from streamcore.contracts import Sink
 from streamcore.crashpoints import crash_point
+from streamcore.engines.config import EngineConfig
 from streamcore.engines.datasets import Dataset, Given, open_dataset, silent
 from streamcore.engines.ingestion_runs import Runs
 from streamcore.engines.memory import Gated, MemoryGate, shares
@@ -42,10 +42,8 @@ _LEAST_CHUNK = 1024
 """Bytes; see ``limits.fetch_max_bytes``."""
 
 
-class BatchIngestionConfig(BaseModel):
+class BatchIngestionConfig(EngineConfig):
     """How ingestions use the machine; all fields may be left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     memory_limit: ByteSize | None = Field(None, gt=0)
     """Memory of this process that reading keeps below: "2GB", or bytes. What is read and not yet written may
@@ -58,12 +56,6 @@ class BatchIngestionConfig(BaseModel):
     """Parts of the source that are read side by side; by default as many as there are cores."""
     columns: Mapping[str, str] = Field(default_factory=dict)
     """Types of columns by name, where the first rows are not to say them: {"zip": "string"}."""
-
-    def __init__(self, **given: Any) -> None:
-        try:
-            super().__init__(**given)
-        except ValidationError as error:
-            raise bad_option(error, type(self).__name__, given, type(self)) from None
 
 
 @dataclass(frozen=True, slots=True)

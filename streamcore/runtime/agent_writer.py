@@ -7,11 +7,11 @@ batches since the last commit come again.
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from streamcore.batch import Batch, PartitionId
 from streamcore.contracts import FlushReason
+from streamcore.declaring import raised_at
 from streamcore.errors import Permanent
 from streamcore.graph import AgentFunction
 
@@ -75,14 +75,6 @@ class AgentWriter:
         error = None if self._task.cancelled() else self._task.exception()
         raise Permanent(
             f"agent {name!r} ended" + (f" with {type(error).__name__}" if error else ""),
-            where=_line(error),
+            where=None if error is None else raised_at(error),
             fix="an agent loops over its batches for as long as the worker runs",
         ) from error
-
-
-def _line(error: BaseException | None) -> str | None:
-    """file:line of the user's code that raised *error*; its text could hold a row's content."""
-    if error is None or error.__traceback__ is None:
-        return None
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}:{last.lineno}"

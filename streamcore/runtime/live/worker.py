@@ -55,24 +55,27 @@ async def work_live(
     folder.mkdir(parents=True, exist_ok=True)
     broker = Broker.open(f"embedded://{graph.name}{folder}", segment_bytes=SEGMENT_BYTES)
     try:
-        await _work(graph, broker, sources, settings, stop)
+        await work_embedded(graph, broker, sources, settings, stop)
     finally:
         broker.close()
 
 
-async def _work(
+async def work_embedded(
     graph: Graph,
     broker: Broker,
     sources: Mapping[str, UnboundedSource],
     settings: Settings,
     stop: asyncio.Event,
 ) -> None:
+    """Run *graph* on *broker* as :func:`work_live` does. Topics that are there stay as they are, and streams
+    without a source get what others append to theirs."""
     log_, metrics, health = EmbeddedLog(broker), Metrics(), Health()
     streams = streams_by_topic(graph)
     for topic in streams:
         broker.create(topic, 1, {RETENTION: "committed"})
     options = pipeline_options_of(settings, graph.name)
-    options = replace(options, state_logs=await made_logs(graph, log_, streams, dict.fromkeys(streams, 1)))
+    partitions = {topic: len(await log_.bounds(topic)) for topic in streams}
+    options = replace(options, state_logs=await made_logs(graph, log_, streams, partitions))
     broker.create(options.redrive_topic, 1, REDRIVE_CONFIG)
     app_options = AppOptions(
         broker=broker.url,
@@ -90,7 +93,7 @@ async def _work(
             return
         job, pumps = starting.result(), Pumps(graph, sources, log_, settings, metrics)
         pumps.add_checks(health)
-        log.info("%s works on %s", graph.name, ", ".join(source.uri for source in sources.values()))
+        log.info("%s works on %s", graph.name, ", ".join(s.uri for s in sources.values()) or broker.url)
         ends = Ends(log_, [*streams, *options.state_logs], settings.runtime.stall_timeout_s / 4)
         asking = asyncio.ensure_future(ends.keep_asking())
         feeding = asyncio.ensure_future(pumps.run(stop))
