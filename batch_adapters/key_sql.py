@@ -63,7 +63,8 @@ class KeySql:
     def top(self) -> str:
         """The texts of the highest key, if there is a row."""
         order = ", ".join(f"{column} desc" for column in self.key)
-        texts = ", ".join(map(self.text, self.key))
+        # Named: a text that is called like its column would be what is ordered by.
+        texts = ", ".join(f"{self.text(column)} as _key{n}" for n, column in enumerate(self.key))
         return f"select {texts} from {self.relation}{self._where([])} order by {order} limit 1"
 
     def nulls(self) -> str:

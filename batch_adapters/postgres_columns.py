@@ -36,9 +36,9 @@ class Column:
 
     @property
     def sql(self) -> str:
-        """What is asked for."""
+        """What is asked for, under another name where it is text: ORDER BY would take that for the column."""
         name = identifier(self.name)
-        return f"{name}::text as {name}" if self.as_text else name
+        return f'{name}::text as "text of it"' if self.as_text else name
 
 
 def columns_of(session: ReadSession, sql: str, declared: Mapping[str, str]) -> list[Column]:

@@ -19,7 +19,7 @@ import pytest
 from batch_adapters.catalogue import open_source
 from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.systems.kafka import KafkaConnection
-from streamcore.testing.sources import SOURCE, read_chunks, read_source, read_split
+from streamcore.testing.sources import SOURCE, read_chunks, read_source, read_split, records_of
 from streamcore.transport.kafka_log import KafkaLog
 from tests.services.kafka import KafkaServer
 from tests.services.native import free_ports
@@ -218,6 +218,26 @@ def test_all_parts_are_of_one_moment(database: str) -> None:
     execute(database, "delete from users where id % 2 = 0", "insert into users values (5000)")
     assert len(read_split(second)) == 500
     reader.close()
+
+
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [("numeric", ["-20", "-3", "9", "10", "100"]), ("size", ["small", "medium", "large"])],
+)
+def test_rows_come_in_the_order_of_the_key_though_its_text_has_another(
+    database: str, type_: str, values: list[str]
+) -> None:
+    execute(
+        database,
+        "create type size as enum ('small', 'medium', 'large')",
+        f"create table sized (id {type_} primary key)",
+        *(f"insert into sized values ('{value}')" for value in reversed(values)),
+    )
+    split = open_source(f"{database}&table=sized").splits(1)[0]
+    chunks = list(read_chunks(split.open(SOURCE, 0), 0, 1))
+    assert [record.value for chunk in chunks for record in records_of(chunk)] == [(v,) for v in values]
+    for chunk in chunks:
+        assert [record.value for record in read_split(split, chunk)] == [(v,) for v in values[chunk.end :]]
 
 
 @pytest.mark.parametrize("max_bytes", [1, 500, 1 << 20])
