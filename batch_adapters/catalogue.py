@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -24,13 +25,14 @@ from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.kafka import KafkaOptions, open_kafka
 from batch_adapters.mongodb import MongoOptions, open_mongodb
 from batch_adapters.mysql import open_mysql
+from batch_adapters.polled_tables import opened
 from batch_adapters.pooled import Pooled
 from batch_adapters.postgres import open_postgres
 from batch_adapters.redis_streams import RangeOptions, open_redis
 from batch_adapters.rest import open_rest
 from batch_adapters.rest_options import RestOptions
 from batch_adapters.sqlite import open_sqlite
-from batch_adapters.table_options import TableOptions
+from batch_adapters.table_options import IncrementalOptions
 from streamcore.addresses.dictionaries import named
 from streamcore.addresses.uris import (
     Option,
@@ -65,20 +67,10 @@ class System:
 
 
 _POSTGRES = System(
-    TableOptions,
-    lambda uri, given: open_postgres(uri, TableOptions.model_validate(given)),
-    "postgresql",
-    extra="postgres",
+    IncrementalOptions, partial(opened, "postgresql", open_postgres), "postgresql", extra="postgres"
 )
-_MYSQL = System(
-    TableOptions,
-    lambda uri, given: open_mysql(uri, TableOptions.model_validate(given)),
-    "mysql",
-    extra="mysql",
-)
-_SQLITE = System(
-    TableOptions, lambda uri, given: open_sqlite(uri, TableOptions.model_validate(given)), "sqlite"
-)
+_MYSQL = System(IncrementalOptions, partial(opened, "mysql", open_mysql), "mysql", extra="mysql")
+_SQLITE = System(IncrementalOptions, partial(opened, "sqlite", open_sqlite), "sqlite")
 _REST = System(
     RestOptions,
     lambda uri, given: open_rest(uri, RestOptions.model_validate(given)),

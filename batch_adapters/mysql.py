@@ -143,7 +143,7 @@ class MysqlTable:
         names = [column.name for column in key]
         if self._mark is not None:
             names = marked_key(self._mark, ",".join(names), self.uri).split(",")
-            key = named(known, ",".join(names), "poll", self.uri)
+            key = named(known, ",".join(names), "mark", self.uri)
         self._paged = all(column.ordered_sql == identifier(column.name) for column in key) and any(
             index.columns[: len(names)] == names for index in indexes
         )

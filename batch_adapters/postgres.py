@@ -159,7 +159,7 @@ class PostgresTable:
             ordered = bool(found) or kind not in ("r", "m")
             names = found
         if self._mark is not None:
-            named(known, self._mark, "poll", self.uri)
+            named(known, self._mark, "mark", self.uri)
             names, ordered = marked_key(self._mark, names, self.uri), True
         key = [identifier(column.name) for column in named(known, names, "key", self.uri)] if names else []
         if not ordered:

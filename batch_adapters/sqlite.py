@@ -24,7 +24,14 @@ from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, TableSour
 from batch_adapters.key_sql import KeySql
 from batch_adapters.marks import Look
 from batch_adapters.refused_rows import Refused
-from batch_adapters.table_options import TableOptions, marked_key, named, no_such_table, null_key
+from batch_adapters.table_options import (
+    IncrementalOptions,
+    TableOptions,
+    marked_key,
+    named,
+    no_such_table,
+    null_key,
+)
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.systems.sqlite import identifier, open_file, path_of, translated
 
@@ -46,8 +53,8 @@ def sqlite_path(uri: str) -> Path:
             "there is no such option",
             where=str(path),
             got=unknown,
-            allowed=TableOptions.model_fields,
-            fix=did_you_mean(unknown, TableOptions.model_fields),
+            allowed=IncrementalOptions.model_fields,
+            fix=did_you_mean(unknown, IncrementalOptions.model_fields),
         )
     if not path.is_file():
         raise BadConfig("there is no such file", where=str(path), fix="give the database's path")
@@ -147,7 +154,7 @@ class SqliteTable:
         key = self._own_key(connection, names)
         if self._mark is None:
             return key
-        (mark,) = map(identifier, named(names, self._mark, "poll", self.uri))
+        (mark,) = map(identifier, named(names, self._mark, "mark", self.uri))
         marked_key(mark, ",".join(key), self.uri)
         return (mark, *(column for column in key if column != mark))
 

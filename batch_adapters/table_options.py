@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from streamcore.durations import duration
 from streamcore.errors import BadConfig, did_you_mean
 
 ColumnT = TypeVar("ColumnT")
@@ -43,6 +44,11 @@ class TableOptions(BaseModel):
         )
 
     @property
+    def table_options(self) -> TableOptions:
+        """Those of the table alone."""
+        return TableOptions.model_validate({k: getattr(self, k) for k in TableOptions.model_fields})
+
+    @property
     def subquery(self) -> str:
         """The query as what stands behind FROM; its last line may be a comment."""
         return f"({(self.query or '').rstrip().rstrip(';')}\n) as asked"
@@ -51,6 +57,23 @@ class TableOptions(BaseModel):
     def shown(self) -> str:
         """What is read, as in a URI's query."""
         return f"query={self.query}" if self.table is None else f"table={self.table}"
+
+
+class IncrementalOptions(TableOptions):
+    """Options of tables that can be read in runs."""
+
+    mark: str | None = Field(
+        None,
+        description="A column that grows with each change of a row: each run reads only what came since the "
+        "last one.",
+    )
+    settle: str = Field("2s", description="With mark=: so long a row must have been seen before it is read.")
+
+    @field_validator("settle")
+    @classmethod
+    def _duration(cls, text: str) -> str:
+        duration(text)
+        return text
 
 
 def no_such_table(name: str | None, there: Sequence[str], where: str) -> BadConfig:

@@ -24,6 +24,11 @@ def duration(value: str | dt.timedelta) -> dt.timedelta:
     return dt.timedelta(milliseconds=float(match[1]) * _UNITS[match[2]])
 
 
+def seconds(value: str | dt.timedelta) -> float:
+    """:func:`duration` in seconds."""
+    return duration(value).total_seconds()
+
+
 def microseconds_of(value: str | dt.timedelta) -> int:
     """:func:`duration` in whole microseconds."""
     return duration(value) // _MICROSECOND

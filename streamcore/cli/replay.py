@@ -89,12 +89,13 @@ def replay(
         way = _way(settings.broker.url, wait, isolate)
         topology = load_topology(module)
         bound = by_stream(topology, sources, open_source)
+        runs = _in_runs(settings.broker.url, bound, limit, speed, wait, isolate)
     how = ReplayOptions(settings=settings, limit=limit, again=again, speed=speed)
     if dry_run:
         _preview(options, topology, bound, how)
         return 0
-    summary = asyncio.run(_run(topology, bound, how, way))
-    _show(options, summary, _next(summary, module, same_broker(broker, state_dir)))
+    summary = asyncio.run(_run(topology, bound, how, runs or way))
+    _show(options, summary, _next(summary, module, same_broker(broker, state_dir), runs is not None))
     return INTERRUPTED if summary.status == "interrupted" else 0
 
 
@@ -134,6 +135,31 @@ def _way(broker: str, wait: bool, isolate: bool) -> Way:
     return feed_isolated if isolate else partial(feed, wait=wait)
 
 
+def _in_runs(
+    broker: str,
+    sources: dict[str, BoundedSource],
+    limit: int | None,
+    speed: float | None,
+    wait: bool,
+    isolate: bool,
+) -> Way | None:
+    """How to replay what is new in *sources*; None where they are read as a whole."""
+    from streamcore.runtime.live import catch_up, changes_of, feed_new
+
+    if not (changes := changes_of(sources)):
+        return None
+    given = {"--limit": limit, "--speed": speed, "--wait": wait, "--isolate": isolate}
+    for option, value in given.items():
+        if value:
+            raise BadConfig(
+                f"{option} does not go with mark=",
+                where=option,
+                fix="a run reads all that is new since the last one; leave one of the two away",
+            )
+    run = catch_up if broker == "embedded" else feed_new
+    return lambda topology, _, how, on_progress, stop: run(topology, changes, how, on_progress, stop)
+
+
 async def _run(
     topology: Topology, sources: dict[str, BoundedSource], how: ReplayOptions, way: Way
 ) -> Summary:
@@ -168,8 +194,11 @@ def _show(options: Globals, summary: Summary, commands: list[str]) -> None:
         view.show(out(), summary, commands)
 
 
-def _next(summary: Summary, module: str, place: str) -> list[str]:
-    """What to do now, as commands; *place* are the options that name the broker."""
+def _next(summary: Summary, module: str, place: str, in_runs: bool) -> list[str]:
+    """What to do now, as commands; *place* are the options that name the broker.
+
+    *in_runs*: what was read is what was new.
+    """
     if summary.status == "interrupted":
         return [f"{_this_command()}   # goes on where it stopped"]
     if summary.status == "already finished":
@@ -178,10 +207,12 @@ def _next(summary: Summary, module: str, place: str) -> list[str]:
         return [f"streamcore dlq list {summary.topology}{place}"]
     if summary.progress.late:
         return []  # workers refuse windows
+    if in_runs:
+        return [f"{_this_command(without='--again')}   # reads what is new by then"]
     return [f"streamcore worker {module}{place or ' --broker kafka://localhost:9092'}"]
 
 
-def _this_command() -> str:
+def _this_command(without: str = "") -> str:
     from streamcore.secrets import mask_url
 
-    return shlex.join(["streamcore", *(mask_url(argument) for argument in sys.argv[1:])])
+    return shlex.join(["streamcore", *(mask_url(text) for text in sys.argv[1:] if text != without)])

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -121,6 +121,36 @@ class UnboundedSource(Protocol):
 
         A bookmark of an older version of the same source must be understood, or BadConfig says why not.
         """
+        ...
+
+
+@runtime_checkable
+class CatchingUpReader(UnboundedReader, Protocol):
+    """A reader that knows when a run may end."""
+
+    @property
+    def caught_up(self) -> bool:
+        """All that was there when it first looked has been polled. Once true it stays true."""
+        ...
+
+
+class CatchingUpSource(UnboundedSource, Protocol):
+    """An unbounded source that can be read in runs: each up to what is there, the next one from there on."""
+
+    def open(self, bookmark: bytes) -> CatchingUpReader:
+        """See :class:`UnboundedSource`."""
+        ...
+
+
+@runtime_checkable
+class Incremental(Protocol):
+    """What a bounded source is besides when each replay of it is to read only what came since the last one.
+
+    The rows of such a source are taken in like those of an unbounded one, since they change between runs.
+    """
+
+    def taken_in(self) -> CatchingUpSource:
+        """The source, by its changes."""
         ...
 
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from streamcore.batch import FrameChunk, PartitionId
 from streamcore.contracts import BoundedSource, Split
+from streamcore.contracts.unbounded import Incremental
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.formats import decoder_for
 from streamcore.graph import Graph, Node, Source
@@ -51,9 +52,14 @@ def plan(
 
     With a *limit* of rows (of each file) or a *pacer* a source is read in its own order, not in parts
     side by side.
-    BadConfig for unknown streams, sources without the stream's columns, and pacing without event times.
+    BadConfig for unknown streams, sources without the stream's columns or without an end, and pacing without
+    event times.
     """
     check_streams(graph, sources)
+    for source in sources.values():
+        if isinstance(source, Incremental):
+            fix = "call streamcore.runtime.live.catch_up, as streamcore replay does, or leave the mark away"
+            raise BadConfig("only what is new of this source is to be read", where=source.uri, fix=fix)
     return {
         stream: _plan(graph, stream, source, 1 if limit or pacer else splits, limit, pacer, into)
         for stream, source in sources.items()

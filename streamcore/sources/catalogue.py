@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import BaseModel, ValidationError
 
 from batch_adapters.catalogue import PLACES
-from batch_adapters.mysql_marks import MysqlMarks
-from batch_adapters.postgres_marks import PostgresMarks
-from batch_adapters.sqlite import SqliteTable, sqlite_path
 from streamcore.addresses.uris import bad_option, query_of, scheme_of, secrets_of, warn_of_secrets, with_query
 from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import mask_url, resolve
 from streamcore.sources.folder import FolderOptions, open_folder
 from streamcore.sources.http_push import PushOptions, open_push
-from streamcore.sources.polling import PolledTable, PollOptions
+from streamcore.sources.polling import PollOptions, open_polled
 from streamcore.sources.postgres_slot import SlotOptions, open_slot
 from streamcore.sources.redis_streams import StreamOptions, open_stream
 
@@ -41,36 +39,22 @@ class Kind:
     open: Callable[[str, Mapping[str, object]], UnboundedSource]
 
 
-def _poll_postgres(uri: str, given: Mapping[str, object]) -> UnboundedSource:
-    options = PollOptions.model_validate(given)
-    return PolledTable.of(lambda: PostgresMarks(uri, options.table_options, options.poll), options)
-
-
 def _slot(uri: str, given: Mapping[str, object]) -> UnboundedSource:
     return open_slot(uri, SlotOptions.model_validate(given))
 
 
-def _poll_mysql(uri: str, given: Mapping[str, object]) -> UnboundedSource:
-    options = PollOptions.model_validate(given)
-    return PolledTable.of(lambda: MysqlMarks(uri, options.table_options, options.poll), options)
-
-
-def _poll_sqlite(uri: str, given: Mapping[str, object]) -> UnboundedSource:
-    options = PollOptions.model_validate(given)
-    path = sqlite_path(uri)
-    return PolledTable.of(lambda: SqliteTable(path, options.table_options, options.poll), options)
+def _polled(system: str, *schemes: str) -> Kind:
+    return Kind(schemes, "poll", "Polling a table", PollOptions, partial(open_polled, system))
 
 
 KINDS: Mapping[str, Kind] = {
-    "postgresql-poll": Kind(
-        ("postgresql", "postgres"), "poll", "Polling a table", PollOptions, _poll_postgres
-    ),
+    "postgresql-poll": _polled("postgresql", "postgresql", "postgres"),
     "postgresql-slot": Kind(("postgresql", "postgres"), "slot", "Logical decoding", SlotOptions, _slot),
-    "mysql-poll": Kind(("mysql", "mariadb"), "poll", "Polling a table", PollOptions, _poll_mysql),
+    "mysql-poll": _polled("mysql", "mysql", "mariadb"),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),
     "redis-stream": Kind(("redis", "rediss"), "stream", "Redis streams", StreamOptions, open_stream),
-    "sqlite-poll": Kind(("sqlite",), "poll", "Polling a table", PollOptions, _poll_sqlite),
+    "sqlite-poll": _polled("sqlite", "sqlite"),
 }
 
 

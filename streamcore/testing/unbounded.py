@@ -25,7 +25,14 @@ import pytest
 
 from streamcore.batch import PartitionId
 from streamcore.contracts import Lane, Records
-from streamcore.contracts.unbounded import Intake, Polled, Taken, UnboundedReader, UnboundedSource
+from streamcore.contracts.unbounded import (
+    CatchingUpReader,
+    Intake,
+    Polled,
+    Taken,
+    UnboundedReader,
+    UnboundedSource,
+)
 from streamcore.errors import Transient
 from streamcore.graph import Source
 from streamcore.runtime.live.pump import Pump
@@ -35,7 +42,7 @@ from streamcore.topology import Topology
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 
-__all__ = ["UnboundedSourceConformance", "ids_of", "polled", "reading"]
+__all__ = ["CatchingUpConformance", "UnboundedSourceConformance", "ids_of", "polled", "reading"]
 
 DEADLINE = 60.0
 _AGAIN = 0.01
@@ -292,6 +299,45 @@ class _FaultyReader:
 
     def close(self) -> None:
         self._reader.close()
+
+
+class CatchingUpConformance(UnboundedSourceConformance):
+    """The laws of those that can be read in runs besides (``contracts.unbounded.CatchingUpSource``)."""
+
+    def run_of(self, bookmark: bytes, max_bytes: int = 1 << 20) -> tuple[list[int], bytes]:
+        """The ids that one run gives behind *bookmark*, and the bookmark at its end."""
+        ids, deadline = list[int](), time.monotonic() + DEADLINE
+        with reading(self.source(), bookmark) as reader:
+            assert isinstance(reader, CatchingUpReader)
+            while (one := reader.poll(max_bytes, time.time())) is not None or not reader.caught_up:
+                assert time.monotonic() < deadline, f"{len(ids)} rows, and not at the end"
+                ids += [] if one is None else _ids([one])
+                bookmark = bookmark if one is None else one.bookmark
+            assert reader.poll(max_bytes, time.time()) is None
+            assert reader.caught_up, "it stays so"
+        return ids, bookmark
+
+    @pytest.mark.parametrize("max_bytes", [1, 1 << 20])
+    def test_each_run_gives_what_is_new(self, max_bytes: int) -> None:
+        bookmark = b""
+        for start, rows in ((0, 40), (40, 0), (40, 1), (41, 30)):
+            if rows:
+                self.write(range(start, start + rows))
+            ids, bookmark = self.run_of(bookmark, max_bytes)
+            assert ids == list(range(start, start + rows))
+
+    def test_a_run_of_nothing_ends(self) -> None:
+        assert self.run_of(b"") == ([], b"")
+
+    def test_what_comes_behind_its_beginning_does_not_keep_a_run_from_its_end(self) -> None:
+        self.write(range(10))
+        with reading(self.source()) as reader:
+            assert isinstance(reader, CatchingUpReader)
+            deadline, id = time.monotonic() + DEADLINE, 10
+            while reader.poll(1 << 20, time.time()) is not None or not reader.caught_up:
+                assert time.monotonic() < deadline
+                self.write([id])
+                id += 1
 
 
 class _FaultySource:

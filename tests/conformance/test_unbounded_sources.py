@@ -17,7 +17,7 @@ import redis as driver
 from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.sources.redis_streams import Stream
-from streamcore.testing.unbounded import UnboundedSourceConformance
+from streamcore.testing.unbounded import CatchingUpConformance, UnboundedSourceConformance
 from tests.services.mariadb import MariadbServer, execute
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
@@ -26,7 +26,7 @@ from tests.services.s3 import S3Server
 _numbers = itertools.count()
 
 
-class TestSqlitePolling(UnboundedSourceConformance):
+class TestSqlitePolling(CatchingUpConformance):
     """By a number that grows with each change."""
 
     @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ class TestSqlitePolling(UnboundedSourceConformance):
         return open_unbounded(f"sqlite:///{self.path}?table=users&poll=version&settle=0s&every=10ms")
 
 
-class TestPostgresPolling(UnboundedSourceConformance):
+class TestPostgresPolling(CatchingUpConformance):
     """By the clock of the database, which shows microseconds."""
 
     @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ class TestPostgresPolling(UnboundedSourceConformance):
         return open_unbounded(f"{self.dsn}&table={self.name}&poll=updated_at&settle=0s&every=10ms")
 
 
-class TestMysqlPolling(UnboundedSourceConformance):
+class TestMysqlPolling(CatchingUpConformance):
     """By the clock of the database, which shows microseconds."""
 
     @pytest.fixture(autouse=True)

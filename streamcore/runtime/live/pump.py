@@ -9,7 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from streamcore.contracts.unbounded import Intake, Polled, UnboundedReader, UnboundedSource
+from streamcore.contracts.unbounded import (
+    CatchingUpReader,
+    Intake,
+    Polled,
+    UnboundedReader,
+    UnboundedSource,
+)
 from streamcore.crashpoints import crash_point
 from streamcore.errors import Transient
 from streamcore.runtime.live.records import RecordMaker
@@ -23,7 +29,8 @@ class Pump:
     """Brings what *source* gives through *maker* into *intake*; *clock* gives seconds since 1970.
 
     ``rows`` counts what this process appended. ``opened``: it has reached both ends once. ``last_error`` is
-    of an attempt that failed; None while it works.
+    of an attempt that failed; None while it works. *once*: it ends when a reader has caught up (``at_end``).
+    *again*: it begins with the source's first row, whatever was read before.
     """
 
     def __init__(
@@ -37,22 +44,27 @@ class Pump:
         max_bytes: int,
         clock: Callable[[], float],
         retries: Retries,
+        once: bool = False,
+        again: bool = False,
     ) -> None:
         self.stream, self.source, self._maker, self._intake = stream, source, maker, intake
         self._executor, self._max_bytes, self._clock, self._retries = executor, max_bytes, clock, retries
+        self._once, self._again = once, again
+        self._began_at: bytes | None = None
         self.rows = 0
         self.opened = False
         self.last_error: str | None = None
+        self.at_end = False
         self._got_on = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until *stop* is set; what was polled then is appended before it returns.
+        """Until *stop* is set, or the run has ended; what was polled then is appended before it returns.
 
         Transient errors are tried again; Permanent when nothing but those came for as long as the retries
         say, and whatever else the source and the broker raise.
         """
         try:
-            while not stop.is_set():
+            while not (stop.is_set() or self.at_end):
                 await self._retries.run(f"feeding {self.stream!r}", lambda: self._attempt(stop), self._warn)
         finally:
             await self._intake.close()
@@ -69,7 +81,7 @@ class Pump:
 
     async def _feed(self, stop: asyncio.Event) -> None:
         await self._maker.start()
-        bookmark = await self._intake.open()
+        bookmark = self._behind(await self._intake.open())
         reader = await self._in_thread(lambda: self.source.open(bookmark))
         try:
             if bookmark:
@@ -80,10 +92,21 @@ class Pump:
                 if polled is not None:
                     await self._take(reader, polled)
                 self._got_on, self.last_error = True, None
+                if polled is None and self._once and _caught_up(reader):
+                    self.at_end = True
+                    return
                 if polled is None:
                     await _pause(stop, self.source.interval)
         finally:
             await self._in_thread(reader.close)
+
+    def _behind(self, durable: bytes) -> bytes:
+        """The bookmark to go on behind, where *durable* is that of the last append."""
+        if self._again:
+            # Another one than at first: of an append that took effect though nobody heard of it.
+            self._began_at = durable if self._began_at is None else self._began_at
+            self._again = durable == self._began_at
+        return b"" if self._again else durable
 
     async def _take(self, reader: UnboundedReader, polled: Polled) -> None:
         now = int(self._clock() * 1000)
@@ -91,6 +114,7 @@ class Pump:
         if records is not None:
             await self._intake.append(records, polled.bookmark)
             self.rows += len(records)
+            self._again = False
         crash_point("live.appended")
         await self._in_thread(lambda: reader.forget(polled.bookmark))
 
@@ -100,6 +124,10 @@ class Pump:
 
     def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+def _caught_up(reader: UnboundedReader) -> bool:
+    return isinstance(reader, CatchingUpReader) and reader.caught_up
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

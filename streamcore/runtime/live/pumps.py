@@ -46,7 +46,11 @@ def check_sources(graph: Graph, sources: Mapping[str, UnboundedSource]) -> None:
 
 
 class Pumps:
-    """Feeds *sources* (by stream, checked) into the topics of their streams, by way of *intakes*."""
+    """Feeds *sources* (by stream, checked) into the topics of their streams, by way of *intakes*.
+
+    *once*: up to what is there, of sources that know when that is (``contracts.unbounded.CatchingUpSource``).
+    *again*: from their first rows, whatever was read before.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,9 @@ class Pumps:
         intakes: Intakes,
         settings: Settings,
         metrics: Metrics,
+        *,
+        once: bool = False,
+        again: bool = False,
     ) -> None:
         self._graph, self._metrics = graph, metrics
         options = pipeline_options_of(settings, graph.name)
@@ -73,6 +80,8 @@ class Pumps:
                 max_bytes=min(settings.limits.fetch_max_bytes, _MOST_BYTES),
                 clock=time.time,
                 retries=options.retries,
+                once=once,
+                again=again,
             )
             self._pumps.append(pump)
         self._told: dict[str, int] = {}
@@ -82,13 +91,23 @@ class Pumps:
         """What this process has appended, by stream."""
         return {pump.stream: pump.rows for pump in self._pumps}
 
+    @property
+    def ended(self) -> bool:
+        """Whether all have come to their ends, *once*."""
+        return all(pump.at_end for pump in self._pumps)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether one is at work, and has not come to its end."""
+        return any(_problem(pump) is None and not pump.at_end for pump in self._pumps)
+
     def add_checks(self, health: Health) -> None:
         """Ready is who has reached every source and what it feeds."""
         for pump in self._pumps:
             health.add(f"feeding {pump.stream}", partial(_problem, pump))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until *stop* is set, which the first failure does too; then it is raised."""
+        """Until *stop* is set, which the first failure does too; then it is raised. *once*: or to the end."""
         telling = asyncio.create_task(self._tell())
         results = await asyncio.gather(
             *(_stopping(pump, stop) for pump in self._pumps), return_exceptions=True
@@ -131,5 +150,6 @@ def _problem(pump: Pump) -> str | None:
 async def _stopping(pump: Pump, stop: asyncio.Event) -> None:
     try:
         await pump.run(stop)
-    finally:
+    except BaseException:
         stop.set()
+        raise

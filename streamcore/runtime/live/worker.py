@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from streamcore.contracts.unbounded import UnboundedSource
@@ -21,7 +21,7 @@ from streamcore.runtime.app import AppOptions
 from streamcore.runtime.ends import Ends
 from streamcore.runtime.job import running
 from streamcore.runtime.live.pumps import Pumps, check_sources
-from streamcore.runtime.options import pipeline_options_of, streams_by_topic
+from streamcore.runtime.options import PipelineOptions, pipeline_options_of, streams_by_topic
 from streamcore.runtime.state_logs import made_logs
 from streamcore.runtime.worker import REDRIVE_CONFIG, served, start_of, unless, watch
 from streamcore.settings import Settings
@@ -42,6 +42,18 @@ async def work_live(
 
     BadConfig before a row is read; Permanent when a source or a sink stays away, or nothing moves any more.
     """
+    with opened(topology, sources, settings) as (graph, broker):
+        await _work(graph, broker, sources, settings, stop)
+
+
+@contextlib.contextmanager
+def opened(
+    topology: Topology, sources: Mapping[str, UnboundedSource], settings: Settings
+) -> Iterator[tuple[Graph, Broker]]:
+    """The graph and the embedded broker in its folder, all checked; the broker is closed at the end.
+
+    BadConfig when a stream has no source, or one that does not fit it.
+    """
     graph = topology.freeze()
     check_sources(graph, sources)
     if missing := [stream for stream in graph.sources if stream not in sources]:
@@ -55,12 +67,41 @@ async def work_live(
     folder.mkdir(parents=True, exist_ok=True)
     broker = Broker.open(f"embedded://{graph.name}{folder}", segment_bytes=SEGMENT_BYTES)
     try:
+<<<<<<< HEAD
         await work_embedded(graph, broker, sources, settings, stop)
+=======
+        yield graph, broker
+>>>>>>> 579a710 (Replays in runs: mark=COLUMN reads what came since the last one, exactly once, and windows go on from run to run)
     finally:
         broker.close()
 
 
+<<<<<<< HEAD
 async def work_embedded(
+=======
+async def made(
+    graph: Graph, broker: Broker, settings: Settings
+) -> tuple[Mapping[str, str], PipelineOptions, AppOptions]:
+    """The topics of *graph* in *broker*, by the names of their streams, and how it is run on them."""
+    streams = streams_by_topic(graph)
+    for topic in streams:
+        broker.create(topic, 1, {RETENTION: "committed"})
+    logs = await made_logs(graph, EmbeddedLog(broker), streams, dict.fromkeys(streams, 1))
+    options = replace(pipeline_options_of(settings, graph.name), state_logs=logs)
+    broker.create(options.redrive_topic, 1, REDRIVE_CONFIG)
+    app_options = AppOptions(
+        broker=broker.url,
+        group=settings.group(graph.name),
+        datadir=settings.state.dir / graph.name / "faust",
+        start=start_of(graph),
+        commit_interval=settings.runtime.commit_interval_s,
+        fetch_max_bytes=settings.limits.fetch_max_bytes,
+    )
+    return streams, options, app_options
+
+
+async def _work(
+>>>>>>> 579a710 (Replays in runs: mark=COLUMN reads what came since the last one, exactly once, and windows go on from run to run)
     graph: Graph,
     broker: Broker,
     sources: Mapping[str, UnboundedSource],
@@ -70,6 +111,7 @@ async def work_embedded(
     """Run *graph* on *broker* as :func:`work_live` does. Topics that are there stay as they are, and streams
     without a source get what others append to theirs."""
     log_, metrics, health = EmbeddedLog(broker), Metrics(), Health()
+<<<<<<< HEAD
     streams = streams_by_topic(graph)
     for topic in streams:
         broker.create(topic, 1, {RETENTION: "committed"})
@@ -85,6 +127,9 @@ async def work_embedded(
         commit_interval=settings.runtime.commit_interval_s,
         fetch_max_bytes=settings.limits.fetch_max_bytes,
     )
+=======
+    streams, options, app_options = await made(graph, broker, settings)
+>>>>>>> 579a710 (Replays in runs: mark=COLUMN reads what came since the last one, exactly once, and windows go on from run to run)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(served(metrics, health, settings))
         started = running(graph, streams, log_, metrics, options, app_options, 1)
