@@ -43,7 +43,7 @@ async def work_live(
     BadConfig before a row is read; Permanent when a source or a sink stays away, or nothing moves any more.
     """
     with opened(topology, sources, settings) as (graph, broker):
-        await _work(graph, broker, sources, settings, stop)
+        await work_embedded(graph, broker, sources, settings, stop)
 
 
 @contextlib.contextmanager
@@ -67,18 +67,11 @@ def opened(
     folder.mkdir(parents=True, exist_ok=True)
     broker = Broker.open(f"embedded://{graph.name}{folder}", segment_bytes=SEGMENT_BYTES)
     try:
-<<<<<<< HEAD
-        await work_embedded(graph, broker, sources, settings, stop)
-=======
         yield graph, broker
->>>>>>> 579a710 (Replays in runs: mark=COLUMN reads what came since the last one, exactly once, and windows go on from run to run)
     finally:
         broker.close()
 
 
-<<<<<<< HEAD
-async def work_embedded(
-=======
 async def made(
     graph: Graph, broker: Broker, settings: Settings
 ) -> tuple[Mapping[str, str], PipelineOptions, AppOptions]:
@@ -86,7 +79,9 @@ async def made(
     streams = streams_by_topic(graph)
     for topic in streams:
         broker.create(topic, 1, {RETENTION: "committed"})
-    logs = await made_logs(graph, EmbeddedLog(broker), streams, dict.fromkeys(streams, 1))
+    log_ = EmbeddedLog(broker)
+    partitions = {topic: len(await log_.bounds(topic)) for topic in streams}
+    logs = await made_logs(graph, log_, streams, partitions)
     options = replace(pipeline_options_of(settings, graph.name), state_logs=logs)
     broker.create(options.redrive_topic, 1, REDRIVE_CONFIG)
     app_options = AppOptions(
@@ -100,8 +95,7 @@ async def made(
     return streams, options, app_options
 
 
-async def _work(
->>>>>>> 579a710 (Replays in runs: mark=COLUMN reads what came since the last one, exactly once, and windows go on from run to run)
+async def work_embedded(
     graph: Graph,
     broker: Broker,
     sources: Mapping[str, UnboundedSource],
@@ -111,25 +105,7 @@ async def _work(
     """Run *graph* on *broker* as :func:`work_live` does. Topics that are there stay as they are, and streams
     without a source get what others append to theirs."""
     log_, metrics, health = EmbeddedLog(broker), Metrics(), Health()
-<<<<<<< HEAD
-    streams = streams_by_topic(graph)
-    for topic in streams:
-        broker.create(topic, 1, {RETENTION: "committed"})
-    options = pipeline_options_of(settings, graph.name)
-    partitions = {topic: len(await log_.bounds(topic)) for topic in streams}
-    options = replace(options, state_logs=await made_logs(graph, log_, streams, partitions))
-    broker.create(options.redrive_topic, 1, REDRIVE_CONFIG)
-    app_options = AppOptions(
-        broker=broker.url,
-        group=settings.group(graph.name),
-        datadir=settings.state.dir / graph.name / "faust",
-        start=start_of(graph),
-        commit_interval=settings.runtime.commit_interval_s,
-        fetch_max_bytes=settings.limits.fetch_max_bytes,
-    )
-=======
     streams, options, app_options = await made(graph, broker, settings)
->>>>>>> 579a710 (Replays in runs: mark=COLUMN reads what came since the last one, exactly once, and windows go on from run to run)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(served(metrics, health, settings))
         started = running(graph, streams, log_, metrics, options, app_options, 1)
