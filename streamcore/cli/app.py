@@ -17,6 +17,7 @@ from streamcore.cli.dlq import dlq
 from streamcore.cli.errors import report
 from streamcore.cli.feed import feed
 from streamcore.cli.init import init
+from streamcore.cli.quality import quality
 from streamcore.cli.replay import replay
 from streamcore.cli.schema import schema
 from streamcore.cli.state import state
@@ -45,6 +46,7 @@ for command in (
     dlq,
     connect,
     schema,
+    quality,
     config,
     version,
 ):

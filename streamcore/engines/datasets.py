@@ -15,10 +15,10 @@ import polars as pl
 from batch_adapters.catalogue import open_source
 from batch_adapters.sampling import sample
 from streamcore.batch import PartitionId
-from streamcore.contracts import BoundedSource
+from streamcore.contracts import BoundedSource, Format
 from streamcore.errors import BadConfig, Permanent
 from streamcore.expressions import check_columns
-from streamcore.formats import decoder_for
+from streamcore.formats import decoder_for, format_named
 from streamcore.graph import Source
 from streamcore.progress import OnProgress, Progress, Summary
 from streamcore.runtime.replay import ReplayOptions, replay
@@ -60,6 +60,16 @@ def open_dataset(given: Given, columns: Mapping[str, str] | None = None) -> Data
     wanted = {name: type_named(dtype) for name, dtype in (columns or {}).items()}
     check_columns([*wanted], found, "in columns")
     return Dataset(source, pl.Schema({**found, **wanted}))
+
+
+def format_of(columns: pl.Schema) -> Format:
+    """What a stream of rows with *columns* is declared with: JSON, unless that can't hold a type of a
+    frame."""
+    try:
+        format_named("json").decoder(StreamSchema.from_columns(columns))
+    except BadConfig:
+        return format_named("arrow")
+    return format_named("json")
 
 
 def _opened(given: Given) -> BoundedSource:

@@ -16,7 +16,7 @@ import polars as pl
 
 from streamcore.batch import OFFSET, Rejects, arrow_bytes, user_columns
 from streamcore.contracts import Sink
-from streamcore.engines.datasets import Given, open_dataset, read_frame, replayed, silent
+from streamcore.engines.datasets import Given, format_of, open_dataset, read_frame, replayed, silent
 from streamcore.engines.folding import Folding
 from streamcore.engines.frames import over
 from streamcore.engines.operations import Transformation, transformation
@@ -130,6 +130,7 @@ def _topology(name: str, columns: pl.Schema, wanted: Transformation, sink: Sink)
         event_time=wanted.event_time or clock,
         max_lateness=wanted.max_lateness if wanted.event_time else "0s",
         max_future=None,
+        format=format_of(columns),
     )
     wanted.apply(stream, read_frame).to(sink)
     return topology

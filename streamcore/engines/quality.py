@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from streamcore.contracts import BoundedSource
-from streamcore.engines.datasets import Dataset, Given, open_dataset, replayed, silent
+from streamcore.engines.datasets import Dataset, Given, format_of, open_dataset, replayed, silent
 from streamcore.engines.folding import Folding
 from streamcore.engines.frames import over
 from streamcore.engines.validator import STREAM, RuleCounting
@@ -111,7 +111,9 @@ class Look:
         )
         self._fold = _Fold(columns, config.secret_columns, self._aging(columns))
         self._topology = Topology("quality")
-        stream = self._topology.stream(STREAM, columns, event_time=config.event_time, max_future=None)
+        stream = self._topology.stream(
+            STREAM, columns, event_time=config.event_time, max_future=None, format=format_of(columns)
+        )
         stream.to(Folding("profile", self._fold))
         if self._counting:
             self._counting.attach(stream)

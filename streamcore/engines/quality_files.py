@@ -65,6 +65,14 @@ def write_whole(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def is_profile(path: Path) -> bool:
+    """Whether *path* is a file that was saved as a profile."""
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b'"made_at"' in file.read(1_000)
+
+
 def read_profile(path: Path) -> Profile:
     """The profile in a file that ``streamcore quality profile --save`` made. Permanent when it is none."""
     try:

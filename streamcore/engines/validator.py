@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from streamcore.engines.datasets import Given, open_dataset, replayed, silent
+from streamcore.engines.datasets import Given, format_of, open_dataset, replayed, silent
 from streamcore.engines.folding import Folding
 from streamcore.engines.frames import over
 from streamcore.progress import OnProgress
@@ -112,7 +112,11 @@ class RuleCounting:
     def topology(self, name: str, event_time: str | None) -> Topology:
         """What reads the dataset and counts."""
         topology = Topology(name)
-        self.attach(topology.stream(STREAM, self.columns, event_time=event_time, max_future=None))
+        self.attach(
+            topology.stream(
+                STREAM, self.columns, event_time=event_time, max_future=None, format=format_of(self.columns)
+            )
+        )
         return topology
 
     def attach(self, stream: Stream) -> None:

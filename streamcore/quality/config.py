@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streamcore.durations import duration
@@ -97,3 +99,21 @@ def quality_config(given: Mapping[str, Any], where: str | None = None) -> Qualit
             raise BadConfig("unknown key of quality", where=where, got=key, allowed=known, fix=fix) from None
         message = first["msg"].removeprefix("Value error, ")
         raise BadConfig(f"{key}: {message}", where=where, fix="see docs/quality.md") from None
+
+
+def read_rules(path: Path) -> Mapping[str, Any]:
+    """The configuration in the YAML file at *path*. BadConfig, with line and column, when it is none."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"the rules can't be read: {error}", where=str(path), fix="check --rules") from error
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        what = f"the rules are not YAML: {problem or 'a character that is not allowed'}"
+        raise BadConfig(what, where=place, fix="check indentation, colons and quotes there") from error
+    if not isinstance(found, Mapping):
+        raise BadConfig(
+            "the rules must be a mapping", where=str(path), fix="write rules: and a list below it"
+        )
+    return found

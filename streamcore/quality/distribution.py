@@ -76,12 +76,17 @@ class Distribution(BaseModel):
         into = np.clip(into, 0.0, 1.0)
         return np.where(at == 0, 0.0, before[last] + into * counts[last])
 
-    def histogram(self, step: Step) -> Histogram:
-        """Bars of equal width over all but the outermost hundredths, which are in the first and last bar."""
+    def histogram(self, step: Step, *, whole: bool = False) -> Histogram:
+        """Bars of equal width over all but the outermost hundredths, which are in the first and last bar.
+
+        Of *whole* numbers the last edge is one behind the largest.
+        """
         if not self.counts:
             return Histogram(edges=[], counts=[])
         low, high = self._middle()
-        edges = _edges(low, high, self.lower[0], self.upper[-1], step)
+        least, largest = self.lower[0], self.upper[-1]
+        end = np.floor(largest) + 1 if whole else largest
+        edges = _edges(low, end if high == largest else high, least, float(end), step)
         below = self.below(np.array(edges[1:-1]))
         ends = np.concatenate([[0.0], below, [float(self.total)]])
         return Histogram(edges=edges, counts=np.diff(np.round(ends)).astype(int).tolist())
@@ -103,7 +108,8 @@ class Distribution(BaseModel):
 class Histogram(BaseModel):
     """``counts[i]`` values lie from ``edges[i]`` to below ``edges[i + 1]``; the last ones up to its end.
 
-    The first and last edge are the least and largest value, so the outer bars may be wider than the others.
+    The first and last edge are the least and largest value (of whole numbers one behind it), so the outer
+    bars may be wider than the others.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -82,6 +82,11 @@ class ColumnProfile(Model):
     histogram: Histogram | None = None
 
     @property
+    def whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return self.type.startswith(("int", "uint"))
+
+    @property
     def null_share(self) -> float:
         """The share of rows without a value; 0 without a row."""
         rows = self.count + self.nulls
@@ -137,7 +142,7 @@ def _column(
             "times": None if state.spans is None else _times(state.spans, dtype),
             "lengths": _summary(state.lengths, whole=True),
             "distribution": None if distribution is None else distribution.joined(),
-            "histogram": None if distribution is None else distribution.histogram(step),
+            "histogram": None if distribution is None else distribution.histogram(step, whole=whole),
         }
     )
 

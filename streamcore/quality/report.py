@@ -45,6 +45,7 @@ class QualityReport(BaseModel):
     profile: Profile
     drift: Drift | None = None
     history: Sequence[RunRecord] = ()
+    baseline: Profile | None = Field(None, exclude=True)
 
     def record(self) -> RunRecord:
         """What is kept of it."""
@@ -90,6 +91,7 @@ def report_of(
         profile=profile,
         drift=drift,
         history=history,
+        baseline=baseline,
     )
 
 
