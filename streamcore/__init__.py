@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamcore.engines.etl import ETLEngine as ETLEngine
     from streamcore.engines.ingestion import BatchIngestionConfig as BatchIngestionConfig
     from streamcore.engines.ingestion import BatchIngestionEngine as BatchIngestionEngine
+    from streamcore.engines.processing import BatchProcessingConfig as BatchProcessingConfig
     from streamcore.engines.streaming import StreamIngestionEngine as StreamIngestionEngine
     from streamcore.engines.streaming import StreamProcessingConfig as StreamProcessingConfig
     from streamcore.engines.validator import DataValidator as DataValidator
@@ -58,6 +59,7 @@ _WHERE = {
     "Batch": "streamcore.batch",
     "BatchIngestionConfig": "streamcore.engines.ingestion",
     "BatchIngestionEngine": "streamcore.engines.ingestion",
+    "BatchProcessingConfig": "streamcore.engines.processing",
     "DataValidator": "streamcore.engines.validator",
     "ETLEngine": "streamcore.engines.etl",
     "Event": "streamcore.schema",
@@ -104,6 +106,7 @@ __all__ = [
     "Batch",
     "BatchIngestionConfig",
     "BatchIngestionEngine",
+    "BatchProcessingConfig",
     "DataValidator",
     "ETLEngine",
     "Event",

@@ -25,7 +25,10 @@ from streamcore.engines.datasets import Dataset, Given, open_dataset, silent
 from streamcore.engines.ingestion_runs import Runs
 from streamcore.engines.memory import Gated, MemoryGate, shares
 from streamcore.engines.one_file import OneFile
+from streamcore.engines.own_process import in_own_process
 from streamcore.engines.own_thread import in_own_thread
+from streamcore.engines.processing import BatchProcessingConfig
+from streamcore.errors import BadConfig
 from streamcore.progress import OnProgress, Progress, Status, Summary
 from streamcore.runtime.replay import ReplayOptions, replay
 from streamcore.secrets import mask_url, resolve
@@ -38,6 +41,8 @@ Destination: TypeAlias = str | Path | Mapping[str, Any] | Sink
 _STREAM = "rows"
 _LOOKED_AT = 1000
 """Rows that say how large a row is."""
+_OF_REPLAYS = {"state", "limits", "runtime", "retry", "dead_letters"}
+"""Settings that a replay in this process depends on; none is a secret, as it is used here."""
 _LEAST_CHUNK = 1024
 """Bytes; see ``limits.fetch_max_bytes``."""
 
@@ -97,9 +102,16 @@ class BatchIngestionEngine:
         print(metrics.processed_records, metrics.failed_records)
     """
 
-    def __init__(self, config: BatchIngestionConfig | None = None, settings: Settings | None = None) -> None:
-        """*settings* are those of replays; None: of the file and the environment."""
-        self.config = config or BatchIngestionConfig()
+    def __init__(
+        self,
+        config: BatchIngestionConfig | None = None,
+        settings: Settings | None = None,
+        *,
+        processing: BatchProcessingConfig | None = None,
+    ) -> None:
+        """*settings* are those of replays; None: of the file and the environment. What *config* says of
+        workers and chunks wins over *processing*."""
+        self.config, self.processing = config or BatchIngestionConfig(), processing or BatchProcessingConfig()
         self._settings = settings
 
     async def ingest_data(
@@ -127,6 +139,11 @@ class BatchIngestionEngine:
         BadConfig before a row is read, Permanent when source or destination give up.
         """
         began = time.monotonic()
+        if self.processing.use_processes:
+            task = self._task(source_config, destination_config, run_id)
+            drain = (self._settings or Settings()).runtime.drain_timeout_s
+            done = await in_own_process(task, on_progress, drain)
+            return IngestionMetrics(**{**done, "seconds": time.monotonic() - began})
         job = await asyncio.to_thread(self._job, source_config, destination_config, run_id, began)
         return await in_own_thread(partial(job.run, on_progress), job.topology.name)
 
@@ -143,10 +160,34 @@ class BatchIngestionEngine:
         topology.stream(_STREAM, dataset.columns).to(sink if target is None else target.sink)
         topology.freeze()
         gate = MemoryGate(config.memory_limit if config.enable_memory_monitoring else None)
-        splits = 1 if target is not None and target.in_order else config.max_workers
-        how = ReplayOptions(_within(settings, config, dataset), run=runs.current)
+        workers = config.max_workers or self.processing.workers
+        splits = 1 if target is not None and target.in_order else workers
+        rows = config.chunk_size or self.processing.chunk_size
+        how = ReplayOptions(_within(settings, config.memory_limit, rows, dataset), run=runs.current)
         how = how if splits is None else replace(how, splits=splits)
         return _Job(topology, dataset, target, output, how, gate, runs, began)
+
+    def _task(self, source: Given, destination: Destination, run_id: str | None) -> dict[str, object]:
+        """What a process of its own is told to do."""
+        for given in (source, destination):
+            if not isinstance(given, str | Path | Mapping):
+                fix = "give a dictionary, a URI or a path, or leave use_processes away"
+                raise BadConfig("this can't be told to another process", got=type(given).__name__, fix=fix)
+        settings = (
+            None
+            if self._settings is None
+            else self._settings.model_dump(
+                mode="json", include=_OF_REPLAYS, exclude={"state": {"http", "http_token"}}
+            )
+        )
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "processing": self.processing.model_copy(update={"use_processes": False}).model_dump(),
+            "settings": settings,
+            "source": str(source) if isinstance(source, Path) else source,
+            "destination": str(destination) if isinstance(destination, Path) else destination,
+            "run_id": run_id,
+        }
 
 
 @dataclass(frozen=True)
@@ -193,13 +234,13 @@ class _Job:
         )
 
 
-def _within(settings: Settings, config: BatchIngestionConfig, dataset: Dataset) -> Settings:
-    """*settings* with the limits that *config* asks for."""
+def _within(settings: Settings, memory: int | None, chunk_rows: int | None, dataset: Dataset) -> Settings:
+    """*settings* with limits for so much memory, and chunks of so many rows."""
     limits: dict[str, int] = {}
-    if config.memory_limit is not None:
-        limits |= shares(config.memory_limit)
-    if config.chunk_size is not None:
-        limits["fetch_max_bytes"] = max(_LEAST_CHUNK, config.chunk_size * _row_bytes(dataset))
+    if memory is not None:
+        limits |= shares(memory)
+    if chunk_rows is not None:
+        limits["fetch_max_bytes"] = max(_LEAST_CHUNK, chunk_rows * _row_bytes(dataset))
     return settings.model_copy(update={"limits": settings.limits.model_copy(update=limits)})
 
 
