@@ -56,9 +56,9 @@ class BatchIngestionConfig(EngineConfig):
     enable_memory_monitoring: bool = True
     """Look at the process's memory before each chunk, and wait when nine tenths of memory_limit are taken."""
     chunk_size: int | None = Field(None, gt=0)
-    """Rows to read at a time, about: by the size of the first rows. By default 8 MiB."""
+    """Rows to read at a time, about: by the size of the first rows."""
     max_workers: int | None = Field(None, gt=0)
-    """Parts of the source that are read side by side; by default as many as there are cores."""
+    """Parts of the source that are read side by side."""
     columns: Mapping[str, str] = Field(default_factory=dict)
     """Types of columns by name, where the first rows are not to say them: {"zip": "string"}."""
 

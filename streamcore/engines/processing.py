@@ -13,9 +13,9 @@ class BatchProcessingConfig(EngineConfig):
     enable_parallel_processing: bool = True
     """Read parts of the source side by side. Off: in its own order, one piece after the other."""
     max_workers: int | None = Field(None, gt=0)
-    """Parts that are read side by side; by default as many as there are cores."""
+    """Parts that are read side by side."""
     chunk_size: int | None = Field(None, gt=0)
-    """Rows to read at a time, about: by the size of the first rows. By default 8 MiB."""
+    """Rows to read at a time, about: by the size of the first rows."""
     use_processes: bool = False
     """Work in a process of its own: it neither slows the caller down nor takes its memory, and a limit of
     memory is that process's."""
