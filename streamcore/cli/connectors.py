@@ -105,7 +105,8 @@ def _sink(name: str, kind: type[Sink]) -> SinkRow:
     key = {"key": "id"} if "key" in options else {}
     asked = {"guarantee": "exactly-once"} if "guarantee" in options else {}
     needed = [name for name, option in options.items() if option.default is Parameter.empty]
-    values = {name: "https://example.com" if name == "url" else "example" for name in needed}
+    examples = {"url": "https://example.com", "pattern": "example:{id}"}
+    values = {name: examples.get(name, "example") for name in needed}
     usual, best = (kind(**values, **key, **given).abilities for given in ({}, asked))
     exact: Literal["always", "if asked", "no"] = "if asked" if best.stores_positions else "no"
     exact = "always" if usual.stores_positions else exact
@@ -116,7 +117,7 @@ def _uris(kind: type[Sink]) -> list[str]:
     """The schemes by which a sink of this *kind* is written, or the suffixes of its files."""
     from streamcore.sinks.catalogue import FORMATS, SYSTEMS
 
-    schemes = [f"{scheme}://" for scheme, system in SYSTEMS.items() if system.options.of_kind is kind]
+    schemes = [f"{scheme}://" for scheme, system in SYSTEMS.items() if kind in system.options.kinds]
     return schemes + [suffix for entry in FORMATS.values() if entry.sink is kind for suffix in entry.suffixes]
 
 

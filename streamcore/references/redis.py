@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from string import Formatter
 
 import polars as pl
 
@@ -14,6 +13,7 @@ from streamcore.references.declared import Span, caching_of, columns_of, key_of
 from streamcore.schema.cast import cast_column
 from streamcore.secrets import resolve
 from streamcore.systems.redis import Client
+from streamcore.systems.redis_keys import columns_in
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,7 @@ class Redis:
     @property
     def keys(self) -> tuple[str, ...]:
         """The columns in the braces of *pattern*."""
-        try:
-            parts = list(Formatter().parse(self.pattern))
-        except ValueError:
-            parts = []
-        names = tuple(name for _, name, _, _ in parts if name)
-        plain = all(not spec and not conversion for _, name, spec, conversion in parts if name is not None)
-        if not names or not plain or len(set(names)) < len(names):
-            raise BadConfig(
-                "the pattern of a key has columns in braces", got=self.pattern, allowed=["user:{id}"]
-            )
-        return key_of(names, self.types)
+        return key_of(columns_in(self.pattern), self.types)
 
     @property
     def types(self) -> pl.Schema:

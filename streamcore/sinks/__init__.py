@@ -6,6 +6,7 @@ from streamcore.sinks.http import Http
 from streamcore.sinks.mongodb import MongoDB
 from streamcore.sinks.mysql import MySQL
 from streamcore.sinks.postgres import Postgres
+from streamcore.sinks.redis import RedisHash, RedisSortedSet, RedisStream
 from streamcore.sinks.sqlite import SQLite
 from streamcore.sinks.topic import Topic
 
@@ -18,6 +19,9 @@ __all__ = [
     "MySQL",
     "Parquet",
     "Postgres",
+    "RedisHash",
+    "RedisSortedSet",
+    "RedisStream",
     "SQLite",
     "Topic",
     "open_sink",

@@ -38,6 +38,7 @@ from streamcore.sinks.mongodb import MongoDB
 from streamcore.sinks.mysql import MySQL
 from streamcore.sinks.options import Options
 from streamcore.sinks.postgres import Postgres
+from streamcore.sinks.redis import RedisHash, RedisSortedSet, RedisStream
 from streamcore.sinks.sqlite import SQLite
 from streamcore.sinks.topic import Topic
 from streamcore.systems import s3_address
@@ -100,6 +101,25 @@ def _kafka(uri: str, given: dict[str, Any]) -> Sink:
     )
 
 
+def _redis(uri: str, given: dict[str, Any]) -> Sink:
+    """What is written is said by the option that names the key."""
+    where, asked = mask_url(uri).partition("?")[0], [name for name in _REDIS_KINDS if name in given]
+    if len(asked) != 1:
+        allowed = ["stream=KEY", "hash=user:{id}", "sorted_set=KEY&member=COLUMN&score=COLUMN"]
+        raise BadConfig("what is written?", where=where, got=asked or None, allowed=allowed, fix="give one")
+    kind, key = _REDIS_KINDS[asked[0]], given.pop(asked[0])
+    options = Options.of(kind, "url")
+    first = next(iter(options))
+    sink: Sink = kind(url=uri, **options.read({first: key, **given}, where))
+    return sink
+
+
+_REDIS_KINDS: Mapping[str, type[Any]] = {
+    "stream": RedisStream,
+    "hash": RedisHash,
+    "sorted_set": RedisSortedSet,
+}
+_REDIS = System(Options.by(_REDIS_KINDS, "url"), _redis)
 _POSTGRES = System(Options.of(Postgres, "url"), partial(_url, Postgres))
 _MYSQL = System(Options.of(MySQL, "url"), partial(_url, MySQL))
 _MONGODB = System(Options.of(MongoDB, "url"), partial(_url, MongoDB))
@@ -113,6 +133,8 @@ SYSTEMS: Mapping[str, System] = {
     "sqlite": System(_SQLITE, _sqlite),
     "mongodb": _MONGODB,
     "mongodb+srv": _MONGODB,
+    "redis": _REDIS,
+    "rediss": _REDIS,
     "https": _HTTP,
     "http": _HTTP,
     "kafka": System(Options.of(Topic, "topic", "url", "config"), _kafka, "stream"),

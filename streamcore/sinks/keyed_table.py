@@ -15,14 +15,12 @@ from streamcore.sinks.fence import POSITIONS
 
 
 class Keyed:
-    """A sink with an option ``key``: a column, several, or None."""
-
-    key: str | Sequence[str] | None
+    """A sink that updates by the columns ``keys``, if it has some."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns of ``key``."""
-        return () if self.key is None else (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        """The columns by which a row is found again; none: rows are appended."""
+        raise NotImplementedError
 
     @property
     def abilities(self) -> SinkAbilities:
@@ -34,15 +32,31 @@ class Keyed:
         )
 
     def check_key(self, columns: pl.Schema) -> None:
-        """BadConfig for columns of ``key`` that the stream does not have."""
+        """BadConfig for columns of the key that the stream does not have."""
         for name in self.keys:
-            if name not in columns:
-                hint = did_you_mean(name, columns.names())
-                raise BadConfig(f"key: unknown column {name!r}", allowed=columns.names(), fix=hint)
+            check_column(name, columns, "key")
+
+
+def check_column(name: str, columns: pl.Schema, what: str) -> None:
+    """BadConfig unless *name*, which the option *what* gives, is one of *columns*."""
+    if name not in columns:
+        hint = did_you_mean(name, columns.names())
+        raise BadConfig(f"{what}: unknown column {name!r}", allowed=columns.names(), fix=hint)
+
+
+class KeyOption(Keyed):
+    """A sink with an option ``key``: a column, several, or None."""
+
+    key: str | Sequence[str] | None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns of ``key``."""
+        return () if self.key is None else (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
 
 @dataclass(frozen=True)
-class ServerTable(Keyed, abc.ABC):
+class ServerTable(KeyOption, abc.ABC):
     """``table`` in ``schema`` of the database at ``url``, of a server whose kind is ``system``.
 
     Every sink says itself what its default of ``url`` is.

@@ -20,7 +20,7 @@ from streamcore.errors import BadConfig
 from streamcore.secrets import resolve
 from streamcore.sinks.column_checks import ColumnChecks
 from streamcore.sinks.fence import POSITIONS, Move, Stored, StoredKey, application_name
-from streamcore.sinks.keyed_table import Keyed
+from streamcore.sinks.keyed_table import KeyOption
 from streamcore.sinks.mongodb_columns import Field, field_type
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.mongo import address
@@ -35,7 +35,7 @@ _PLACE, _GONE = " place", " gone"
 
 
 @dataclass(frozen=True)
-class MongoDB(Keyed):
+class MongoDB(KeyOption):
     """``collection`` of the database at ``url``, of a replica set (one server is enough) or sharded cluster.
 
     ``url`` may hold references such as ``${env:MONGODB_URL}``, the default; see ``streamcore.systems.mongo``.

@@ -25,9 +25,9 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class Options(Mapping[str, Option]):
-    """The options of a kind of sink, by name."""
+    """The options of a kind of sink, or of several that an address can mean, by name."""
 
-    of_kind: type[Sink]
+    kinds: tuple[type[Sink], ...]
     known: Mapping[str, Option]
 
     @classmethod
@@ -35,7 +35,16 @@ class Options(Mapping[str, Option]):
         """Those of *kind*, a dataclass; *without* those that the address itself gives."""
         hints = get_type_hints(kind)
         fields = [field for field in dataclasses.fields(kind) if field.init and field.name not in without]
-        return cls(kind, {field.name: _option(field, hints[field.name]) for field in fields})
+        return cls((kind,), {field.name: _option(field, hints[field.name]) for field in fields})
+
+    @classmethod
+    def by(cls, kinds: Mapping[str, type[Any]], *without: str) -> Options:
+        """Those of all *kinds*. One of their names asks for that kind, and is its first argument."""
+        known: dict[str, Option] = {}
+        for name, kind in kinds.items():
+            for place, (own, option) in enumerate(cls.of(kind, *without).items()):
+                known[own if place else name] = dataclasses.replace(option, required=False)
+        return cls(tuple(kinds.values()), known)
 
     @property
     def secrets(self) -> list[str]:

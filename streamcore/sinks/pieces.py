@@ -1,4 +1,4 @@
-"""Batches in small pieces, for systems whose transactions end with the first row that is refused."""
+"""Batches in pieces, for systems whose transactions are small, or end with the first row that is refused."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import polars as pl
 from streamcore.batch import OFFSET, Batch
 
 PIECE_ROWS = 200
-"""Rows of a piece, about: each refused one costs writing the piece once more."""
+"""Rows of a small piece, about: each refused one costs writing the piece once more."""
 
 
-def pieces_of(batch: Batch) -> list[Batch]:
-    """*batch* in pieces that cover it. The rows of one position stay together."""
+def pieces_of(batch: Batch, rows: int = PIECE_ROWS) -> list[Batch]:
+    """*batch* in pieces of about so many *rows* that cover it. The rows of one position stay together."""
     offsets = batch.frame[OFFSET].to_numpy()
-    starts = np.unique(offsets[PIECE_ROWS::PIECE_ROWS])
+    starts = np.unique(offsets[rows::rows])
     edges = [batch.range.start, *(int(at) for at in starts if at > batch.range.start), batch.range.end]
     return [batch.cut(start, end) for start, end in pairwise(edges)]
 

@@ -22,7 +22,7 @@ from streamcore.errors import BadConfig
 from streamcore.secrets import resolve
 from streamcore.sinks.column_checks import ColumnChecks
 from streamcore.sinks.fence import POSITIONS, RowFence
-from streamcore.sinks.keyed_table import Keyed, met
+from streamcore.sinks.keyed_table import KeyOption, met
 from streamcore.sinks.sqlite_columns import ColumnPair, TableColumn, created_type
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.sqlite import Session, connect, constant, identifier, path_of
@@ -31,7 +31,7 @@ _SLICE_ROWS = 20_000
 
 
 @dataclass(frozen=True)
-class SQLite(Keyed):
+class SQLite(KeyOption):
     """``table`` of the file ``path``: a path, or a URI as of a source, ``sqlite:///shop.db``.
 
     ``key``: upsert by these columns, which need a unique index; without it rows are appended. ``create``:

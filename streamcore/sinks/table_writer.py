@@ -21,8 +21,8 @@ from streamcore.batch import HIDDEN, Batch, PartitionId, Rejects
 from streamcore.contracts import FlushReason, SinkContext
 from streamcore.errors import Fenced, Permanent, Transient
 from streamcore.sinks.fence import Fence, Move
-from streamcore.sinks.pieces import pieces_of, split_off
-from streamcore.systems.sql import Locked, RefusedRows
+from streamcore.sinks.pieces import PIECE_ROWS, pieces_of, split_off
+from streamcore.systems.sql import Locked, Moved, RefusedRows
 
 
 class Session(Protocol):
@@ -103,14 +103,10 @@ class _Part:
         self.batches = [batch for batch in self.batches if batch.range.end > position]
 
 
-class _Moved(Exception):
-    """The stored position is not the one that this transaction starts from."""
-
-
 class TableWriter(Generic[SessionT]):
     """See the module; one connection, one transaction at a time.
 
-    ``most_bytes``: of rows in a transaction, about, where the system wants it small.
+    ``most_bytes``: of rows in a transaction, about, where the system wants it small. It has no savepoints.
     """
 
     def __init__(
@@ -238,7 +234,12 @@ class TableWriter(Generic[SessionT]):
                     f"another owner has taken {partition} over", where=where, fix="this process must stop"
                 )
             if found.position not in {part.position, *(batch.range.end for batch in part.batches)}:
-                raise Permanent("the stored position was changed by hand", where=where, got=found.position)
+                raise Permanent(
+                    "the stored position is not where this process left it",
+                    where=where,
+                    got=found.position,
+                    fix="start again, it goes on there; a backup was restored, or the last writes were lost",
+                )
             part.forget_until(found.position)
         self._count_held()
 
@@ -256,16 +257,19 @@ class TableWriter(Generic[SessionT]):
             if not pending:
                 return
             try:
-                await self._transaction(session, pending, careful=False)
+                if self._held > self._most and not session.savepoints:
+                    await self._store_in_pieces(session, pending, careful=False)
+                else:
+                    await self._transaction(session, pending, careful=False)
             except RefusedRows:
                 if session.savepoints:
                     await self._transaction(session, pending, careful=True)
                 else:
-                    await self._store_in_pieces(session, pending)
+                    await self._store_in_pieces(session, pending, careful=True)
         except RefusedRows as error:
             self._drop_session()
             raise Permanent(f"rows were refused at COMMIT: {error.what}", where=self._name) from None
-        except _Moved:  # by our own earlier COMMIT, or we are fenced: the next session finds out
+        except Moved:  # by our own earlier COMMIT, or we are fenced: the next session finds out
             self._drop_session()
             await self._connected()
             raise Transient("an earlier transaction arrived late", where=self._name) from None
@@ -276,17 +280,21 @@ class TableWriter(Generic[SessionT]):
             part.forget_until(part.end)
         self._held = 0
 
-    async def _store_in_pieces(self, session: SessionT, parts: Mapping[PartitionId, _Part]) -> None:
-        """Each piece in a transaction of its own, again without the rows that the system named."""
+    async def _store_in_pieces(
+        self, session: SessionT, parts: Mapping[PartitionId, _Part], careful: bool
+    ) -> None:
+        """Each piece in a transaction of its own; if careful, a small one that goes again without the rows
+        that the system named.
+        """
         for partition, part in parts.items():
-            part.batches = [piece for batch in part.batches for piece in pieces_of(batch)]
+            part.batches = [piece for batch in part.batches for piece in self._pieces(batch, careful)]
             while part.batches:
                 piece = part.batches[0]
                 alone = _Part(part.epoch, part.position, piece.range.end, [piece])
                 try:
                     await self._transaction(session, {partition: alone}, careful=False)
                 except RefusedRows as error:
-                    if not error.places:
+                    if not careful or not error.places:
                         raise
                     part.batches[0], rows = split_off(piece, error.places)
                     await self._context.refuse(
@@ -294,6 +302,12 @@ class TableWriter(Generic[SessionT]):
                     )
                 else:
                     part.forget_until(piece.range.end)
+
+    def _pieces(self, batch: Batch, careful: bool) -> list[Batch]:
+        if careful:
+            return pieces_of(batch)
+        size = max(1, int(batch.frame.estimated_size()))
+        return pieces_of(batch, max(PIECE_ROWS, len(batch) * self._most // size))
 
     async def _transaction(
         self, session: SessionT, parts: Mapping[PartitionId, _Part], careful: bool
@@ -312,7 +326,7 @@ class TableWriter(Generic[SessionT]):
     async def _compare_and_set(self, session: SessionT, parts: Mapping[PartitionId, _Part]) -> None:
         moves = [Move(at, part.position, part.end, part.epoch) for at, part in parts.items()]
         if not await self._database.fence.move(session, moves):
-            raise _Moved
+            raise Moved
 
     async def _write_careful(self, session: SessionT, parts: Mapping[PartitionId, _Part]) -> None:
         """Batch by batch; what the server refuses becomes dead letters before the commit that passes it."""

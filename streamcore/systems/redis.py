@@ -8,6 +8,7 @@ the server says                                   raised
 ================================================  ==================================
 connection lost, refused, no answer, loading      :class:`Transient`
 out of memory, read-only replica, master is down  :class:`Transient`
+can't write to its disk, a script is not known    :class:`Transient`
 all else (login, rights, wrong type of a key)     :class:`Permanent` with the remedy
 ================================================  ==================================
 """
@@ -15,8 +16,9 @@ all else (login, rights, wrong type of a key)     :class:`Permanent` with the re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
@@ -25,12 +27,17 @@ CONNECT_SECONDS, COMMAND_SECONDS = 10.0, 30.0
 _AT_ONCE = 5_000
 """Commands that are on their way together."""
 _SCHEMES = ("redis", "rediss")
-_PASSES = ("LOADING", "BUSY", "OOM", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
+_PASSES = (
+    "LOADING", "BUSY", "OOM", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS",
+    "NOSCRIPT",
+)  # fmt: skip
 _REMEDIES = {
     "WRONGPASS": "check user and password in the URL",
     "NOAUTH": "give user and password in the URL",
-    "NOPERM": "grant the right to this user: ACL SETUSER … +hmget ~pattern",
-    "WRONGTYPE": "the keys must hold hashes",
+    "NOPERM": "grant the right to this user: ACL SETUSER … +command ~pattern; the page of Redis lists them",
+    "WRONGTYPE": "the keys must hold what is asked for: hashes, streams or sorted sets",
+    "MOVED": "give the URL of a server that is no part of a cluster",
+    "CROSSSLOT": "give the URL of a server that is no part of a cluster",
 }
 
 
@@ -56,20 +63,7 @@ class Client:
     def __init__(self, url: str) -> None:
         self._shown = shown_url(url)
         self._driver = driver()
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query))
-        if parts.scheme == "rediss":
-            options.setdefault("ssl_check_hostname", "true")
-        try:
-            self._redis = self._driver.asyncio.Redis.from_url(
-                urlunsplit(parts._replace(query=urlencode(options))),
-                socket_connect_timeout=CONNECT_SECONDS,
-                socket_timeout=COMMAND_SECONDS,
-                retry=None,  # whoever asks tries again, and says so
-                retry_on_error=[],
-            )
-        except (TypeError, ValueError) as error:
-            raise BadConfig(f"not a Redis URL: {type(error).__name__}", where=self._shown) from None
+        self._redis = client_of(self._driver.asyncio.Redis.from_url, url, self._shown)
 
     async def ping(self) -> None:
         """Ask whether the server answers, and lets this user in."""
@@ -110,21 +104,41 @@ def driver() -> ModuleType:
     return module
 
 
+def client_of(from_url: Callable[..., Any], url: str, shown: str) -> Any:
+    """A client of redis-py's by its *from_url*, whose waits end. BadConfig for unknown options."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme == "rediss":
+        options.setdefault("ssl_check_hostname", "true")
+    try:
+        return from_url(
+            urlunsplit(parts._replace(query=urlencode(options))),
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=COMMAND_SECONDS,
+            retry=None,  # whoever asks tries again, and says so
+            retry_on_error=[],
+        )
+    except (TypeError, ValueError) as error:
+        raise BadConfig(f"not a Redis URL: {type(error).__name__}", where=shown) from None
+
+
 def translate(error: Exception, driver: ModuleType, shown: str) -> StreamcoreError:
     """The error of this package for what redis-py, the socket or TLS raised; it quotes no values."""
     if isinstance(error, StreamcoreError):
         return error
-    text = str(error)
+    text = f"{getattr(error, 'status_code', None) or ''} {error}"  # redis-py takes the code off some
+    if "user executing the script" in text:
+        text = f"NOPERM {text}"
     code = next((word for word in (*_PASSES, *_REMEDIES) if word in text), "")
     if "CERTIFICATE_VERIFY_FAILED" in text:
         fix = "give the authority's file: ?ssl_ca_certs=/path/ca.pem"
         return Permanent("the server's certificate was not accepted", where=shown, fix=fix)
     if isinstance(error, driver.exceptions.AuthenticationError) or "invalid username-password" in text:
         return Permanent("the server refused the login", where=shown, fix=_REMEDIES["WRONGPASS"])
-    if isinstance(error, driver.exceptions.NoPermissionError):
+    if code == "NOPERM":
         return Permanent("this user has no right to do that", where=shown, fix=_REMEDIES["NOPERM"])
-    if code in _PASSES or isinstance(error, driver.exceptions.BusyLoadingError):
-        return Transient(f"the server can't answer now ({code or 'LOADING'})", where=shown)
+    if code in _PASSES:
+        return Transient(f"the server can't do that now ({code})", where=shown)
     if isinstance(error, (driver.exceptions.ConnectionError, driver.exceptions.TimeoutError, OSError)):
         return Transient(f"the connection failed ({type(error).__name__})", where=shown)
     if isinstance(error, driver.exceptions.RedisError):

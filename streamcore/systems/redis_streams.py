@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import ModuleType
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import NamedTuple
 
 from streamcore.errors import BadConfig
-from streamcore.systems.redis import COMMAND_SECONDS, CONNECT_SECONDS, driver, shown_url, translate
+from streamcore.systems.redis import client_of, driver, shown_url, translate
 
 
 class Entry(NamedTuple):
@@ -27,7 +25,7 @@ class StreamRange:
 
     def __init__(self, url: str, key: str) -> None:
         self.shown, self._key, self._driver = f"{shown_url(url)}/{key}", key, driver()
-        self._redis = _client(self._driver, url, self.shown)
+        self._redis = client_of(self._driver.Redis.from_url, url, self.shown)
 
     def bounds(self) -> tuple[str, str, int]:
         """The first id, the last one, and how many entries there are; "" for none. BadConfig: no stream."""
@@ -66,7 +64,7 @@ class GroupConsumer:
         self.shown = f"{shown_url(url)}/{key}"
         self._key, self._group, self._consumer = key, group, consumer
         self._driver = driver()
-        self._redis = _client(self._driver, url, self.shown)
+        self._redis = client_of(self._driver.Redis.from_url, url, self.shown)
 
     def has_group(self) -> bool:
         """Whether stream and group are there."""
@@ -146,24 +144,6 @@ class GroupConsumer:
             yield
         except Exception as error:  # noqa: BLE001 - the one place that sorts them
             raise translate(error, self._driver, self.shown) from None
-
-
-def _client(redis: ModuleType, url: str, shown: str) -> Any:
-    """redis-py's client, whose waits end."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    if parts.scheme == "rediss":
-        options.setdefault("ssl_check_hostname", "true")
-    try:
-        return redis.Redis.from_url(
-            urlunsplit(parts._replace(query=urlencode(options))),
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=COMMAND_SECONDS,
-            retry=None,
-            retry_on_error=[],
-        )
-    except (TypeError, ValueError) as error:
-        raise BadConfig(f"not a Redis URL: {type(error).__name__}", where=shown) from None
 
 
 def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:

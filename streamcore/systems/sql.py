@@ -1,4 +1,4 @@
-"""What SQL databases have alike: two errors, and transactions with savepoints inside of them."""
+"""What databases have alike: three errors, and transactions of SQL with savepoints inside of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from streamcore.errors import StreamcoreError, Transient
 
 class Locked(Transient):
     """Somebody else holds a lock for longer than this session waits for one."""
+
+
+class Moved(Exception):
+    """A stored position is not where a transaction starts, or not its owner's. Nothing is written.
+
+    A session raises it at the end of its transaction, where only then the server says so.
+    """
 
 
 class RefusedRows(StreamcoreError):

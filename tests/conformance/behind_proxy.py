@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from streamcore.sinks.keyed_table import ServerTable
 from tests.faults.proxy import Proxy
+
+
+class AtUrl(Protocol):
+    """A sink, a dataclass, with its server's address."""
+
+    __dataclass_fields__: Any
+
+    @property
+    def url(self) -> str: ...
 
 
 class BehindProxy:
     """Comes before the class of the target, whose ``sink`` alone goes through the proxy."""
 
-    sink: ServerTable
+    sink: AtUrl
 
     async def start(self) -> None:
         await super().start()  # type: ignore[misc]

@@ -18,6 +18,13 @@ from streamcore.testing.sinks import (
 from tests.conformance.mongo_targets import MongoTarget
 from tests.conformance.mysql_targets import ProxiedMysqlTarget
 from tests.conformance.postgres_targets import ProxiedTarget
+from tests.conformance.redis_targets import (
+    TAKEN,
+    JsonStreamTarget,
+    ProxiedHashTarget,
+    ProxiedSortedSetTarget,
+    ProxiedStreamTarget,
+)
 from tests.conformance.sink_targets import (
     FolderTarget,
     read_csv,
@@ -32,6 +39,7 @@ from tests.services.kafka import KafkaServer
 from tests.services.mariadb import MariadbServer
 from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
 
 FLAT_TYPES = {
     "i8": pl.Int8, "i16": pl.Int16, "i32": pl.Int32, "i64": pl.Int64, "u8": pl.UInt8, "u16": pl.UInt16,
@@ -256,6 +264,69 @@ class TestMongoByMotor(TestMongoUpsert):
 
     def target(self) -> MongoTarget:
         return MongoTarget(self.server, key="id", driver="motor")
+
+
+class _OnRedis:
+    """Awkward names of keys; what Redis refuses is seen before anything is written."""
+
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis: RedisServer) -> None:
+        self.url = redis.url
+
+    def every_type(self) -> Types:
+        return {**FLAT_TYPES, **NESTED_TYPES, "bytes": pl.Binary}
+
+
+class TestRedisStream(_OnRedis, SinkConformance, RefusingSinkConformance, BreakableSinkConformance):
+    def target(self) -> ProxiedStreamTarget:
+        return ProxiedStreamTarget(self.url)
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        return [{"id": None, "name": None, "value": None}]
+
+
+@pytest.mark.slow
+class TestRedisStreamOfJson(_OnRedis, SinkConformance):
+    def target(self) -> JsonStreamTarget:
+        return JsonStreamTarget(self.url)
+
+    def read_back(self, frame: pl.DataFrame) -> pl.DataFrame:
+        value = pl.col("value")
+        return frame.with_columns(pl.when(value.is_finite()).then(value))
+
+
+@pytest.mark.slow
+class TestRedisHash(
+    _OnRedis, SinkConformance, RefusingSinkConformance, BreakableSinkConformance, UpsertSinkConformance
+):
+    key = ("id",)
+
+    def target(self) -> ProxiedHashTarget:
+        return ProxiedHashTarget(self.url)
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        """Found in columns before they are sent; said by the server."""
+        return [{"id": None}, {"id": TAKEN}]
+
+
+@pytest.mark.slow
+class TestRedisSortedSet(_OnRedis, SinkConformance, RefusingSinkConformance, BreakableSinkConformance):
+    key = ("id",)
+
+    def target(self) -> ProxiedSortedSetTarget:
+        return ProxiedSortedSetTarget(self.url)
+
+    def awkward(self) -> pl.DataFrame:
+        """Names are not written; scores are neither null nor NaN."""
+        values = [float("inf"), float("-inf"), -0.0, 5e-324, 1.7976931348623157e308]
+        ids = [-(2**63), 2**63 - 1, 1, 2, 3]
+        names = [f"name {i}" if i % 5 else None for i in ids]
+        return pl.DataFrame({"id": ids, "name": names, "value": values})
+
+    def bad_values(self) -> Sequence[Mapping[str, object]]:
+        return [{"value": None}, {"value": float("nan")}, {"id": None}]
 
 
 class _ExactTopic(SinkConformance):

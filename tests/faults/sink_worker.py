@@ -1,7 +1,8 @@
 """A process that delivers rows to a sink until the end: ``python -m tests.faults.sink_worker SPEC``.
 
-SPEC is JSON: ``sink`` "files", "postgres", "mysql" or "sqlite", ``target``, ``rows``, ``cut``, ``owner``, and
-optionally ``stop_at``, a crash point at which the process stops itself (SIGSTOP). Exit codes are the errors'.
+SPEC is JSON: ``sink`` "files", "postgres", "mysql", "sqlite" or "redis", ``target``, ``rows``, ``cut``,
+``owner``, and optionally ``stop_at``, a crash point at which the process stops itself (SIGSTOP). Exit codes
+are the errors'.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from streamcore.batch import Batch, PartitionId, Rejects
 from streamcore.contracts import FlushReason, Log, Sink, SinkContext
 from streamcore.crashpoints import crash_point
 from streamcore.errors import Fenced
-from streamcore.sinks import MySQL, Parquet, Postgres, SQLite
+from streamcore.sinks import MySQL, Parquet, Postgres, RedisStream, SQLite
 from streamcore.testing.sinks import batches_of
 
 SOURCE = PartitionId("orders", 0, "c/1")
@@ -50,6 +51,8 @@ async def deliver(spec: dict[str, object]) -> None:
 def _sink(kind: str, target: str, cut: int) -> Sink:
     if kind == "files":
         return Parquet(target, partition_by="part", roll_rows=2 * cut, name="out")
+    if kind == "redis":
+        return RedisStream("orders", target)
     return {"postgres": Postgres, "mysql": MySQL, "sqlite": SQLite}[kind]("orders", target, create=True)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from streamcore.contracts import FlushReason, SinkWriter
 from streamcore.errors import Transient
@@ -20,17 +21,16 @@ from streamcore.testing.sink_world import ORDERS, assert_same_rows, batches_of, 
 from streamcore.testing.sinks import World
 from tests.conformance.mysql_targets import ProxiedMysqlTarget
 from tests.conformance.postgres_targets import ProxiedTarget
+from tests.conformance.redis_targets import ProxiedHashTarget, ProxiedStreamTarget
 from tests.faults.sink_worker import FENCED_EXIT
 from tests.faults.test_sink_faults import ROWS, Worker, with_world
 from tests.services.mariadb import MariadbServer, fetch
 from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
 
-ProxiedSink = ProxiedTarget | ProxiedMysqlTarget
-TARGETS: Mapping[str, Callable[..., ProxiedSink]] = {
-    "postgres": ProxiedTarget,
-    "mysql": ProxiedMysqlTarget,
-}
-SERVERS = {"postgres": "postgres", "mysql": "mariadb"}
+TableServer = PostgresServer | MariadbServer | RedisServer
+ProxiedSink = ProxiedTarget | ProxiedMysqlTarget | ProxiedStreamTarget | ProxiedHashTarget
+SERVERS = {"postgres": "postgres", "mysql": "mariadb", "redis": "redis"}
 FOLLOWS = "select id from orders order by id"
 
 
@@ -78,32 +78,50 @@ class SqlitePlace:
             return [row[0] for row in connection.execute(FOLLOWS)]
 
 
+class RedisPlace:
+    kind = "redis"
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def stored(self) -> list[int]:
+        async with Redis.from_url(self.address) as client:
+            return [int(fields[b"id"]) for _, fields in await client.xrange("orders")]
+
+
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty database of the system that the test asks for."""
     if request.param == "sqlite":
         return SqlitePlace(tmp_path / "orders.db")
     server = request.getfixturevalue(SERVERS[request.param])
-    kinds: Mapping[str, Callable[[str], Place]] = {"postgres": PostgresPlace, "mysql": MysqlPlace}
+    kinds: Mapping[str, Callable[[str], Place]] = {
+        "postgres": PostgresPlace,
+        "mysql": MysqlPlace,
+        "redis": RedisPlace,
+    }
     return kinds[request.param](server.fresh_database())
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> PostgresServer | MariadbServer:
+def server(request: pytest.FixtureRequest) -> TableServer:
     """The session's server of the system that the test asks for."""
-    found: PostgresServer | MariadbServer = request.getfixturevalue(SERVERS[request.param])
+    found: TableServer = request.getfixturevalue(SERVERS[request.param])
     return found
 
 
-def target_of(server: PostgresServer | MariadbServer, key: str | None = None) -> ProxiedSink:
-    kind = "postgres" if isinstance(server, PostgresServer) else "mysql"
-    return TARGETS[kind](server.dsn, key)
+def target_of(server: TableServer, key: str | None = None) -> ProxiedSink:
+    if isinstance(server, RedisServer):
+        return ProxiedHashTarget(server.url) if key else ProxiedStreamTarget(server.url)
+    if isinstance(server, PostgresServer):
+        return ProxiedTarget(server.dsn, key)
+    return ProxiedMysqlTarget(server.dsn, key)
 
 
 # ---- kill -9 and SIGSTOP
 
 
-@pytest.mark.parametrize("place", ["postgres", "mysql", "sqlite"], indirect=True)
+@pytest.mark.parametrize("place", ["postgres", "mysql", "sqlite", "redis"], indirect=True)
 @pytest.mark.parametrize("moment", ["before_commit:3", "after_commit:3"])
 async def test_after_kill_9_at_a_crash_point(place: Place, moment: str) -> None:
     point = f"{place.kind}.{moment}"
@@ -115,9 +133,12 @@ async def test_after_kill_9_at_a_crash_point(place: Place, moment: str) -> None:
     assert await place.stored() == list(range(ROWS))
 
 
-@pytest.mark.parametrize("place", ["postgres", "mysql"], indirect=True)
+@pytest.mark.parametrize("place", ["postgres", "mysql", "redis"], indirect=True)
 async def test_a_zombie_that_stopped_inside_of_its_transaction_cannot_hold_the_row(place: Place) -> None:
-    """The heir ends the zombie's session after the lock time-out; woken up, the zombie writes nothing."""
+    """The heir ends the zombie's session after the lock time-out; woken up, the zombie writes nothing.
+
+    (In Redis it holds nothing: its script was not sent.)
+    """
     about = {"sink": place.kind, "target": place.address}
     zombie = Worker(**about, cut=500, owner="zombie", stop_at=f"{place.kind}.before_commit")
     await asyncio.to_thread(zombie.wait_for, "stopped")
@@ -157,18 +178,16 @@ async def until_confirmed(writer: SinkWriter, position: int) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.parametrize("server", ["postgres", "mysql"], indirect=True)
+@pytest.mark.parametrize("server", ["postgres", "mysql", "redis"], indirect=True)
 @pytest.mark.parametrize("key", [None, "id"])
-async def test_a_commit_whose_reply_was_lost_is_not_repeated(
-    server: PostgresServer | MariadbServer, key: str | None
-) -> None:
+async def test_a_commit_whose_reply_was_lost_is_not_repeated(server: TableServer, key: str | None) -> None:
     target = target_of(server, key)
 
     async def test(world: World) -> None:
         writer = await world.writer()
         await writer.open({ORDERS: 0})
         await deliver(writer, batches_of(frame_of(range(50)), [20], ORDERS))
-        target.proxy.lose_reply_to(b"COMMIT")
+        target.proxy.lose_reply_to(b"EVALSHA" if isinstance(server, RedisServer) else b"COMMIT")
         with pytest.raises(Transient):
             await writer.flush(FlushReason.END)
         assert target.proxy.lost == 1
@@ -180,11 +199,11 @@ async def test_a_commit_whose_reply_was_lost_is_not_repeated(
     await with_world(target, test)
 
 
-@pytest.mark.parametrize("server", ["postgres", "mysql"], indirect=True)
+@pytest.mark.parametrize("server", ["postgres", "mysql", "redis"], indirect=True)
 async def test_a_half_open_connection_ends_in_a_time_out(
-    server: PostgresServer | MariadbServer, monkeypatch: pytest.MonkeyPatch
+    server: TableServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for system in ("postgres", "mysql"):
+    for system in ("postgres", "mysql", "redis"):
         monkeypatch.setattr(f"streamcore.systems.{system}.COMMAND_SECONDS", 0.5)
         monkeypatch.setattr(f"streamcore.systems.{system}.CONNECT_SECONDS", 0.5)
     target = target_of(server)
@@ -204,9 +223,9 @@ async def test_a_half_open_connection_ends_in_a_time_out(
     await with_world(target, test)
 
 
-@pytest.mark.parametrize("own", ["own_postgres", "own_mariadb"])
+@pytest.mark.parametrize("own", ["own_postgres", "own_mariadb", "own_redis"])
 async def test_the_server_is_killed_and_comes_back(request: pytest.FixtureRequest, own: str) -> None:
-    """Its fsync is off, which only the machine's death would show."""
+    """The fsync of the first two is off, which only the machine's death would show; Redis has its AOF."""
     server = request.getfixturevalue(own)
     target = target_of(server)
 

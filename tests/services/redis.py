@@ -21,13 +21,15 @@ _USERS = f"user default on >{PASSWORD} ~* &* +@all\nuser reader on >readerpass ~
 
 
 class RedisServer(Server):
-    """Addresses of a server: ``url`` is plain TCP, ``tls_url`` verifies it."""
+    """Addresses of a server: ``url`` is plain TCP, ``tls_url`` verifies it. ``folder``: of our data."""
 
     variable = "TEST_REDIS"
 
-    def __init__(self, url: str, *, tls_url: str = "", life: Life | None = None) -> None:
+    def __init__(
+        self, url: str, *, tls_url: str = "", folder: Path | None = None, life: Life | None = None
+    ) -> None:
         super().__init__(life)
-        self.url, self.tls_url = url, tls_url
+        self.url, self.tls_url, self.folder = url, tls_url, folder
 
     def fresh_database(self) -> str:
         """The URL of a database that is empty, of the few that a server has."""
@@ -80,6 +82,7 @@ def start() -> RedisServer:
     return RedisServer(
         f"redis://:{PASSWORD}@127.0.0.1:{port}/0",
         tls_url=f"rediss://:{PASSWORD}@localhost:{tls_port}/0?ssl_ca_certs={tls.ca}",
+        folder=folder,
         life=life,
     )
 
