@@ -17,6 +17,7 @@ from streamcore.cli.dlq import dlq
 from streamcore.cli.errors import report
 from streamcore.cli.feed import feed
 from streamcore.cli.init import init
+from streamcore.cli.pipeline import pipeline
 from streamcore.cli.quality import quality
 from streamcore.cli.replay import replay
 from streamcore.cli.schema import schema
@@ -42,6 +43,7 @@ for command in (
     worker,
     feed,
     topologies,
+    pipeline,
     state,
     dlq,
     connect,

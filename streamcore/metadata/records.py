@@ -71,7 +71,7 @@ class TaskRecord:
     rows: int | None = None
     bytes: int | None = None
     reason: str = ""
-    datasets: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict, repr=False)
+    datasets: Mapping[str, str | Mapping[str, JsonValue]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

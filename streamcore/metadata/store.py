@@ -194,6 +194,11 @@ class SqlStore:
                 (until, owner),
             ),
             Bulk(
+                """update streamcore_tasks set row_count = $1, byte_count = $2
+                where run_id = $3 and task_id = $4 and attempts = $5 and status = 'running'""",
+                [(one.rows, one.bytes, one.run_id, one.task_id, one.attempt) for one in progress],
+            ),
+            Bulk(
                 """update streamcore_attempts set row_count = $1, byte_count = $2, log = $3
                 where run_id = $4 and task_id = $5 and attempt = $6 and status = 'running'""",
                 shown,

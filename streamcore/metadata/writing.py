@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import orjson
 from pydantic import JsonValue
@@ -134,5 +135,5 @@ def _task_event(run_id: str, change: TaskMoved, now: int) -> tuple[Value, ...]:
         due_us=task.due_us,
         rows=task.rows if done else None,
         bytes=task.bytes if done else None,
-        datasets={name: dict(one) for name, one in task.datasets.items()} if done else None,
+        datasets=cast("dict[str, JsonValue]", dict(task.datasets)) if done else None,
     )

@@ -21,7 +21,14 @@ from streamcore.pipelines.checks import Kinds, of_validation
 from streamcore.pipelines.children import Nursery
 from streamcore.pipelines.deciding import Ended, Plan, RunState
 from streamcore.pipelines.guarded import Lifeline
-from streamcore.pipelines.kinds.contract import Dataset, Kind, TaskContext, TaskResult, TaskSkipped
+from streamcore.pipelines.kinds.contract import (
+    Dataset,
+    Kind,
+    TaskContext,
+    TaskFailed,
+    TaskResult,
+    TaskSkipped,
+)
 from streamcore.pipelines.models import TaskConfig
 from streamcore.pipelines.references import Names, filled, resolved
 from streamcore.secrets import references
@@ -88,7 +95,7 @@ class Attempt:
             return self._stopped("it was interrupted")
         except TaskSkipped as error:
             return self._as(AttemptStatus.SKIPPED, error.what)
-        except BadConfig as error:
+        except (BadConfig, TaskFailed) as error:
             return self._as(AttemptStatus.FAILED, str(error), retry=False)
         except StreamcoreError as error:
             return self._failed(str(error))

@@ -55,7 +55,7 @@ def _done(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
 
 def _sort(error: StreamcoreError) -> str:
     """The first class of the tree that the orchestrator tells apart."""
-    known = ("BadConfig", "TaskSkipped", "Transient", "Permanent")
+    known = ("BadConfig", "TaskFailed", "TaskSkipped")
     return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in known), "Permanent")
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import orjson
 from pydantic import JsonValue
 
-from streamcore.errors import BadConfig, Permanent, Transient
+from streamcore.errors import BadConfig, Permanent
 from streamcore.pipelines.guarded import Guarded, Lifeline
-from streamcore.pipelines.kinds.contract import TaskContext, TaskResult, TaskSkipped
+from streamcore.pipelines.kinds.contract import TaskContext, TaskFailed, TaskResult, TaskSkipped
 from streamcore.pipelines.models import TaskType
 
 MOST_MESSAGE = 64 << 20
-_ERRORS = {"BadConfig": BadConfig, "TaskSkipped": TaskSkipped, "Transient": Transient}
+_ERRORS = {"BadConfig": BadConfig, "TaskFailed": TaskFailed, "TaskSkipped": TaskSkipped}
 
 
 class Child:

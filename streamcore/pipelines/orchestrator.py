@@ -134,7 +134,7 @@ class PipelineOrchestrator:
         """Check *config* and store it. BadConfig says what is missing or wrong, and where."""
         check(config, self._kinds)
         text = config.model_dump_json(exclude_defaults=True)
-        record = await self._open_store.register(config.pipeline_id, text, self._now())
+        record = await self.store.register(config.pipeline_id, text, self._now())
         kinds = [self._kinds[task.task_type] for task in config.tasks if task.task_type is not None]
         for ahead in {kind.ahead for kind in kinds if kind.ahead}:
             self._means.nursery.warm(ahead)
@@ -147,13 +147,14 @@ class PipelineOrchestrator:
         parameters: Mapping[str, JsonValue] | None = None,
         *,
         priority: int = 0,
+        queue: bool = False,
     ) -> str:
         """Start a run of the newest version and return its id; with *wait* when the run has ended.
 
-        Without *wait* it returns as soon as the run's first tasks have begun. BadConfig: no such pipeline, or
-        it has no such parameter.
+        Without *wait* it returns as soon as the run's first tasks have begun. With *queue* the run is left to
+        whoever takes up runs. BadConfig: no such pipeline, or it has no such parameter.
         """
-        store = self._open_store
+        store = self.store
         record = await store.pipeline(pipeline_id)
         if record is None:
             known = [one.pipeline_id for one in await store.pipelines()]
@@ -173,11 +174,15 @@ class PipelineOrchestrator:
                 plan.graph.order,
                 dict(parameters or {}),
                 priority=priority,
-                owner=self.owner,
-                lease_until_us=now + self._lease_us,
+                owner=None if queue else self.owner,
+                lease_until_us=None if queue else now + self._lease_us,
             ),
             now,
         )
+        if queue:
+            if wait:
+                await self.wait(run_id)
+            return run_id
         run = await self._run(run_id)
         execution = self._execute(Claim(run_id, self.owner, run.epoch, run.changes), run, plan)
         await (execution.over if wait else execution.began).wait()
@@ -187,7 +192,7 @@ class PipelineOrchestrator:
 
     async def get_pipeline_status(self, run_id: str) -> RunView | None:
         """The run as it is now, with its tasks; None when there is no such run. Answers at once."""
-        store = self._open_store
+        store = self.store
         run = await store.run(run_id)
         return None if run is None else view_of(run, await store.tasks(run_id))
 
@@ -205,7 +210,7 @@ class PipelineOrchestrator:
 
     async def cancel(self, run_id: str) -> bool:
         """Ask for the end of a run; its tasks are stopped. False when it had ended."""
-        asked = await self._open_store.cancel(run_id, self._now())
+        asked = await self.store.cancel(run_id, self._now())
         if asked and run_id in self._executions:
             self._executions[run_id].cancel()
         return asked
@@ -216,7 +221,7 @@ class PipelineOrchestrator:
         The attempts of before are kept, and what is exactly once goes on where it stood. BadConfig: no such
         run, or it is in another state.
         """
-        store = self._open_store
+        store = self.store
         again = to_reopen(await store.tasks(run_id))
         if not await store.reopen(run_id, again, self._now()):
             run = await store.run(run_id)
@@ -232,7 +237,8 @@ class PipelineOrchestrator:
     # ------------------------------------------------------------ execution
 
     @property
-    def _open_store(self) -> Store:
+    def store(self) -> Store:
+        """The store, once this is started."""
         if self._store is None:
             raise Permanent("the orchestrator is not started", fix="await orchestrator.start() first")
         return self._store
@@ -255,7 +261,7 @@ class PipelineOrchestrator:
         return Plan.of(read, instant)
 
     async def _run(self, run_id: str) -> RunRecord:
-        run = await self._open_store.run(run_id)
+        run = await self.store.run(run_id)
         if run is None:
             raise Permanent(f"run {run_id} is gone from the store")
         return run
@@ -263,16 +269,16 @@ class PipelineOrchestrator:
     async def _claim(self, run_id: str) -> None:
         """Execute the run here, if nobody else has it."""
         now = self._now()
-        claim = await self._open_store.claim(run_id, self.owner, now + self._lease_us, now)
+        claim = await self.store.claim(run_id, self.owner, now + self._lease_us, now)
         if claim is None:
             return
         run = await self._run(run_id)
-        record = await self._open_store.pipeline(run.pipeline_id, run.version)
+        record = await self.store.pipeline(run.pipeline_id, run.version)
         assert record is not None, "a run has its pipeline"
         self._execute(claim, run, self._plan(record.config))
 
     def _execute(self, claim: Claim, run: RunRecord, plan: Plan) -> Execution:
-        execution = Execution(self._open_store, claim, run, plan, self._means, self._clock)
+        execution = Execution(self.store, claim, run, plan, self._means, self._clock)
         if run.cancel_us is not None:
             execution.cancel()
         self._executions[run.run_id] = execution
@@ -300,7 +306,7 @@ class PipelineOrchestrator:
 
     async def _beat(self) -> None:
         """Renew the leases, look for cancellations, take up what nobody owns."""
-        store, until = self._open_store, time.monotonic() + self._lease
+        store, until = self.store, time.monotonic() + self._lease
         now = self._now()
         progress = [one for execution in self._executions.values() for one in execution.progress()]
         own = await store.beat(self.owner, now + self._lease_us, progress)

@@ -91,7 +91,7 @@ def run(block: Block, folder: Path, namespace: dict[str, object]) -> None:
     elif block.language == "yaml":
         file = folder / "block.yaml"
         file.write_text(block.text, encoding="utf-8")
-        if block.text.lstrip().startswith("pipeline_id:"):
+        if re.search(r"^pipeline_id:", block.text, re.M):
             checked_pipeline(file, KINDS)
         else:
             load(file=file, environ={})

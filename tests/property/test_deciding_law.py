@@ -196,6 +196,7 @@ def check_end(played: Played) -> None:
             assert record.failures > config.retry_count or record.lost >= LOST_LIMIT
 
 
+@settings(deadline=None)
 @given(pipelines())
 def test_a_re_run_does_again_what_did_not_succeed(config: PipelineConfig) -> None:
     plan = plan_of(config)

@@ -8,12 +8,18 @@ from typing import Any
 from streamcore.pipelines.kinds.command import COMMAND
 from streamcore.pipelines.kinds.contract import Kind
 from streamcore.pipelines.kinds.empty import EMPTY
+from streamcore.pipelines.kinds.ingestion import INGESTION
 from streamcore.pipelines.kinds.python import PYTHON
 from streamcore.pipelines.kinds.replay import REPLAY
 from streamcore.pipelines.kinds.sql import SQL
+from streamcore.pipelines.kinds.transformation import TRANSFORMATION
+from streamcore.pipelines.kinds.validation import VALIDATION
 from streamcore.pipelines.models import TaskType
 
 KINDS: Mapping[TaskType, Kind[Any]] = {
+    TaskType.INGESTION: INGESTION,
+    TaskType.TRANSFORMATION: TRANSFORMATION,
+    TaskType.VALIDATION: VALIDATION,
     TaskType.REPLAY: REPLAY,
     TaskType.SQL: SQL,
     TaskType.PYTHON: PYTHON,

@@ -11,8 +11,9 @@ group.
 **What it returns.** A :class:`TaskResult`: datasets are *references* to what was written (the same
 dictionaries that name sources), never the data.
 
-**Errors.** :class:`BadConfig`: the attempt failed, and is not tried again. Any other error: it failed, and is
-tried again as the task says. :class:`TaskSkipped`: there was nothing to do; dependents are skipped too.
+**Errors.** :class:`BadConfig`, :class:`TaskFailed`: the attempt failed, and is not tried again. Any other
+error: it failed, and is tried again as the task says. :class:`TaskSkipped`: there was nothing to do;
+dependents are skipped too.
 
 **Again.** An attempt may be lost after its effect and before its end is stored, and is then made again. A
 kind whose effect is exactly once makes it under :attr:`TaskContext.effect_id`, which is the same in all
@@ -33,8 +34,8 @@ from streamcore.pipelines.models import Config
 if TYPE_CHECKING:
     from streamcore.pipelines.guarded import Lifeline
 
-Dataset: TypeAlias = Mapping[str, JsonValue]
-"""Where data is, as a source's dictionary, e.g. ``{"type": "file", "file_path": "x.csv"}``."""
+Dataset: TypeAlias = str | Mapping[str, JsonValue]
+"""Where data is, as a source's URI or dictionary, e.g. ``{"type": "file", "file_path": "x.csv"}``."""
 
 
 class Options(Config):
@@ -49,6 +50,10 @@ class Options(Config):
 
 class TaskSkipped(StreamcoreError):
     """Raised by a task that has nothing to do; the text is the reason."""
+
+
+class TaskFailed(StreamcoreError):
+    """Raised by a task that has done its work, and whose answer is no: trying again can't help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ follows a lost one goes on where its sinks stand, and one after the effect finds
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from streamcore.pipelines.kinds.contract import Dataset, Kind, Options, TaskContext, TaskResult
+from streamcore.pipelines.kinds.datasets import SourceConfig, effect_name
 
 if TYPE_CHECKING:
     from streamcore.progress import Summary
@@ -24,7 +24,7 @@ class ReplayTaskOptions(Options):
     """Which topology, over what."""
 
     topology: str = Field(description="package.module, or path/to/file.py, either with :variable.")
-    sources: dict[str, str | dict[str, JsonValue]] = Field(
+    sources: dict[str, SourceConfig] = Field(
         min_length=1,
         repr=False,
         description="What each stream reads: a path, a URI or a source's dictionary, e.g. ${dataset:NAME}.",
@@ -33,11 +33,6 @@ class ReplayTaskOptions(Options):
     state_dir: Path | None = Field(
         None, description="Folder of the embedded log and dead letters; state.dir when not set."
     )
-
-
-def effect_name(context: TaskContext) -> str:
-    """A short name of the task's effect, fit for files and topics."""
-    return hashlib.sha256(context.effect_id.encode()).hexdigest()[:16]
 
 
 async def run(options: ReplayTaskOptions, context: TaskContext) -> TaskResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.errors import BadConfig
@@ -45,6 +45,7 @@ def test_a_long_chain_is_no_deep_recursion() -> None:
     assert len(cycle_in(needs)) == 5001
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 7), st.sets(st.integers(0, 7), max_size=3), max_size=8))
 def test_there_is_a_cycle_or_an_order(edges: dict[int, set[int]]) -> None:
     needs = {str(n): [str(m) for m in sorted(to) if m in edges] for n, to in edges.items()}

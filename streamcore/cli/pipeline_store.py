@@ -1,0 +1,60 @@
+"""What the commands about pipelines share: the store of the settings, runs by a part of their id, tables."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from streamcore.cli.command import Globals
+from streamcore.errors import BadConfig
+
+if TYPE_CHECKING:
+    from streamcore.metadata.contract import Store
+    from streamcore.metadata.records import RunRecord
+
+T = TypeVar("T")
+_SEARCHED_RUNS = 1000
+"""An abbreviated id is looked for among so many of the newest runs."""
+
+
+def with_store(options: Globals, work: Callable[[Store], Awaitable[T]]) -> T:
+    """What *work* makes of the store that the settings name."""
+    from streamcore.metadata import open_store
+
+    url = options.settings().settings.metadata_url()
+
+    async def main() -> T:
+        store = await open_store(url)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+async def run_of(store: Store, text: str) -> RunRecord:
+    """The run whose id is or begins with *text*, or the ``last`` one."""
+    if (exact := await store.run(text)) is not None:
+        return exact
+    newest = await store.runs(limit=_SEARCHED_RUNS)
+    found = newest[:1] if text == "last" else [run for run in newest if run.run_id.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    what = "several runs have an id that begins so" if found else "there is no such run"
+    raise BadConfig(what, got=text, fix="see streamcore pipeline history")
+
+
+def print_rows(options: Globals, key: str, rows: list[dict[str, object]], columns: tuple[str, ...]) -> None:
+    """*rows* as a table of *columns*, or as a document under *key*."""
+    from streamcore.cli import pipeline_view
+    from streamcore.cli.console import out
+
+    if options.json:
+        click.echo(json.dumps({key: rows}))
+    else:
+        out().print(pipeline_view.rows_table(rows, columns))
