@@ -26,7 +26,7 @@ from benchmarks.workloads import MESSAGES, latency, throughput
 from tests.services import kafka
 
 RATE = 10_000
-ONE_CORE = ["formats", "operators", "states"]
+ONE_CORE = ["formats", "operators", "states", "pipelines"]
 """Modules of their own, in which polars has one core, as in a worker."""
 OTHERS = ["partitions", "keys", "latency", "replay", "chunks", "nexmark", "takeover", *ONE_CORE]
 

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun
+from streamcore.pipelines.checks import Kinds
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
 from streamcore.pipelines.kinds.ingestion import INGESTION
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
@@ -41,7 +42,7 @@ async def nothing(options: Options, context: TaskContext) -> TaskResult:
     return TaskResult()
 
 
-KINDS = {TaskType.PYTHON: Kind(Options, nothing), TaskType.INGESTION: INGESTION}
+KINDS: Kinds = {TaskType.PYTHON: Kind(Options, nothing), TaskType.INGESTION: INGESTION}
 
 
 def chain() -> PipelineConfig:
