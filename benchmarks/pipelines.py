@@ -100,7 +100,7 @@ async def data_task(folder: Path) -> float:
             times.append((time.perf_counter() - began) * 1000)
             view = await orchestrator.get_pipeline_status(run_id)
             assert view is not None
-            assert "none.csv" in view.tasks["t"].reason, view.tasks["t"].reason  # it has looked for its source
+            assert "none.csv" in view.tasks["t"].reason, view.tasks["t"].reason
     return statistics.median(times)
 
 
