@@ -17,14 +17,15 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tests.faults import runs
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.nursery import Nursery
 from tests.faults.planted import MISTAKES
-from tests.faults.run import PATIENCE, Invalid, Servers
-from tests.services import kafka, postgres, s3
+from tests.faults.run import PATIENCE, Invalid
+from tests.faults.servers import STARTS, Servers
+from tests.faults.sinks import SINKS
 from tests.services.install import cache_folder
 
 _RUN_SECONDS = 240 * PATIENCE
@@ -42,12 +43,7 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients, while a broker is down
     with ExitStack() as stack:
         nursery = stack.enter_context(Nursery())
-        servers = Servers(kafka.start(), postgres.start(), s3.start())
-        stack.callback(servers.kafka.close)
-        assert servers.postgres is not None
-        assert servers.s3 is not None
-        stack.callback(servers.postgres.close)
-        stack.callback(servers.s3.close)
+        servers = _servers(kinds, stack)
         commit, until = _commit(), time.monotonic() + 60 * options.minutes
         done = runs.read(journal)
         while time.monotonic() < until and not (options.runs and len(done) >= options.runs):
@@ -66,6 +62,16 @@ def main() -> int:
     if options.table:
         options.table.write_text(runs.markdown(lines, note))
     return 1 if failed else 0
+
+
+def _servers(kinds: list[str], stack: ExitStack) -> Servers:
+    """Those that *kinds* need, started; ended with *stack*."""
+    wanted = {"kafka"} | {SINKS[KINDS[name].pipeline.sink].server for name in kinds} - {""}
+    running: dict[str, Any] = {}
+    for name in sorted(wanted):
+        running[name] = STARTS[name]()
+        stack.callback(running[name].close)
+    return Servers(**running)
 
 
 def next_kind(kinds: list[str], done: list[runs.Record]) -> str:

@@ -19,12 +19,22 @@ class Row(sc.Event):
     note: str
 
 
+TABLES = {
+    "postgres": sc.sinks.Postgres,
+    "mysql": sc.sinks.MySQL,
+    "sqlite": sc.sinks.SQLite,
+    "mongodb": sc.sinks.MongoDB,
+}
+
+
 def _sink() -> Sink:
     kind, target = os.environ["SC_FAULT_SINK"], os.environ["SC_FAULT_TARGET"]
-    if kind == "postgres":
-        return sc.sinks.Postgres("effects", target)
     if kind in ("files", "s3"):
         return sc.sinks.Parquet(target, partition_by="bucket", roll_rows=300, roll_seconds=0.3, name="out")
+    if kind in TABLES:
+        return TABLES[kind]("effects", target)
+    if kind == "http":
+        return sc.sinks.Http(target, batch_rows=40, allow_private=True)
     exact = kind == "topic-exact"
     return sc.sinks.Topic(target, key="key", guarantee="exactly-once" if exact else "at-least-once")
 

@@ -14,10 +14,11 @@ import psutil
 from tests.faults.processes import WorkerProcess
 from tests.faults.proxy import Proxy
 from tests.faults.run import SESSION_SECONDS, Invalid, Run, until
-from tests.services.server import Server
 
 Fault = Callable[[Run], Awaitable[None]]
 _ZOMBIE_SECONDS = 4.0
+_FULL_SECONDS, _FILL_SECONDS = 1.5, 0.05
+_CUTS, _WAITING_SECONDS = (1_500, 4_000, 11_000, 60_000), 1.5
 ONCE = "pipeline.taken_over"
 """The crash point that a life passes once."""
 
@@ -120,28 +121,75 @@ async def _stopped(worker: WorkerProcess, point: str) -> None:
         raise Invalid(f"it did not stop at {point or 'SIGSTOP'}")
 
 
-async def postgres_restarted(run: Run) -> None:
+async def server_restarted(run: Run) -> None:
     """SIGKILL of the sink's server, down for a while, started again."""
-    assert run.servers.postgres is not None
-    await _restarted(run, run.servers.postgres)
-
-
-async def s3_restarted(run: Run) -> None:
-    """The same."""
-    assert run.servers.s3 is not None
-    await _restarted(run, run.servers.s3)
-
-
-async def _restarted(run: Run, server: Server) -> None:
     run.feed.on()
     run.supervisor.start(0)
     await run.flowing()
     await asyncio.sleep(run.dice.uniform(0, 0.5))
-    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(run.server.kill)
     await asyncio.sleep(run.dice.uniform(0.2, 3))
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(run.server.start)
     await run.recovered()
     await run.look()
+
+
+def disk_full(server: bool) -> Fault:
+    """No room where the sink writes, for some seconds; its *server*, if it ended, is started again."""
+
+    async def fault(run: Run) -> None:
+        assert run.disk is not None
+        run.feed.on()
+        run.supervisor.start(0)
+        await run.flowing()
+        still = _FULL_SECONDS + run.dice.uniform(0, 2)
+        try:
+            if not await until(partial(_stands_still, run, still), _FULL_SECONDS * 5):
+                raise Invalid("it went on though the disk was full")
+        finally:
+            run.disk.free()
+        if server and _ended(run.server.pid):
+            await asyncio.to_thread(run.server.kill)
+            await asyncio.to_thread(run.server.start)
+        await run.recovered()
+        await run.flowing()
+        await run.look()
+
+    return fault
+
+
+async def _stands_still(run: Run, seconds: float) -> bool:
+    """Keep the disk full for so long; whether nothing was stored."""
+    assert run.disk is not None
+    before, until_then = await run.progress(), time.monotonic() + seconds
+    while time.monotonic() < until_then:
+        run.disk.fill()
+        await asyncio.sleep(_FILL_SECONDS)
+    return await run.progress() in (before, 0)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the process is gone, or dead and not yet waited for."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def cut_otherwise(point: str) -> Fault:
+    """Killed at *point* three times, with rows waiting: each life cuts the same rows in another way."""
+
+    async def fault(run: Run) -> None:
+        run.fetch_bytes = lambda: run.dice.choice(_CUTS)
+        run.feed.on()
+        await asyncio.sleep(_WAITING_SECONDS)
+        run.supervisor.start(0, *[f"{point}:{run.dice.randint(1, 4)}" for _ in range(3)])
+        if not await until(_true(partial(_kills, run, 3)), 45):
+            raise Invalid(f"it was not killed three times at {point}")
+        await run.recovered()
+        await run.look()
+
+    return fault
 
 
 async def broker_restarted(run: Run) -> None:

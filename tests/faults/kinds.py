@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from tests.faults import embedded_run, faults
 from tests.faults.embedded_run import EmbeddedRun
 from tests.faults.nursery import Nursery
-from tests.faults.run import Outcome, Run, Servers
+from tests.faults.run import Outcome, Run
+from tests.faults.servers import STARTS, Servers
+from tests.faults.sinks import SINKS
 from tests.faults.tables_runs import TablesReplay, TablesRun
 from tests.faults.window_runs import WindowReplay, WindowRun
+from tests.services.native import data_below
+from tests.services.small_disk import SmallDisk
 
 _POINTS = (
     "pipeline.taken_over",
@@ -24,48 +29,60 @@ _POINTS = (
     "commit.after",
 )
 _STATE = ("state_log.confirmed",)
-_FILES = ("files.before_seal", "files.after_seal", "files.after_outputs")
-_POSTGRES = ("postgres.before_commit", "postgres.after_commit")
-_TOPIC = ("topic.confirmed",)
-_EXACT = ("topic.before_commit", "topic.after_commit")
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """``run`` is what makes one, to ``sink``; ``points`` are its crash points besides those of all."""
+    """``run`` is what makes one, to ``sink``; ``state``: crash points besides those of all and the sink's.
+
+    ``narrow``: only faults that concern the sink; what others find is found with any sink.
+    """
 
     name: str
     run: type[Run] | type[EmbeddedRun]
-    sink: Literal["postgres", "files", "s3", "topic", "topic-exact"]
-    points: tuple[str, ...]
+    sink: str
+    state: tuple[str, ...] = ()
+    narrow: bool = False
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        return (*self.state, *SINKS[self.sink].points)
 
 
 PIPELINES = [
-    Pipeline("kafka-postgres", Run, "postgres", _POSTGRES),
-    Pipeline("kafka-files", Run, "files", _FILES),
-    Pipeline("kafka-s3", Run, "s3", _FILES),
-    Pipeline("kafka-kafka", Run, "topic", _TOPIC),
-    Pipeline("kafka-kafka-exact", Run, "topic-exact", _EXACT),
-    Pipeline("embedded-files", EmbeddedRun, "files", _FILES),
-    Pipeline("windows-postgres", WindowRun, "postgres", _STATE + _POSTGRES),
-    Pipeline("windows-files", WindowReplay, "files", _STATE + _FILES),
-    Pipeline("windows-kafka-exact", WindowRun, "topic-exact", _STATE + _EXACT),
-    Pipeline("tables-postgres", TablesRun, "postgres", _STATE + _POSTGRES),
-    Pipeline("tables-files", TablesReplay, "files", _STATE + _FILES),
-    Pipeline("tables-kafka-exact", TablesRun, "topic-exact", _STATE + _EXACT),
+    Pipeline("kafka-postgres", Run, "postgres"),
+    Pipeline("kafka-mysql", Run, "mysql", narrow=True),
+    Pipeline("kafka-sqlite", Run, "sqlite", narrow=True),
+    Pipeline("kafka-mongodb", Run, "mongodb", narrow=True),
+    Pipeline("kafka-files", Run, "files"),
+    Pipeline("kafka-s3", Run, "s3"),
+    Pipeline("kafka-http", Run, "http", narrow=True),
+    Pipeline("kafka-kafka", Run, "topic"),
+    Pipeline("kafka-kafka-exact", Run, "topic-exact"),
+    Pipeline("embedded-files", EmbeddedRun, "files"),
+    Pipeline("windows-postgres", WindowRun, "postgres", _STATE),
+    Pipeline("windows-files", WindowReplay, "files", _STATE),
+    Pipeline("windows-kafka-exact", WindowRun, "topic-exact", _STATE),
+    Pipeline("tables-postgres", TablesRun, "postgres", _STATE),
+    Pipeline("tables-files", TablesReplay, "files", _STATE),
+    Pipeline("tables-kafka-exact", TablesRun, "topic-exact", _STATE),
 ]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """``static``: workers have fixed names in the group. ``kills``: the servers that the fault kills."""
+    """``static``: workers have fixed names in the group. ``kills``: the server that the fault kills.
+
+    ``disk``: megabytes of a disk of its own, for the sink and its server.
+    """
 
     pipeline: Pipeline
     fault: str
     act: Callable[[Run], Awaitable[None]] | None = None
     replay: Callable[[EmbeddedRun], Awaitable[None]] | None = None
     static: bool = True
-    kills: Literal["", "kafka", "postgres", "s3"] = ""
+    kills: str = ""
+    disk: int = 0
 
     @property
     def name(self) -> str:
@@ -93,19 +110,52 @@ class Kind:
             assert self.replay is not None
             return await pipeline.run(nursery, folder, seed, planted=planted).go(self.replay)
         assert self.act is not None
-        run = pipeline.run(pipeline.sink, servers, nursery, folder, seed, static=self.static, planted=planted)
-        return await run.go(self.act)
+        with ExitStack() as stack:
+            disk, servers = await asyncio.to_thread(self._disk, servers, folder, stack)
+            run = pipeline.run(
+                pipeline.sink,
+                servers,
+                nursery,
+                folder,
+                seed,
+                static=self.static,
+                planted=planted,
+                disk=disk,
+            )
+            return await run.go(self.act)
+
+    def _disk(self, servers: Servers, folder: Path, stack: ExitStack) -> tuple[SmallDisk | None, Servers]:
+        """The disk that is to be filled, and the sink's server on it."""
+        if not self.disk:
+            return None, servers
+        disk = stack.enter_context(SmallDisk(folder / "disk", self.disk))
+        if name := SINKS[self.pipeline.sink].server:
+            folder.chmod(0o711)  # a server that runs as another user must walk through it
+            with data_below(disk.path):
+                server = STARTS[name]()
+            stack.callback(server.close)
+            servers = replace(servers, **{name: server})
+        return disk, servers
 
 
 def _kinds_of(pipeline: Pipeline) -> list[Kind]:
     if issubclass(pipeline.run, EmbeddedRun):
         return _embedded(pipeline)
-    servers = {"postgres": _on_postgres, "s3": _on_s3}
-    behind = servers.get(pipeline.sink)
-    return [*_on_kafka(pipeline), *(behind(pipeline) if behind else [])]
+    sink = SINKS[pipeline.sink]
+    kinds = _of_the_sink(pipeline) if pipeline.narrow else _of_all(pipeline)
+    if sink.server:
+        restart = f"{pipeline.sink} restart"
+        kinds.append(Kind(pipeline, restart, faults.server_restarted, kills=sink.server))
+    if sink.replies:
+        kinds.append(Kind(pipeline, sink.lost, faults.reply_lost(*sink.replies)))
+    if pipeline.run is Run:
+        kinds.append(Kind(pipeline, "another cut", faults.cut_otherwise(sink.points[0])))
+    if sink.disk and pipeline.run is Run:
+        kinds.append(Kind(pipeline, "disk full", faults.disk_full(bool(sink.server)), disk=sink.disk))
+    return kinds
 
 
-def _on_kafka(pipeline: Pipeline) -> list[Kind]:
+def _of_all(pipeline: Pipeline) -> list[Kind]:
     points, stops = (*_POINTS, *pipeline.points), ("pipeline.before_sinks", pipeline.points[0])
     return [
         Kind(pipeline, "kill", faults.killed),
@@ -119,18 +169,13 @@ def _on_kafka(pipeline: Pipeline) -> list[Kind]:
     ]
 
 
-def _on_postgres(pipeline: Pipeline) -> list[Kind]:
+def _of_the_sink(pipeline: Pipeline) -> list[Kind]:
+    points = ("pipeline.before_dead_letters", *pipeline.points, "commit.before")
+    names = {stop: f"zombie at {stop}" if stop else "zombie" for stop in SINKS[pipeline.sink].stops}
     return [
-        Kind(pipeline, "postgres restart", faults.postgres_restarted, kills="postgres"),
-        Kind(pipeline, "commit reply lost", faults.reply_lost(b"COMMIT")),
-    ]
-
-
-def _on_s3(pipeline: Pipeline) -> list[Kind]:
-    requests = b"/_seals/", b"?uploads", b"partNumber=", b"<CompleteMultipartUpload"
-    return [
-        Kind(pipeline, "s3 restart", faults.s3_restarted, kills="s3"),
-        Kind(pipeline, "reply lost", faults.reply_lost(*requests)),
+        Kind(pipeline, "kill", faults.killed),
+        *(Kind(pipeline, f"kill at {point}", faults.killed_at(point)) for point in points),
+        *(Kind(pipeline, name, faults.zombie(stop), static=False) for stop, name in names.items()),
     ]
 
 

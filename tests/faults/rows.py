@@ -14,8 +14,9 @@ KEYS = 12
 CANARY = "canary-5e1f"
 """A text in every row, which no output of a worker may show."""
 REFUSED_BY_FILES = "__HIVE_DEFAULT_PARTITION__"
-REFUSED_BY_POSTGRES = 13
-"""The table's check refuses this ``n``."""
+REFUSED_BY_A_CHECK = 13
+"""This ``n`` is refused by a check of the table, the collection or the server."""
+_BY_FILES, _BY_A_CHECK = ("files", "s3"), ("postgres", "mysql", "sqlite", "mongodb", "http")
 
 
 class Made(NamedTuple):
@@ -26,10 +27,13 @@ class Made(NamedTuple):
 
 
 class Maker:
-    """Makes rows. Of a thousand, ten are no JSON, ten break a rule and *sink*, if it can, refuses two."""
+    """Makes rows. Of a thousand, ten are no JSON, ten break a rule and *sink*, if it can, refuses two.
 
-    def __init__(self, dice: random.Random, sink: str) -> None:
-        self._dice, self._sink = dice, sink
+    *padding*: bytes that a row is longer.
+    """
+
+    def __init__(self, dice: random.Random, sink: str, padding: int = 0) -> None:
+        self._dice, self._sink, self._padding = dice, sink, padding
         self._sequences = [0] * KEYS
         self._count = 0
 
@@ -47,7 +51,7 @@ class Maker:
             "sequence": self._sequences[key],
             "n": self._dice.randrange(100, 1000),
             "bucket": f"b{key % 2}",
-            "note": CANARY,
+            "note": CANARY + self._dice.randbytes(self._padding // 2).hex(),
         }
         luck = self._dice.random()
         fate, value = "effect", b""
@@ -55,10 +59,10 @@ class Maker:
             fate, value = "dead", orjson.dumps(document)[:-1]
         elif luck < 0.02:
             fate, document["n"] = "dead", -1
-        elif luck < 0.022 and self._sink in ("files", "s3"):
+        elif luck < 0.022 and self._sink in _BY_FILES:
             fate, document["bucket"] = "dead", REFUSED_BY_FILES
-        elif luck < 0.022 and self._sink == "postgres":
-            fate, document["n"] = "dead", REFUSED_BY_POSTGRES
+        elif luck < 0.022 and self._sink in _BY_A_CHECK:
+            fate, document["n"] = "dead", REFUSED_BY_A_CHECK
         value = value or orjson.dumps(document)
         row = Row(f"r{self._count}", f"k{key}", self._sequences[key], fate, digest_of(value))
         return Made(row, value)

@@ -28,22 +28,16 @@ from tests.faults.planted import VARIABLE
 from tests.faults.processes import WorkerProcess
 from tests.faults.proxy import Proxy
 from tests.faults.rows import CANARY, Maker
-from tests.faults.s3_target import BucketTarget
+from tests.faults.servers import Servers
+from tests.faults.sinks import SINKS, Place
 from tests.faults.supervisor import Supervisor
-from tests.faults.targets import (
-    BehindAServer,
-    ExactTopicTarget,
-    FilesTarget,
-    Positions,
-    PostgresTarget,
-    Seen,
-    Target,
-    TopicTarget,
-    records,
-)  # fmt: skip
-from tests.services.kafka import KafkaServer
-from tests.services.postgres import PASSWORD, PostgresServer
-from tests.services.s3 import SECRET_KEY, S3Server
+from tests.faults.targets import BehindAServer, Positions, Seen, Target
+from tests.services import mariadb, mongo
+from tests.services.kafka_topics import records
+from tests.services.postgres import PASSWORD
+from tests.services.s3 import SECRET_KEY
+from tests.services.server import Server
+from tests.services.small_disk import SmallDisk
 
 PATIENCE = float(os.environ.get("STREAMCORE_FAULT_PATIENCE", "1"))
 """Everything may take so many times as long: on a machine that others keep busy."""
@@ -55,20 +49,13 @@ _LOOK_SECONDS = 0.1
 _START_SECONDS = 30.0
 _UNEXPLAINED = "which streamcore should have explained"
 _GIVE_UP_SECONDS = 75.0
+_FETCH_BYTES, _PADDING = 16_384, 1_000
+_PASSWORDS = {"PostgreSQL": PASSWORD, "MariaDB": mariadb.PASSWORD, "MongoDB": mongo.PASSWORD}
 AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
 
 
 class Invalid(Exception):
     """The run proves nothing, e.g. since the fault never came."""
-
-
-@dataclass
-class Servers:
-    """The servers of a run; those that a fault kills must be the run's own."""
-
-    kafka: KafkaServer
-    postgres: PostgresServer | None = None
-    s3: S3Server | None = None
 
 
 @dataclass
@@ -106,12 +93,15 @@ class Run:
         *,
         static: bool,
         planted: str,
+        disk: SmallDisk | None = None,
     ) -> None:
         self.dice = random.Random(seed)
+        self.disk = disk
         self.servers, self.outcome = servers, Outcome()
         self.name = f"f{seed}-{uuid.uuid4().hex[:6]}"
         self.topic = f"{self.name}.rows"
         self.proxy: Proxy | None = None
+        self.fetch_bytes: Callable[[], int] = lambda: _FETCH_BYTES
         self._sink, self._nursery, self._folder = sink, nursery, folder
         self._static, self._planted = static, planted
         self.target, self.maker = self._target(), self._maker()
@@ -121,20 +111,11 @@ class Run:
         self._looks: list[Seen] = []
 
     def _target(self) -> Target:
-        if self._sink == "postgres":
-            assert self.servers.postgres is not None
-            dsn = self.servers.postgres.fresh_database()
-            return PostgresTarget(dsn, dsn, self.topic)
-        if self._sink == "files":
-            return FilesTarget(self._folder / "out", self.topic)
-        if self._sink == "s3":
-            assert self.servers.s3 is not None
-            return BucketTarget(self.servers.s3, self.topic)
-        topic = ExactTopicTarget if self._sink == "topic-exact" else TopicTarget
-        return topic(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
+        place = Place(self.servers, self.disk.path if self.disk else self._folder, self.name, self.topic)
+        return SINKS[self._sink].target(place)
 
     def _maker(self) -> RowMaker:
-        return Maker(self.dice, self._sink)
+        return Maker(self.dice, self._sink, _PADDING if self.disk else 0)
 
     def _environment(self) -> Mapping[str, str]:
         """What the topology is told besides."""
@@ -144,6 +125,7 @@ class Run:
         identity = ["--instance-id", f"{self.name}-{slot % 10}"] if self._static else []
         environment = {
             **worker_environment(self._folder / f"state-{slot}", self._planted, crash),
+            "STREAMCORE_LIMITS__FETCH_MAX_BYTES": str(self.fetch_bytes()),
             "SC_FAULT_NAME": self.name,
             "SC_FAULT_TOPIC": self.topic,
             "SC_FAULT_SINK": self._sink,
@@ -160,12 +142,17 @@ class Run:
         """Note a broken promise."""
         self.outcome.failures.append(what)
 
+    @property
+    def server(self) -> Server:
+        """The sink's server."""
+        return self.servers.of(SINKS[self._sink].server)
+
     async def flowing(self) -> None:
         """Wait until the target moves; Invalid when it does not."""
-        before = await self._progress()
+        before = await self.progress()
 
         async def moved() -> bool:
-            return await self._progress() > before
+            return await self.progress() > before
 
         if not await until(moved, _START_SECONDS):
             raise Invalid(f"nothing moved before the fault: {self._last_words()}")
@@ -185,7 +172,7 @@ class Run:
         self._looks.append(seen)
         return seen
 
-    async def _progress(self) -> int:
+    async def progress(self) -> int:
         """A number that grows while the target moves."""
         return sum((await self._positions()).values())
 
@@ -285,7 +272,7 @@ def worker_environment(state: Path, planted: str, crash: str) -> Mapping[str, st
         "STREAMCORE_KAFKA__SESSION_TIMEOUT_S": str(SESSION_SECONDS),
         "STREAMCORE_RUNTIME__COMMIT_INTERVAL_S": "0.2",
         "STREAMCORE_RETRY__MAX_S": "1",
-        "STREAMCORE_LIMITS__FETCH_MAX_BYTES": "16384",
+        "STREAMCORE_LIMITS__FETCH_MAX_BYTES": str(_FETCH_BYTES),
         "STREAMCORE_STATE__DIR": str(state),
         "STREAMCORE_HTTP__PORT": "0",
         "STREAMCORE_CRASH_POINT": crash,
@@ -296,7 +283,11 @@ def worker_environment(state: Path, planted: str, crash: str) -> Mapping[str, st
 
 def told_secrets(text: str) -> list[str]:
     """What the workers' output must not hold, as failures."""
-    secrets = {"the password": PASSWORD, "the secret key": SECRET_KEY, "a row's content": CANARY}
+    secrets = {
+        **{f"the password of {name}": word for name, word in _PASSWORDS.items()},
+        "the secret key": SECRET_KEY,
+        "a row's content": CANARY,
+    }
     return [f"a worker wrote {what} to its output" for what, secret in secrets.items() if secret in text]
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.faults.targets import Positions, Seen
+from tests.faults.targets import Positions, Seen, in_thread
 from tests.services.s3 import S3Server
 
-T = TypeVar("T")
 _PREFIX = "out/"
 
 
@@ -41,10 +38,10 @@ class BucketTarget:
 
     async def positions(self) -> Positions:
         """Up to where rows are to be seen: between a seal and the ends of its uploads they are hidden."""
-        return await _away(self._positions)
+        return await in_thread(self._positions, BotoCoreError, ClientError)
 
     async def look(self) -> Seen:
-        return await _away(self._look)
+        return await in_thread(self._look, BotoCoreError, ClientError)
 
     def _positions(self) -> Positions:
         keys, found = self._keys(), dict[int, int]()
@@ -72,11 +69,3 @@ class BucketTarget:
     def _body(self, key: str) -> bytes:
         body: bytes = self._server.client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         return body
-
-
-async def _away(look: Callable[[], T]) -> T:
-    """Errors of a server that is away as one of those that the run knows."""
-    try:
-        return await asyncio.to_thread(look)
-    except (BotoCoreError, ClientError) as error:
-        raise ConnectionError(str(error)) from None

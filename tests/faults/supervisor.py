@@ -65,7 +65,7 @@ class Supervisor:
             await asyncio.sleep(_LOOK_SECONDS)
         unborn = worker.code == -signal.SIGTERM and "worker of" not in worker.output()
         # A zombie that has just found out that it was fenced ends with 1, asked or not.
-        fenced = worker.was_stopped and "another owner has taken" in _last_line(worker)
+        fenced = worker.was_stopped and "another owner has taken" in worker.output()
         if worker.code != 0 and not unborn and not (worker.code == 1 and fenced):
             how = "did not end" if worker.code is None else f"ended with {worker.code}"
             self.failures.append(f"slot {slot} {how} after SIGTERM: {_last_line(worker)}")

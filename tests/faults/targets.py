@@ -7,11 +7,12 @@ says they stand at.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -19,11 +20,12 @@ import polars as pl
 from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.faults.rows import REFUSED_BY_POSTGRES
+from tests.faults.rows import REFUSED_BY_A_CHECK
 from tests.services.kafka_topics import committed_records, records, stored_positions
 
 _TRANSACTION_SECONDS = 20.0
 """No transaction is open for longer."""
+T = TypeVar("T")
 Positions = Mapping[int, int]
 """Partition of the source -> the position before which everything has taken effect."""
 
@@ -86,7 +88,7 @@ class PostgresTarget:
         async with self._connected() as connection:
             await connection.execute(
                 "create table effects (id text, key text, sequence bigint, "
-                f"n bigint check (n <> {REFUSED_BY_POSTGRES}), bucket text, note text, twice bigint, "
+                f"n bigint check (n <> {REFUSED_BY_A_CHECK}), bucket text, note text, twice bigint, "
                 "place bigserial, writer text default current_setting('application_name'))"
             )
 
@@ -163,13 +165,7 @@ class TopicTarget:
         """The topics are made all together."""
 
     async def positions(self) -> Positions:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=5_000)
-        await admin.start()
-        try:
-            found = await admin.list_consumer_group_offsets(self._group)
-        finally:
-            await admin.close()
-        return {tp.partition: c.offset for tp, c in found.items() if tp.topic == self._source}
+        return await committed(self._bootstrap, self._group, self._source)
 
     async def look(self) -> Seen:
         positions = await self.positions()
@@ -211,3 +207,22 @@ def _folded(found: Sequence[ConsumerRecord]) -> list[str]:
             highest[source] = place
             effects.append(name)
     return effects
+
+
+async def committed(bootstrap: str, group: str, topic: str) -> Positions:
+    """Where *group* stands in *topic*."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return {tp.partition: c.offset for tp, c in found.items() if tp.topic == topic}
+
+
+async def in_thread(look: Callable[[], T], *errors: type[Exception]) -> T:
+    """What *look* gives; *errors* of a server that is away as one of those that the run knows."""
+    try:
+        return await asyncio.to_thread(look)
+    except errors as error:
+        raise ConnectionError(str(error)) from None

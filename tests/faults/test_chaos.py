@@ -9,11 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults import http_target
+from tests.faults.http_target import HttpServer
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.nursery import Nursery
-from tests.faults.run import Invalid, Outcome, Servers
-from tests.services.kafka import KafkaServer
-from tests.services.postgres import PostgresServer
+from tests.faults.run import Invalid, Outcome
+from tests.faults.servers import Servers
+from tests.faults.sinks import SINKS
+from tests.services.server import Unavailable
 
 _TRIES = 3
 PLANTED = {
@@ -38,16 +41,24 @@ def nursery() -> Iterator[Nursery]:
 def servers(request: pytest.FixtureRequest) -> Servers:
     """The run's servers: its own where the fault kills them, shared ones otherwise."""
     kind: Kind = request.node.callspec.params["kind"]
-    kafka: KafkaServer = request.getfixturevalue("own_kafka" if kind.kills == "kafka" else "kafka")
-    postgres: PostgresServer = request.getfixturevalue(
-        "own_postgres" if kind.kills == "postgres" else "postgres"
-    )
-    s3 = (
-        request.getfixturevalue("own_s3" if kind.kills == "s3" else "s3")
-        if kind.pipeline.sink == "s3"
-        else None
-    )
-    return Servers(kafka, postgres, s3)
+    wanted = {"kafka", SINKS[kind.pipeline.sink].server} - {""}
+    found = {name: f"own_{name}" if kind.kills == name else name for name in wanted}
+    return Servers(**{name: request.getfixturevalue(fixture) for name, fixture in found.items()})
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[HttpServer]:
+    yield from _running(http_target.start())
+
+
+@pytest.fixture
+def own_http() -> Iterator[HttpServer]:
+    yield from _running(http_target.start())
+
+
+def _running(server: HttpServer) -> Iterator[HttpServer]:
+    yield server
+    server.close()
 
 
 async def valid(kind: Kind, seed: int, servers: Servers, nursery: Nursery, planted: str = "") -> Outcome:
@@ -57,6 +68,8 @@ async def valid(kind: Kind, seed: int, servers: Servers, nursery: Nursery, plant
             return await kind.run(seed + attempt, servers, nursery, planted)
         except Invalid as why:
             reason = str(why)
+        except Unavailable as why:
+            pytest.skip(str(why))
     pytest.fail(f"{_TRIES} invalid runs: {reason}")
 
 

@@ -37,7 +37,7 @@ class WindowRun(Run):
     def _maker(self) -> WindowMaker:
         return WindowMaker(self.dice, future=True)
 
-    async def _progress(self) -> int:
+    async def progress(self) -> int:
         return len(await self._windows())
 
     async def _windows(self) -> set[tuple[str | None, int]]:

@@ -43,8 +43,8 @@ def install() -> None:
     apt_install(_MARIADBD, "mariadb-server")
 
 
-def start() -> MariadbServer:
-    """A server of the caller's own; raises :class:`tests.services.server.Unavailable`."""
+def start(*more: str) -> MariadbServer:
+    """A server of the caller's own, with *more* options; see :mod:`tests.services.server` for errors."""
     install()
     tls, folder = certificates(), data_folder("mariadb")
     home = folder / "home"
@@ -91,7 +91,13 @@ def start() -> MariadbServer:
         "init-file": init,
     }
     life = Process(
-        [_MARIADBD, "--no-defaults", "--skip-name-resolve", *(f"--{k}={v}" for k, v in settings.items())],
+        [
+            _MARIADBD,
+            "--no-defaults",
+            "--skip-name-resolve",
+            *(f"--{k}={v}" for k, v in settings.items()),
+            *more,
+        ],
         folder=folder,
         ready=partial(answers, dsn),
         ready_seconds=_READY_SECONDS,

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 import psutil
@@ -45,9 +46,22 @@ def port_open(host: str, port: int) -> bool:
     return False
 
 
+_base: ContextVar[Path | None] = ContextVar("base", default=None)
+
+
+@contextlib.contextmanager
+def data_below(folder: Path) -> Iterator[None]:
+    """Servers that are started in this block have their data below *folder*."""
+    token = _base.set(folder)
+    try:
+        yield
+    finally:
+        _base.reset(token)
+
+
 def data_folder(name: str) -> Path:
     """A temporary folder; mode 711, since a server that runs as another user must walk through it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"streamcore-{name}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"streamcore-{name}-", dir=_base.get()))
     folder.chmod(0o711)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
