@@ -81,6 +81,26 @@ class FramePage(NamedTuple):
 
 
 Pages: TypeAlias = Generator[Page, None, None]
+_FIRST_ROWS, _GROWTH, _VALUE_BYTES = 64, 8, 100
+
+
+class PageSize:
+    """How many rows a page should have: few at first, then by how large those before were.
+
+    For systems that are asked for a number of rows, *most* at a time, where a page may have *max_bytes*.
+    """
+
+    def __init__(self, max_bytes: int, columns: int, most: int) -> None:
+        self._max_bytes, self._most = max_bytes, most
+        self._rows = max(1, min(_FIRST_ROWS, max_bytes // (_VALUE_BYTES * max(1, columns))))
+
+    def __call__(self) -> int:
+        return self._rows
+
+    def was(self, frame: pl.DataFrame) -> None:
+        """The page before was this one."""
+        fitting = self._max_bytes * frame.height // max(1, int(frame.estimated_size()))
+        self._rows = max(1, min(fitting, _GROWTH * self._rows, self._most))
 
 
 @dataclass(frozen=True, slots=True)

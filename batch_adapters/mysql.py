@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, TableSource
+from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, PageSize, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.mysql_columns import Column, column_of, frame_of
 from batch_adapters.table_options import TableOptions, marked_key, named, no_such_table, null_key
@@ -30,7 +30,7 @@ from streamcore.systems.mysql_reading import ReadSession
 
 _COUNTED_ROWS = 200_000
 """A table of more rows, whose key is a whole number, is cut by values of the key."""
-_FIRST_ROWS, _MOST_ROWS, _GROWTH, _VALUE_BYTES = 64, 8_192, 8, 100
+_MOST_ROWS = 8_192
 
 
 def open_mysql(url: str, options: TableOptions) -> TableSource:
@@ -203,7 +203,7 @@ class MysqlTable:
         return [(str(value),) for value in sorted({first + width * n // parts for n in range(1, parts)})]
 
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
-        page_size = _PageSize(max_bytes, len(self._columns))
+        page_size = PageSize(max_bytes, len(self._columns), _MOST_ROWS)
         pages = self._pages(part, page_size) if self._paged else self._stream(part, page_size)
         places = self._key_places()
         for rows in pages:
@@ -213,7 +213,7 @@ class MysqlTable:
             yield FramePage(frame, pl.DataFrame(keys), refused)
         self._moment.part_read()
 
-    def _pages(self, part: KeyRange, size: _PageSize) -> Iterator[list[Row]]:
+    def _pages(self, part: KeyRange, size: PageSize) -> Iterator[list[Row]]:
         """A statement a page: between two of them the session is another range's."""
         left, places = part, self._key_places()
         while True:
@@ -226,7 +226,7 @@ class MysqlTable:
                 return
             left = KeyRange(tuple(str(rows[-1][place]) for place in places), part.until)
 
-    def _stream(self, part: KeyRange, size: _PageSize) -> Iterator[list[Row]]:
+    def _stream(self, part: KeyRange, size: PageSize) -> Iterator[list[Row]]:
         """One statement, in a session of its own, which sees what the statement began with."""
         session = ReadSession(self._where)
         try:
@@ -252,22 +252,6 @@ class MysqlTable:
             self._columns.index(column) if self._says_its_constant(column) else next(behind)
             for column in self._key
         ]
-
-
-class _PageSize:
-    """How many rows a page should have: few at first, then by how large those before were."""
-
-    def __init__(self, max_bytes: int, columns: int) -> None:
-        self._max_bytes = max_bytes
-        self._rows = max(1, min(_FIRST_ROWS, max_bytes // (_VALUE_BYTES * max(1, columns))))
-
-    def __call__(self) -> int:
-        return self._rows
-
-    def was(self, frame: pl.DataFrame) -> None:
-        """The page before was this one."""
-        fitting = self._max_bytes * frame.height // max(1, int(frame.estimated_size()))
-        self._rows = max(1, min(fitting, _GROWTH * self._rows, _MOST_ROWS))
 
 
 @dataclass(frozen=True, slots=True)

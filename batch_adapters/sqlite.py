@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import polars as pl
 
-from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, TableSource
+from batch_adapters.key_ranges import FramePage, Key, KeyRange, Pages, PageSize, TableSource
 from batch_adapters.key_sql import KeySql
 from batch_adapters.marks import Look
 from batch_adapters.refused_rows import Refused
@@ -36,7 +36,7 @@ from streamcore.errors import BadConfig, did_you_mean
 from streamcore.systems.sqlite import identifier, open_file, path_of, translated
 
 _BUSY_SECONDS = 30.0
-_ROW_BYTES, _MOST_ROWS = 100, 50_000
+_MOST_ROWS = 50_000
 
 
 def open_sqlite(uri: str, options: TableOptions) -> TableSource:
@@ -193,14 +193,15 @@ class SqliteTable:
 
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
         count = len(self._sql.key)
-        rows = max(1, min(max_bytes // (_ROW_BYTES * max(1, len(self._types))), _MOST_ROWS))
+        size = PageSize(max_bytes, len(self._types), _MOST_ROWS)
         with _connected(self._path) as connection:
             asked = [*map(_constant_of, self._sql.key), *map(identifier, self._types)]
             cursor = connection.execute(self._sql.rows(part, asked))
-            while page := cursor.fetchmany(rows):
+            while page := cursor.fetchmany(size()):
                 columns = list(zip(*page, strict=True))
                 keys = pl.DataFrame({f"_key{n}": column for n, column in enumerate(columns[:count])})
                 frame, refused = _frame(columns[count:], self._types)
+                size.was(frame)
                 yield FramePage(frame, keys, refused)
 
 

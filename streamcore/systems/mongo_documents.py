@@ -48,7 +48,8 @@ class Reply(NamedTuple):
         """
         first = len(self.texts)
         ids = [document[ID] if with_id else document.pop(ID) for document in documents]
-        texts = [orjson.dumps(document, _as_json, _OPTIONS) for document in documents]
+        # Copied, since orjson's own bytes keep a buffer of several times their length.
+        texts = [b"%b" % orjson.dumps(document, _as_json, _OPTIONS) for document in documents]
         for place, text in enumerate(texts):
             if b"null" in text and _has_not_finite(documents[place]):
                 whole = encoded({ID: ids[place], **documents[place]})
