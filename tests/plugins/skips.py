@@ -2,7 +2,8 @@
 
 An entry has ``tests`` (a pattern of test ids, as in a shell), ``skip`` (a part of the skip's own reason) and
 ``why`` (the reason why that is all right). One with ``without = "docker"`` holds only where no Docker engine
-answers. Without ``CI=true`` skips are what they always were.
+answers, one with "mount" where nobody may mount a file system. Without ``CI=true`` skips are what they
+always were.
 
 With pytest-xdist each worker judges its own skips, and the controller judges the entries by what all saw.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from tests.services.containers import engine_answers
+from tests.services.small_disk import can_mount
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,7 +41,7 @@ class Allowed:
     tests: str
     skip: str
     why: str
-    without: Literal["", "docker"] = ""
+    without: Literal["", "docker", "mount"] = ""
     used: bool = field(default=False, init=False)
     passed: list[str] = field(default_factory=list, init=False)
 
@@ -131,4 +133,5 @@ def _read(path: Path) -> list[Allowed]:
     if not path.exists():
         return []
     entries = [Allowed(**entry) for entry in tomllib.loads(path.read_text()).get("allowed", [])]
-    return [entry for entry in entries if not (entry.without == "docker" and engine_answers())]
+    able = {"docker": engine_answers, "mount": can_mount}
+    return [entry for entry in entries if not (entry.without and able[entry.without]())]

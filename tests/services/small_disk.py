@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -50,3 +52,14 @@ def _mount(*words: str | Path) -> str:
     """Empty, or why it was refused."""
     done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
     return done.stderr.strip() or "refused" if done.returncode else ""
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Whether this machine lets us have a small file system."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with SmallDisk(Path(folder) / "disk", 1):
+                return True
+        except Unavailable:
+            return False

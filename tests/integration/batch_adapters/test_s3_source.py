@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -151,45 +149,6 @@ async def test_a_lost_reply_is_asked_for_again(objects: Objects) -> None:
         proxy.lose_reply_to(b"GET /")
         assert len(await asyncio.to_thread(read_source, source)) == 1000
         assert proxy.lost == 1
-
-
-READ_ALL = """
-import sys, psutil
-from batch_adapters.catalogue import open_source
-from streamcore.batch import PartitionId
-(split,) = open_source(sys.argv[1]).splits(1)
-reader = split.open(PartitionId("a", 0, "a"), 0)
-rows = len(reader.read(1 << 20))
-before = most = psutil.Process().memory_info().rss
-while (chunk := reader.read(1 << 20)) is not None:
-    rows += len(chunk)
-    most = max(most, psutil.Process().memory_info().rss)
-print(rows, most - before)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_an_object_of_a_gigabyte_is_read_in_bounded_memory(objects: Objects) -> None:
-    block = b"".join(b'{"id":%7d,"text":"%s"}\n' % (i, b"x" * 480) for i in range(16_384))
-    client, parts, count = objects.server.client, [], 128
-    where = {"Bucket": objects.bucket, "Key": "big.ndjson"}
-    where["UploadId"] = client.create_multipart_upload(**where)["UploadId"]
-    for number in range(1, count + 1):
-        tag = client.upload_part(**where, PartNumber=number, Body=block)["ETag"]
-        parts.append({"PartNumber": number, "ETag": tag})
-    client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ALL, objects.uri("big.ndjson")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    objects.delete("big.ndjson")
-    rows, growth = map(int, done.stdout.split())
-    assert len(block) * count > 1_000_000_000
-    assert rows == 16_384 * count
-    assert growth < 200 << 20
 
 
 def test_a_black_hole_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
