@@ -24,12 +24,13 @@ _WORDS: Mapping[Level, str] = {"ok": "fine", "warn": "warning", "fail": "failed"
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """A frequent value: its share of all that are there, and in the baseline."""
+    """A frequent value: its share of all that are there, how long that is drawn, and the baseline's mark."""
 
     value: str
     count: int
     share: float
-    before: float | None
+    length: float
+    mark: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,11 @@ def _bars(now: ColumnProfile, before: ColumnProfile | None) -> list[_Bar]:
             return None
         return earlier.get(top.value, 0) / before.count
 
+    shown = [(top, min(top.count / max(now.count, 1), 1.0), share_before(top)) for top in now.top[:TOP]]
+    longest = max((max(share, mark or 0.0) for _, share, mark in shown), default=1.0)
     return [
-        _Bar(_shown(top.value), top.count, min(top.count / max(now.count, 1), 1.0), share_before(top))
-        for top in now.top[:TOP]
+        _Bar(_shown(top.value), top.count, share, share / longest, None if mark is None else mark / longest)
+        for top, share, mark in shown
     ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from streamcore.quality.numbers import Int64s, nothing, summed
@@ -68,7 +69,19 @@ def microseconds(values: pl.Series) -> pl.Series:
 
 
 def _shortest(bits: int, places: Int64s, counts: Int64s, least: int, largest: int) -> Spans:
-    while len(places) > MOST:
-        bits += 1
-        places, counts = summed(places >> np.int64(1), counts)
-    return Spans(bits, places, counts, least, largest)
+    """The shortest spans, of *bits* or more, of which MOST at most hold a time; *places* are in order."""
+    # Neighbours fall together when all bits in which they differ are shifted away.
+    differ = _lengths((places[1:] ^ places[:-1]).view(np.uint64))
+    left = 1 + len(differ) - np.cumsum(np.bincount(differ, minlength=65))
+    more = int(np.argmax(left <= MOST))
+    if more:
+        places, counts = summed(places >> np.int64(more), counts)
+    return Spans(bits + more, places, counts, least, largest)
+
+
+def _lengths(words: npt.NDArray[np.uint64]) -> Int64s:
+    """How many bits each of *words* has behind its leading zeros."""
+    high, low = words >> np.uint64(32), words & np.uint64(0xFFFF_FFFF)
+    of_high, of_low = (np.frexp(half.astype(np.float64))[1] for half in (high, low))
+    lengths: Int64s = np.where(high > 0, 32 + of_high, of_low).astype(np.int64)
+    return lengths
