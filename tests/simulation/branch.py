@@ -58,6 +58,8 @@ class Branch:
     wanted: Callable[[Judged], Wanted]
     joins: bool = False
     timed: bool = False
+    key: tuple[str, ...] = ()
+    """That of a table; what comes out updates it."""
     sinks: list[str] = field(default_factory=list)
 
 

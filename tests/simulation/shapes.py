@@ -40,6 +40,9 @@ MORE: dict[str, Callable[[], Branch]] = {
     "full-join": lambda: shapes_joins.join("full"),
     "as-of": shapes_joins.as_of,
     "looked-up": shapes_joins.looked_up,
+    "table-join": shapes_joins.tables,
+    "foreign": shapes_joins.foreign,
+    "stable": shapes_windows.session_table,
 }
 """What came later. The seeds that catch planted mistakes do not draw from these: they would be others."""
 BRANCHES = {**STATELESS, **STATEFUL, **MORE}

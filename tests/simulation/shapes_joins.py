@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import polars as pl
 
 from streamcore.stream import Stream
 from tests.simulation import oracle
-from tests.simulation.branch import Branch, Wanted, rows_of
+from tests.simulation.branch import Branch, Wanted, rows_of, sums
 from tests.simulation.oracle import Document, Judged, Row
 
 
@@ -57,6 +58,56 @@ def as_of() -> Branch:
         return Wanted([_pair(a, oracle.newest(a, right)) for a in passed_by])
 
     return Branch("as-of", declare, wanted, joins=True, timed=True)
+
+
+def tables() -> Branch:
+    """Two tables by one key: what either has."""
+
+    def declare(streams: Mapping[str, Stream]) -> Stream:
+        left = streams["rows"].by("key").aggregate(total="sum(n)", name="ours")
+        right = streams["others"].by("key").aggregate(most="sum(m)", name="theirs")
+        return left.join(right, on="key", how="full", name="both")
+
+    def wanted(judged: Judged) -> Wanted:
+        ours = oracle.grouped(rows_of(judged), "key", sums)
+        theirs = _sums_of_others(judged, lambda row: row["key"])
+        rows = [
+            {"key": key, "total": ours[key]["total"] if key in ours else None, "most": theirs.get(key)}
+            for key in {*ours, *theirs}
+        ]
+        return Wanted(rows, key=("key",))
+
+    return Branch("table-join", declare, wanted, joins=True, key=("key",))
+
+
+def foreign() -> Branch:
+    """Each key of a table with the row of another one that its total leads to, which changes."""
+
+    def declare(streams: Mapping[str, Stream]) -> Stream:
+        keys = streams["rows"].by("key").aggregate(total="sum(n)", name="orders")
+        orders = keys.add_column("band", "case when total < 100 then 'low' else 'high' end")
+        others = streams["others"].add_column("band", "case when m < 50 then 'low' else 'high' end")
+        return orders.join(others.by("band").aggregate(most="sum(m)", name="marks"), on="band", how="left")
+
+    def wanted(judged: Judged) -> Wanted:
+        marks, rows = _sums_of_others(judged, lambda row: _band(row["m"], 50)), []
+        for key, both in oracle.grouped(rows_of(judged), "key", sums).items():
+            band = _band(both["total"], 100)
+            rows.append({"key": key, "total": both["total"], "band": band, "most": marks.get(band)})
+        return Wanted(rows, key=("key",))
+
+    return Branch("foreign", declare, wanted, joins=True, key=("key",))
+
+
+def _band(value: int, least: int) -> str:
+    return "low" if value < least else "high"
+
+
+def _sums_of_others(judged: Judged, by: Callable[[Document], str]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for row in judged.of("others"):
+        found[by(row.document)] += row.document["m"]
+    return found
 
 
 def _closes(row: Row) -> bool:

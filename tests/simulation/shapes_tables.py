@@ -53,7 +53,7 @@ def table() -> Branch:
         found = oracle.grouped(rows, "shop", sums)
         return Wanted([{"shop": shop, **both} for shop, both in found.items()], key=("shop",))
 
-    return Branch("table", declare, wanted)
+    return Branch("table", declare, wanted, key=("shop",))
 
 
 def changelog() -> Branch:
@@ -120,7 +120,7 @@ def top() -> Branch:
             ]
         return Wanted(found, key=("shop", "rank"))
 
-    return Branch("top", declare, wanted)
+    return Branch("top", declare, wanted, key=("shop", "rank"))
 
 
 def table_of_table() -> Branch:
@@ -139,7 +139,7 @@ def table_of_table() -> Branch:
         rows = [{"band": band, "members": len(t), "total": sum(t)} for band, t in bands.items()]
         return Wanted(rows, key=("band",))
 
-    return Branch("bands", declare, wanted)
+    return Branch("bands", declare, wanted, key=("band",))
 
 
 def first() -> Branch:

@@ -95,7 +95,22 @@ def window_table() -> Branch:
         found = _tumbled(oracle.timely(judged, rows, "wtable"))
         return Wanted([_windowed(*one) for one in found.items()], key=("shop", "window_start"))
 
-    return Branch("wtable", declare, wanted, timed=True)
+    return Branch("wtable", declare, wanted, timed=True, key=("shop", "window_start"))
+
+
+def session_table() -> Branch:
+    """Sessions as they are: rows in between make two of them one."""
+
+    def declare(streams: Mapping[str, Stream]) -> Stream:
+        window = streams["rows"].filter("shop is not null").window(sc.session("5ms")).by("shop")
+        return window.table(counted="count(*)", total="sum(n)", name="stable")
+
+    def wanted(judged: Judged) -> Wanted:
+        rows = [row for row in rows_of(judged) if row.document["shop"] is not None]
+        found = oracle.sessions(oracle.timely(judged, rows, "stable"), 5, sums)
+        return Wanted([_windowed(*one) for one in found.items()], key=("shop", "window_start"))
+
+    return Branch("stable", declare, wanted, timed=True, key=("shop", "window_start"))
 
 
 def sliding() -> Branch:

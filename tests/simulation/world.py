@@ -36,13 +36,6 @@ IDLE = 2
 """Seconds after which windows do not wait for a partition without rows, in a world that has one."""
 _LONGEST = 120.0
 """Virtual seconds after the last fault, by which everything must have come to rest."""
-_KEYS = {
-    "table": ("shop",),
-    "top": ("shop", "rank"),
-    "bands": ("band",),
-    "wtable": ("shop", "window_start"),
-}
-"""The keys of what branches with updates give."""
 
 
 class Life(Protocol):
@@ -89,7 +82,7 @@ class World(ABC):
     # ------------------------------------------------------------ the topology
 
     def _sinks(self, branch: Branch, number: int) -> Sequence[Sink]:
-        dice, keyed = self.dice, _KEYS.get(branch.name)
+        dice, keyed = self.dice, branch.key or None
         kinds = self.sink_kinds
         if keyed is not None:  # files can't be updated
             kinds = [kind for kind in dict.fromkeys(kinds) if kind != "files"]
