@@ -21,8 +21,6 @@ from streamcore.validation import Rule
 from streamcore.validation.steps import check_rules
 
 STREAM = "rows"
-_FAILS = "_fails"
-"""Column that says whether a row fails a ``unique`` rule."""
 
 
 class DataValidator:
@@ -94,9 +92,12 @@ class RuleCounting:
         check_rules(rules, columns, None, None)
         plain = [rule for rule in rules if rule.rule_type != "unique"]
         self.rules, self.columns = rules, columns
+        self._flags = free_name("_fails", columns)
         self._fold = _Fold(RuleChecks.of(plain, columns, secret=secret, samples=samples))
         self._unique = {
-            rule.id: _Duplicates(rule.id, secret, samples) for rule in rules if rule.rule_type == "unique"
+            rule.id: _Duplicates(rule.id, self._flags, secret, samples)
+            for rule in rules
+            if rule.rule_type == "unique"
         }
 
     @property
@@ -125,7 +126,7 @@ class RuleCounting:
         for number, (id, fold) in enumerate(self._unique.items(), 1):
             rule = next(rule for rule in self.rules if rule.id == id)
             marking = replace(rule, on_fail="flag")
-            stream.validate(marking, flag_column=_FAILS).to(Folding(f"unique-{number}", fold))
+            stream.validate(marking, flag_column=self._flags).to(Folding(f"unique-{number}", fold))
 
     def result(self, refused: int) -> ValidationResult:
         """What has been counted; *refused* rows could not be read."""
@@ -144,15 +145,22 @@ class _Fold:
 class _Duplicates:
     """Counts the rows that a ``unique`` rule has flagged."""
 
-    def __init__(self, id: str, secret: Sequence[str], samples: int) -> None:
-        self._id, self._secret = id, secret
+    def __init__(self, id: str, flags: str, secret: Sequence[str], samples: int) -> None:
+        self._id, self._flags, self._secret = id, flags, secret
         self.state = RuleCounts(most=samples)
 
     def add(self, partition: int, frame: pl.DataFrame) -> None:
-        failing = (frame[_FAILS].list.len() > 0).to_numpy()
-        most, rows = self.state.most, frame.drop(_FAILS)
+        failing = (frame[self._flags].list.len() > 0).to_numpy()
+        most, rows = self.state.most, frame.drop(self._flags)
         first = first_failing(rows, failing, partition, most, self._secret)
         counted = RuleCounts(
             frame.height, {self._id: int(failing.sum())}, samples={self._id: first}, most=most
         )
         self.state = self.state.merge(counted)
+
+
+def free_name(wanted: str, columns: pl.Schema) -> str:
+    """*wanted*, or that with underscores behind it, which no column has."""
+    while wanted in columns:
+        wanted += "_"
+    return wanted

@@ -120,7 +120,7 @@ class Histogram(BaseModel):
 
 def _edges(low: float, high: float, least: float, largest: float, step_of: Step) -> list[float]:
     """Edges at round numbers from *low* to *high*, the first at *least*, the last at *largest*."""
-    if not high > low:
+    if not 0 < high - low < float("inf"):
         return [least, largest]
     step = step_of((high - low) / (BINS - 2))
     inner = [k * step for k in range(floor(low / step) + 1, ceil(high / step))]

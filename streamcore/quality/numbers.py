@@ -57,9 +57,10 @@ class Numbers:
             return cls(not_finite=not_finite)
         plain = numbers.to_numpy()
         count = int(often.sum())
-        mean = float((plain * often).sum() / count)
+        mean = float((plain * (often / count)).sum())  # the sum itself may be beyond what a float holds
         buckets, counts = summed(buckets_of(numbers).to_numpy().astype(np.int64), often)
-        squares = float((np.square(plain - mean) * often).sum())
+        with np.errstate(over="ignore"):
+            squares = float((np.square(plain - mean) * often).sum())
         return cls(count, not_finite, mean, squares, float(plain.min()), float(plain.max()), buckets, counts)
 
     def merge(self, other: Numbers) -> Numbers:
@@ -74,7 +75,7 @@ class Numbers:
         return Numbers(
             count,
             self.not_finite + other.not_finite,
-            self.mean + apart * other.count / count,
+            self.mean * (self.count / count) + other.mean * (other.count / count),
             self.squares + other.squares + apart * apart * self.count * other.count / count,
             min(self.least, other.least),
             max(self.largest, other.largest),
@@ -84,8 +85,10 @@ class Numbers:
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation of the numbers as a sample; None of fewer than two."""
-        return float(np.sqrt(self.squares / (self.count - 1))) if self.count > 1 else None
+        """The standard deviation of the numbers as a sample; None of fewer than two, or beyond what a float
+        holds."""
+        known = self.count > 1 and np.isfinite(self.squares)
+        return float(np.sqrt(self.squares / (self.count - 1))) if known else None
 
     def quantiles(self, wanted: Sequence[float]) -> list[float]:
         """The values at these ranks from 0 to 1, as :class:`Quantile` gives them; none without numbers."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamcore.quality.column_state import ColumnState
 from streamcore.quality.distribution import Distribution, Histogram, number_step, time_step, whole_step
+from streamcore.quality.frequent import COUNT, VALUE
 from streamcore.quality.numbers import Numbers
 from streamcore.quality.plain import Plain, plain
 from streamcore.quality.profile_state import ProfileState
@@ -169,8 +170,8 @@ def _top(name: str, state: ColumnState, sample: RowSample) -> list[TopValue]:
     rows = sample.rows
     if name not in rows.columns or not rows.height or rows[name].dtype.is_nested():
         return []
-    counted = rows.get_column(name).drop_nulls().value_counts(sort=True, name="count")
-    often = counted.filter(pl.col("count") >= _SEEN).sort(["count", name], descending=[True, False]).head(TOP)
+    counted = rows.get_column(name).alias(VALUE).drop_nulls().value_counts(name=COUNT)
+    often = counted.filter(pl.col(COUNT) >= _SEEN).sort(COUNT, VALUE, descending=[True, False]).head(TOP)
     of_all = (state.count + state.nulls) / rows.height
     return [TopValue(value=plain(value), count=round(n * of_all)) for value, n in often.iter_rows()]
 

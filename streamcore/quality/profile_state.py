@@ -32,7 +32,8 @@ class ProfileState:
     def of(cls, frame: pl.DataFrame, partition: int = 0, secret: Collection[str] = ()) -> ProfileState:
         """The state of *frame*, which has the hidden columns; its rows are of source *partition*."""
         rows, hidden = user_columns(frame), frame.select(HIDDEN)
-        shown = rows.drop(*(name for name in rows.columns if name in secret))
+        unseen = (name for name, dtype in rows.schema.items() if name in secret or dtype == pl.Object)
+        shown = rows.drop(*unseen)
         return cls(
             rows.height,
             rows.schema,

@@ -16,12 +16,13 @@ from streamcore.batch import OFFSET, SUB
 
 MOST = 2_000
 """Rows that are kept."""
-HASH = "_hash"
+HASH = OFFSET
+"""The hash stands where the position was: a name that no column of data has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowSample:
-    """``rows`` in the order of their hashes, which are in the column ``_hash``."""
+    """``rows`` in the order of their hashes, which are in the column :data:`HASH`."""
 
     rows: pl.DataFrame
 

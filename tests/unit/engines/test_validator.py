@@ -108,6 +108,15 @@ def test_mistakes_are_said(rule, said):
         sc.DataValidator([rule]).validate(USERS)
 
 
+def test_a_column_may_be_called_as_the_flags_are():
+    (result,) = (
+        sc.DataValidator([{"rule_type": "unique", "column": "_fails"}])
+        .validate(pl.DataFrame({"_fails": [1, 1]}))
+        .rules
+    )
+    assert (result.failed, result.samples[0].row) == (1, {"_fails": 1})
+
+
 def test_rules_as_models():
     rule = sc.ValidationRule(rule_type="range", column="age", parameters={"max": 100}, rule_id="age")
     assert failed(sc.DataValidator([rule]).validate(USERS)) == {"age": 1}

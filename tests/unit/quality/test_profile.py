@@ -113,6 +113,12 @@ def test_histograms_count_what_lies_between_their_edges(flights):
         (pl.Series(["a", None], dtype=pl.Categorical), "text"),
         (pl.Series(["1.25", None]).cast(pl.Decimal(10, 2)), "number"),
         (pl.Series([2**63, None], dtype=pl.UInt64), "number"),
+        (pl.Series([2**100, None], dtype=pl.Int128), "number"),
+        (pl.Series([1e308, -1e308, 1e308, None]), "number"),
+        (pl.Series([5e-324, 0.0, None]), "number"),
+        (pl.Series([dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31)]), "time"),
+        (pl.Series([object(), None], dtype=pl.Object), "other"),
+        (pl.Series([[1, 2], None], dtype=pl.Array(pl.Int64, 2)), "other"),
     ],
     ids=lambda value: str(value.dtype) if isinstance(value, pl.Series) else value,
 )
@@ -122,6 +128,13 @@ def test_all_types(values, kind, rows):
     found = profiled(frame, rows).column("x")
     assert (found.kind, found.count, found.nulls) == (kind, frame["x"].count(), frame["x"].null_count())
     assert Profile.model_validate_json(profiled(frame, rows).model_dump_json()) == profiled(frame, rows)
+
+
+def test_columns_may_have_the_names_that_states_use():
+    rows = ["a"] * 3_000 + [str(n) for n in range(5_000)]
+    frame = pl.DataFrame(dict.fromkeys(("value", "count", "_hash", "literal", "x"), rows))
+    found = profiled(frame)
+    assert len({repr(column.top) for column in found.columns}) == 1
 
 
 def test_no_rows():
