@@ -10,7 +10,7 @@ Documents are JSON for the stream's decoder: its schema, not a sample of the col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,25 +47,30 @@ def open_mongodb(uri: str, options: MongoOptions) -> TableSource:
     where = address(uri)
     client = ReadClient(where)
     try:
-        there = client.collections()
-        names = [name for name, kind in there.items() if kind == "collection"]
-        name = options.collection or _only(names, where.shown)
-        kind = there.get(name)
-        if kind != "collection":
-            raise BadConfig(
-                f"a {kind} has no index of _id to be read by"
-                if kind
-                else "there is no such collection, or this user may not see it",
-                where=where.shown,
-                got=name,
-                allowed=names[:20],
-                fix=did_you_mean(name, names) or "name one that there is",
-            )
+        name = chosen(client.collections(), options.collection, where.shown)
         asked = Asked(name, options.filter, options.fields)
         client.check(asked)
         return TableSource(MongoCollection(where, asked, client.size(name)))
     finally:
         client.close()
+
+
+def chosen(there: Mapping[str, str], name: str | None, where: str) -> str:
+    """The collection *name*, or the only one, of *there* (names and kinds). BadConfig when it is none."""
+    names = [found for found, kind in there.items() if kind == "collection"]
+    name = name or _only(names, where)
+    kind = there.get(name)
+    if kind != "collection":
+        raise BadConfig(
+            f"a {kind} has no index of _id to be read by"
+            if kind
+            else "there is no such collection, or this user may not see it",
+            where=where,
+            got=name,
+            allowed=names[:20],
+            fix=did_you_mean(name, names) or "name one that there is",
+        )
+    return name
 
 
 def _only(names: Sequence[str], where: str) -> str:

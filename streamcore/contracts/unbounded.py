@@ -40,23 +40,27 @@ class Taken(NamedTuple):
 class Polled(NamedTuple):
     """What one poll found: rows, in the order of *parts*, and the bookmark behind them.
 
-    Without parts: up to *bookmark* there is nothing to read. Such bookmarks need not be kept.
+    Without parts: up to *bookmark* there is nothing to read. Such a bookmark need not be kept, unless
+    ``keep`` says so: the system may not let anyone go on behind the one before it for long.
     """
 
     bookmark: bytes
     parts: Sequence[Taken] = ()
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class UnboundedAbilities:
     """What a source can tell of, as data. ``updates``: rows that changed come again. ``deletes``: rows that
     are gone come as such, which only a topology's ``table`` takes. ``forgets``: the system keeps rows until
-    it hears that they are durable here.
+    it hears that they are durable here. ``known_by``: the columns by which rows are told that are gone, where
+    they are always the same.
     """
 
     updates: bool = False
     deletes: bool = False
     forgets: bool = False
+    known_by: tuple[str, ...] = ()
 
 
 class UnboundedReader(Protocol):
@@ -161,7 +165,7 @@ class Intake(Protocol):
     """
 
     async def open(self) -> bytes:
-        """The bookmark of the last append, b"" when there was none.
+        """The bookmark of the last append, or the one that was kept behind it; b"" when there was none.
 
         From the moment this returns, no one else that opened it before can append. Opened again, it raises
         Fenced when someone else has opened it meanwhile.
@@ -170,6 +174,10 @@ class Intake(Protocol):
 
     async def append(self, records: Records, bookmark: bytes) -> None:
         """Append *records* (at least one) and keep *bookmark*: both or none. Durable on return."""
+        ...
+
+    async def keep(self, bookmark: bytes) -> None:
+        """Keep *bookmark*: from the last append up to it there are no rows. Durable on return."""
         ...
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from streamcore.errors import BadConfig, did_you_mean
 from streamcore.secrets import mask_url, resolve
 from streamcore.sources.folder import FolderOptions, open_folder
 from streamcore.sources.http_push import PushOptions, open_push
+from streamcore.sources.mongodb_changes import ChangesOptions, open_changes
 from streamcore.sources.polling import PollOptions, open_polled
 from streamcore.sources.postgres_slot import SlotOptions, open_slot
 from streamcore.sources.redis_streams import StreamOptions, open_stream
@@ -43,6 +44,10 @@ def _slot(uri: str, given: Mapping[str, object]) -> UnboundedSource:
     return open_slot(uri, SlotOptions.model_validate(given))
 
 
+def _changes(uri: str, given: Mapping[str, object]) -> UnboundedSource:
+    return open_changes(uri, ChangesOptions.model_validate(given))
+
+
 def _polled(system: str, *schemes: str) -> Kind:
     return Kind(schemes, "poll", "Polling a table", PollOptions, partial(open_polled, system))
 
@@ -51,6 +56,9 @@ KINDS: Mapping[str, Kind] = {
     "postgresql-poll": _polled("postgresql", "postgresql", "postgres"),
     "postgresql-slot": Kind(("postgresql", "postgres"), "slot", "Logical decoding", SlotOptions, _slot),
     "mysql-poll": _polled("mysql", "mysql", "mariadb"),
+    "mongodb-changes": Kind(
+        ("mongodb", "mongodb+srv"), "changes", "MongoDB change streams", ChangesOptions, _changes
+    ),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),
     "redis-stream": Kind(("redis", "rediss"), "stream", "Redis streams", StreamOptions, open_stream),

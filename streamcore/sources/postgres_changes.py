@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from batch_adapters.refused_rows import PartlyRefusedChunk, Refused
 from streamcore.batch import Chunk, FrameChunk, PartitionId
 from streamcore.contracts.unbounded import Taken
 from streamcore.errors import Permanent
+from streamcore.sources.changes import runs
 from streamcore.sources.pgoutput import (
     DELETE,
     INSERT,
@@ -47,10 +47,7 @@ def parts_of(changes: Changes, ops: Sequence[str], table: str, primary: Collecti
     places = np.concatenate([gone, put])
     sorted_ = np.argsort(order, kind="stable")
     deleted, places = deleted[sorted_], places[sorted_]
-    cuts = [0, *(np.flatnonzero(np.diff(deleted)) + 1).tolist(), len(places)]
-    for start, end in itertools.pairwise(cuts):
-        if start == end:
-            continue
+    for start, end in runs(deleted):
         rows = places[start:end]
         if deleted[start]:
             yield Taken(_keys(changes, key, rows), deleted=True)

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
-from streamcore.durations import duration
 from streamcore.errors import BadConfig, Permanent
+from streamcore.sources.changes import ChangeOptions, words
 from streamcore.sources.pgoutput import Changes, Messages, PgColumn, Place, Truncated
 from streamcore.sources.polling import seconds
 from streamcore.sources.postgres_changes import parts_of
@@ -40,17 +40,10 @@ log ends may be within a commit that has begun before.
 """
 
 _VIA_ROOT = "with (publish_via_partition_root = true)"
-_VALUES = {
-    "create": ("true", "false"),
-    "truncate": ("stop", "skip"),
-    "ops": ("insert", "update", "delete"),
-}
 
 
-class SlotOptions(BaseModel):
+class SlotOptions(ChangeOptions):
     """Options of logical decoding."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     slot: str = Field(description="The replication slot, for the plugin pgoutput and for nobody else.")
     table: str = Field(description="The table; of another schema than public: sales.users.")
@@ -58,9 +51,7 @@ class SlotOptions(BaseModel):
         None, description="What is published of it. The slot's name unless given."
     )
     create: str = Field("false", description="true: make the slot and the publication if they are missing.")
-    ops: str = Field("insert,update,delete", description="What to tell of; without delete for streams.")
     truncate: str = Field("stop", description="What a TRUNCATE does: stop, or skip: it is passed over.")
-    every: str = Field("200ms", description="How often to look when nothing new was there.")
 
     @field_validator("slot")
     @classmethod
@@ -69,20 +60,15 @@ class SlotOptions(BaseModel):
             raise BadConfig("not a name of a slot", got=text, allowed=["1 to 63 of a-z, 0-9 and _"])
         return text
 
-    @field_validator("every")
+    @field_validator("create")
     @classmethod
-    def _duration(cls, text: str) -> str:
-        duration(text)
-        return text
+    def _yes_or_no(cls, text: str) -> str:
+        return words(text, "create", ("true", "false"))
 
-    @field_validator("create", "truncate", "ops")
+    @field_validator("truncate")
     @classmethod
-    def _known(cls, text: str, info: ValidationInfo) -> str:
-        known = _VALUES[info.field_name or ""]
-        for word in text.split(","):
-            if word not in known:
-                raise BadConfig(f"option {info.field_name}", got=word, allowed=known)
-        return text
+    def _stop_or_skip(cls, text: str) -> str:
+        return words(text, "truncate", ("stop", "skip"))
 
     @property
     def published(self) -> str:
@@ -193,7 +179,7 @@ class Slot:
     @property
     def abilities(self) -> UnboundedAbilities:
         """See :class:`streamcore.contracts.unbounded.UnboundedSource`."""
-        ops = self.options.ops.split(",")
+        ops = self.options.told
         return UnboundedAbilities(updates="update" in ops, deletes="delete" in ops, forgets=True)
 
     @property
@@ -292,8 +278,7 @@ class SlotReader:
             return
         if change.relation.id != self._slot.oid:
             return  # another table of the publication
-        ops = self._options.ops.split(",")
-        yield from parts_of(change, ops, self._options.table, self._slot.primary)
+        yield from parts_of(change, self._options.told, self._options.table, self._slot.primary)
 
     def close(self) -> None:
         """See :class:`streamcore.contracts.unbounded.UnboundedReader`."""

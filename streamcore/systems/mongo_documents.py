@@ -63,6 +63,24 @@ class Reply(NamedTuple):
         return sum(map(len, texts))
 
 
+def decoded(data: bytes) -> tuple[list[Document], dict[int, bytes]]:
+    """The documents whose BSON *data* is, one behind the other, as :func:`one_by_one`, in C where it can."""
+    import bson
+    from bson.errors import InvalidBSON
+
+    try:
+        return bson.decode_all(data, codec()), {}
+    except InvalidBSON:
+        return one_by_one(data)
+
+
+def plain(value: object) -> object:
+    """An id as its JSON says it: a number, a text, …; of documents and arrays their JSON as a text."""
+    text = orjson.dumps(value, _as_json, _OPTIONS)
+    found = orjson.loads(text)
+    return text.decode() if isinstance(found, (dict, list)) else found
+
+
 def codec(unicode_errors: str = "strict") -> CodecOptions[Document]:
     """How documents are decoded: UUIDs as such, dates beyond Python's as numbers."""
     from bson.binary import UuidRepresentation

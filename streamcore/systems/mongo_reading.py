@@ -51,10 +51,10 @@ _Documents: TypeAlias = "tuple[list[Document], dict[int, bytes]]"
 class ReadClient:
     """Connections to the servers of *where*, made when they are needed. Their errors are ours."""
 
-    def __init__(self, where: Address) -> None:
+    def __init__(self, where: Address, application: str = APPLICATION) -> None:
         self._where = where
         with self._translated():
-            self._client = driver().MongoClient(where.uri, appname=APPLICATION, tz_aware=False)
+            self._client = driver().MongoClient(where.uri, appname=application, tz_aware=False)
             self._database = self._client[where.database]
 
     def collections(self) -> dict[str, str]:

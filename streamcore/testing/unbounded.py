@@ -69,6 +69,8 @@ def ids_of(found: Polled, id_column: str = "id") -> list[tuple[int, bool]]:
 
 
 def _values(part: Taken, column: str) -> Sequence[object]:
+    if part.deleted and part.chunk.frame is not None and part.chunk.frame.width == 1:
+        return part.chunk.frame.to_series().to_list()  # what the source knows its rows by
     if part.chunk.frame is not None:
         return part.chunk.frame[column].to_list()
     return [orjson.loads(value or b"{}")[column] for value in part.chunk.values()]
@@ -277,6 +279,11 @@ class _FaultyIntake:
     async def append(self, records: Records, bookmark: bytes) -> None:
         self._faults.at("before")
         await self._intake.append(records, bookmark)
+        self._faults.at("behind")
+
+    async def keep(self, bookmark: bytes) -> None:
+        self._faults.at("before")
+        await self._intake.keep(bookmark)
         self._faults.at("behind")
 
     async def close(self) -> None:

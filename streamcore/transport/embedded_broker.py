@@ -30,7 +30,7 @@ from yarl import URL
 from streamcore.batch import PartitionId, Range
 from streamcore.errors import BadConfig, Permanent, TopicChanged
 from streamcore.transport.coordinator import GroupCoordinator
-from streamcore.transport.embedded_directory import Directory, TopicMeta, check_topic_name
+from streamcore.transport.embedded_directory import Directory, Kept, TopicMeta, check_topic_name
 from streamcore.transport.embedded_feed import Feed
 from streamcore.transport.embedded_segments import SEGMENT_BYTES, SegmentFiles
 from streamcore.transport.log import PartitionLog
@@ -82,6 +82,7 @@ class Broker:
         self._partition_bytes, self._segment_bytes = partition_bytes, segment_bytes
         self._topics: dict[str, Topic] = {}
         self._groups: dict[str, Group] = {}
+        self._kept: dict[str, dict[str, Kept]] = {}
         self._listeners: list[Callable[[], None]] = []
         self.owners: dict[str, object] = {}
         """Who may write each lane (:mod:`.embedded_transactions`); nobody outside of this process can."""
@@ -315,6 +316,19 @@ class Broker:
         if self._directory is not None:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._disk, self._directory.write_commits, group, committed)
+
+    def kept(self, topic: str) -> Mapping[str, Kept]:
+        """The bookmarks that lanes keep beside *topic*, each with the one of the append that it is behind."""
+        if topic not in self._kept and self._directory is not None:
+            self._kept[topic] = self._directory.kept(topic)
+        return self._kept.get(topic, {})
+
+    async def keep(self, topic: str, lane: str, after: bytes, bookmark: bytes) -> None:
+        """Keep *bookmark* for *lane* beside *topic*; durable on return."""
+        kept = self._kept[topic] = {**self.kept(topic), lane: (after, bookmark)}
+        if self._directory is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._disk, self._directory.write_kept, topic, kept)
 
     def drop_committed(self, source: PartitionId) -> None:
         """Drop what no reading group needs any more, if the topic's retention says so."""

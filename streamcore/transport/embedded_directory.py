@@ -2,14 +2,16 @@
 
     DIR/lock                                  flock of the process that has it open
     DIR/topics/NAME/meta                      id, partition count, configuration
+    DIR/topics/NAME/bookmarks                 of lanes that feed it, without rows (embedded_intake)
     DIR/topics/NAME/PARTITION/OFFSET.log      see embedded_segments
     DIR/groups/GROUP                          committed offsets, each with its topic's id
 
-``meta`` and group files are JSON behind a checksum, written aside, fsynced, renamed.
+``meta``, ``bookmarks`` and group files are JSON behind a checksum, written aside, fsynced, renamed.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
 import fcntl
 import os
@@ -20,7 +22,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
 
 import orjson
@@ -29,6 +31,8 @@ from streamcore.batch import PartitionId
 from streamcore.errors import BadConfig, Permanent
 from streamcore.transport.embedded_segments import make_directory, sync_directory
 
+Kept: TypeAlias = "tuple[bytes, bytes]"
+"""The bookmark of an append, and one behind it that was kept without rows."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -114,6 +118,18 @@ class Directory:
         sync_directory(self._topics)
         shutil.rmtree(aside)
 
+    def kept(self, topic: str) -> dict[str, Kept]:
+        """The bookmarks that are kept beside *topic*, by the lane."""
+        path = self._topics / topic / "bookmarks"
+        found = _read(path) if path.exists() else {}
+        return {
+            lane: (base64.b64decode(after), base64.b64decode(mark)) for lane, (after, mark) in found.items()
+        }
+
+    def write_kept(self, topic: str, kept: Mapping[str, Kept]) -> None:
+        """Replace those of *topic*; durable on return."""
+        _write(self._topics / topic / "bookmarks", {lane: _texts(one) for lane, one in kept.items()})
+
     def commits(self) -> dict[str, dict[PartitionId, int]]:
         """The committed offsets of all groups."""
         return {
@@ -126,6 +142,10 @@ class Directory:
         """Replace the committed offsets of *group*; durable on return."""
         name = quote(group, safe="").replace(".", "%2E")
         _write(self._groups / name, {"offsets": [[*source, offset] for source, offset in offsets.items()]})
+
+
+def _texts(kept: Kept) -> list[str]:
+    return [base64.b64encode(mark).decode() for mark in kept]
 
 
 def _write(path: Path, content: Mapping[str, object]) -> None:

@@ -5,6 +5,9 @@ all or nothing. The block's last record has the header ``sc-intake``: the bookma
 the topic. The log keeps its last block whatever is dropped, so what it says is always there. Consumers see
 a block when it is durable.
 
+A bookmark that is kept without rows lies beside the log, with the one of the append that it is behind; when
+that is not the log's last one any more it means nothing.
+
 The topic has one partition, since blocks of several would not be one.
 """
 
@@ -43,7 +46,9 @@ class EmbeddedIntake:
         self._broker.owners[self._lane.name] = self
         self._opened = True
         await self._broker.synced()  # an append that was broken off may be in the log, and not durable
-        return _bookmarks(self._log()).get(self._lane.name, b"")
+        last = _bookmarks(self._log()).get(self._lane.name, b"")
+        after, kept = self._broker.kept(self._topic).get(self._lane.name, (last, last))
+        return kept if after == last else last
 
     def _check(self) -> None:
         if self._broker.owners.get(self._lane.name) is not self:
@@ -74,6 +79,12 @@ class EmbeddedIntake:
         self._known, self._known_at = known, log.end
         self._crash_point("intake.before_commit")
         await self._broker.synced()
+
+    async def keep(self, bookmark: bytes) -> None:
+        """See :class:`streamcore.contracts.unbounded.Intake`."""
+        self._check()
+        last = _bookmarks(self._log()).get(self._lane.name, b"")
+        await self._broker.keep(self._topic, self._lane.name, last, bookmark)
 
     async def close(self) -> None:
         """See :class:`streamcore.contracts.unbounded.Intake`."""

@@ -30,19 +30,30 @@ class KafkaIntake:
 
     async def append(self, records: Records, bookmark: bytes) -> None:
         """See :class:`streamcore.contracts.unbounded.Intake`."""
-        if len(bookmark) > MOST_BOOKMARK_BYTES:
-            raise Permanent(
-                "what the source has to remember is too large for a record of Kafka",
-                got=f"{len(bookmark):,} bytes",
-                allowed=[f"{MOST_BOOKMARK_BYTES:,}"],
-                fix="of a folder: take files away that were read, e.g. with done=delete",
-            )
+        _check_size(bookmark)
         await self._transactions.append(records)
         self._crash_point("intake.before_commit")
         self._transactions.bookmark = bookmark
         await self._transactions.commit(self._rows + len(records))
         self._rows += len(records)
 
+    async def keep(self, bookmark: bytes) -> None:
+        """See :class:`streamcore.contracts.unbounded.Intake`."""
+        _check_size(bookmark)
+        self._transactions.bookmark = bookmark
+        await self._transactions.commit(self._rows)
+
     async def close(self) -> None:
         """See :class:`streamcore.contracts.unbounded.Intake`."""
         await self._transactions.close()
+
+
+def _check_size(bookmark: bytes) -> None:
+    if len(bookmark) > MOST_BOOKMARK_BYTES:
+        raise Permanent(
+            "what the source has to remember is too large for a record of Kafka",
+            got=f"{len(bookmark):,} bytes",
+            allowed=[f"{MOST_BOOKMARK_BYTES:,}"],
+            fix="of a folder: take files away that were read, e.g. with done=delete; of a REST source: a "
+            "shorter lag=",
+        )

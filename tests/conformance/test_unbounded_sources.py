@@ -8,17 +8,27 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import asyncpg
 import pytest
 import redis as driver
+from pymongo import MongoClient, UpdateOne
+from pymongo.collection import Collection
 
 from streamcore.contracts.unbounded import UnboundedSource
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.sources.redis_streams import Stream
-from streamcore.testing.unbounded import CatchingUpConformance, UnboundedSourceConformance
+from streamcore.testing.unbounded import (
+    CatchingUpConformance,
+    UnboundedSourceConformance,
+    polled,
+    reader_gives,
+    reading,
+)
 from tests.services.mariadb import MariadbServer, execute
+from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
@@ -188,6 +198,56 @@ class TestPostgresLogicalDecoding(TestPostgresPolling):
 
     def source(self) -> UnboundedSource:
         return open_unbounded(f"{self.dsn}&table={self.name}&slot={self.name}&create=true&every=10ms")
+
+
+class TestMongoChanges(UnboundedSourceConformance):
+    """What was there, as it was at one moment, and then the changes."""
+
+    @pytest.fixture(autouse=True)
+    def collection(self, mongo: MongoServer) -> Iterator[None]:
+        self.uri = mongo.fresh_database()
+        with MongoClient(self.uri) as client:
+            self.users: Collection[dict[str, object]] = client.get_default_database().create_collection(
+                "users", changeStreamPreAndPostImages={"enabled": True}
+            )
+            yield
+
+    def write(self, ids: Sequence[int]) -> None:
+        self.users.bulk_write(
+            [
+                UpdateOne({"_id": i}, {"$set": {"id": i, "name": f"name {i}"}, "$inc": {"version": 1}}, True)
+                for i in ids
+            ]
+        )
+
+    def delete(self, ids: Sequence[int]) -> None:
+        for i in ids:
+            self.users.delete_one({"_id": i})
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.uri}&collection=users&changes=suite&every=10ms")
+
+
+class TestMongoChangesOfADatabase(TestMongoChanges):
+    """From a time on, each document as it was then; deletes are told by collection and id."""
+
+    @pytest.fixture(autouse=True)
+    def since(self, collection: None) -> None:
+        self.begin = datetime.now(timezone.utc).isoformat()[:19]
+
+    def source(self) -> UnboundedSource:
+        options = f"collection=*&collection_field=of&documents=images&begin={self.begin}Z"
+        return open_unbounded(f"{self.uri}&{options}&changes=suite&every=10ms")
+
+    def test_rows_that_are_gone_come_as_such_if_it_says_so(self) -> None:
+        self.write(range(3))
+        with reading(self.source()) as reader:
+            polled(reader, 3)
+            self.delete([2])
+            (part,) = reader_gives(reader, 1 << 20).parts
+        assert part.deleted
+        assert part.chunk.frame is not None
+        assert part.chunk.frame.to_dicts() == [{"_id": 2, "of": "users"}]
 
 
 class TestRedisStream(UnboundedSourceConformance):

@@ -86,8 +86,10 @@ def install() -> str:
     return str(program)
 
 
-def start() -> MongoServer:
-    """A server of the caller's own; raises :class:`tests.services.server.Unavailable`."""
+def start(**more: object) -> MongoServer:
+    """A server of the caller's own, with *more* settings; raises
+    :class:`tests.services.server.Unavailable`.
+    """
     program, tls, folder = install(), certificates(), data_folder("mongodb")
     (port,) = free_ports(1)
     key = folder / "key"
@@ -106,6 +108,7 @@ def start() -> MongoServer:
         "tlsMode": "preferTLS",
         "tlsCertificateKeyFile": tls.kafka,
         "tlsCAFile": tls.ca,
+        **more,
     }
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     life = Process(

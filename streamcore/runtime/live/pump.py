@@ -115,6 +115,9 @@ class Pump:
             await self._intake.append(records, polled.bookmark)
             self.rows += len(records)
             self._again = False
+        elif polled.keep:
+            await self._intake.keep(polled.bookmark)
+            self._again = False
         crash_point("live.appended")
         await self._in_thread(lambda: reader.forget(polled.bookmark))
 

@@ -31,7 +31,23 @@ def check_fits(node: Node, source: UnboundedSource) -> None:
             got=source.uri,
             fix="declare it with topology.table(…, key=…), or leave deletes out with ops=insert,update",
         )
+    _check_known(part, source)
     check_columns(part, source.columns())
+
+
+def _check_known(part: Source, source: UnboundedSource) -> None:
+    """BadConfig when rows that are gone can't be told by the table's key."""
+    known = source.abilities.known_by
+    names = part.schema.judge.names
+    unknown = [key for key in part.key if not any(name in known for name in names[key])]
+    if source.abilities.deletes and known and unknown:
+        raise BadConfig(
+            f"of a row that is gone the source does not tell the key of {part.name!r}",
+            where=source.uri,
+            got=", ".join(unknown),
+            allowed=known,
+            fix=f"declare it with key={list(known)}, or leave deletes out with ops=insert,update",
+        )
 
 
 class RecordMaker:

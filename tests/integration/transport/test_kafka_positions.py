@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 import faust
+import numpy as np
+import pyarrow as pa
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -13,7 +15,8 @@ from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from streamcore.batch import PartitionId
-from streamcore.errors import TopicChanged
+from streamcore.contracts import Lane, Records
+from streamcore.errors import Fenced, TopicChanged, Transient
 from streamcore.systems.kafka import KafkaConnection
 from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.transport.kafka_apps import (
@@ -234,3 +237,23 @@ async def test_a_position_that_retention_passes_while_running_is_never_reset(kaf
         await app.stop()
     assert isinstance(app.crash_reason, TopicChanged)
     assert "position 40, the log starts at 300" in str(app.crash_reason)
+
+
+async def test_a_bookmark_that_is_kept_without_rows_is_the_next_owners(kafka, log):
+    name = fresh("kept")
+    await log.create(name, 1, {})
+    lane = Lane(name, "feed/rows", PartitionId(name, 0, "source"), "me")
+    former, heir = (log.intake(name, lane, lambda _: None) for _ in range(2))
+    assert await former.open() == b""
+    await former.keep(b"at 0")
+    assert await heir.open() == b"at 0"
+    with pytest.raises((Fenced, Transient)):
+        await former.keep(b"of who is fenced")
+    await heir.append(Records(pa.array([b"1"], pa.binary()), np.zeros(1, np.int64)), b"at 1")
+    await heir.keep(b"behind 1")
+    await former.close()
+    await heir.close()
+    last = log.intake(name, lane, lambda _: None)
+    assert await last.open() == b"behind 1"
+    await last.close()
+    assert (await log.bounds(name))[0].end == 2, "a row and the end of its transaction"

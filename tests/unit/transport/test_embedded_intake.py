@@ -49,6 +49,42 @@ async def test_the_next_process_knows_the_bookmark_of_the_last_append(tmp_path: 
     broker.close()
 
 
+async def test_a_bookmark_that_is_kept_without_rows_counts_until_the_next_append(tmp_path: Path) -> None:
+    async def at(name: str) -> bytes:
+        return await log.intake("rows", lane(name), lambda _: None).open()
+
+    broker, log = opened(tmp_path)
+    intake, other = (log.intake("rows", lane(name), lambda _: None) for name in "ab")
+    await intake.open()
+    await other.open()
+    await intake.keep(b"at 0")
+    assert await intake.open() == b"at 0"
+    await intake.append(records(b"1"), b"at 1")
+    await other.keep(b"b0")
+    assert await intake.open() == b"at 1"
+    await intake.keep(b"behind 1")
+    await other.append(records(b"2"), b"b1")
+    broker.close()
+    broker, log = opened(tmp_path)
+    assert [await at(name) for name in "ab"] == [b"behind 1", b"b1"]
+    former, heir = (log.intake("rows", lane("a"), lambda _: None) for _ in range(2))
+    await former.open()
+    await heir.open()
+    with pytest.raises(Fenced):
+        await former.keep(b"of who is fenced")
+    broker.close()
+
+
+async def test_without_a_disk_a_bookmark_is_kept_too() -> None:
+    broker = Broker.open("embedded://kept")
+    broker.create("rows", 1)
+    intake = EmbeddedLog(broker).intake("rows", lane("a"), lambda _: None)
+    await intake.open()
+    await intake.keep(b"at 0")
+    assert await intake.open() == b"at 0"
+    broker.close()
+
+
 async def test_each_source_that_fed_the_topic_has_a_bookmark_of_its_own(tmp_path: Path) -> None:
     broker, log = opened(tmp_path)
     first, second = (log.intake("rows", lane(name), lambda _: None) for name in "ab")
