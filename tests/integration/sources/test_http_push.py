@@ -20,7 +20,8 @@ import pytest
 from streamcore.errors import BadConfig
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.sources.http_push import Bookmark, HttpPush
-from streamcore.testing.unbounded import fed, ids_of, reading
+from streamcore.testing.feeding import fed
+from streamcore.testing.unbounded import ids_of, reading
 from tests.services.native import free_ports
 from tests.services.tls import certificates
 
