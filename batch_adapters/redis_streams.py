@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,7 +18,7 @@ from batch_adapters.key_ranges import Key, KeyRange, Pages, TableSource
 from batch_adapters.refused_rows import PartlyRefusedChunk, Refused
 from streamcore.batch import Chunk, FrameChunk, PartitionId, RecordChunk
 from streamcore.errors import BadConfig
-from streamcore.systems.redis_streams import Entry, StreamRange
+from streamcore.systems.redis_streams import Entry, StreamRange, values_of
 
 _ENTRY_BYTES, _MOST_ENTRIES = 200, 10_000
 """What an entry takes about; entries that are asked for together."""
@@ -145,29 +144,26 @@ class EntryPage:
         end = first + len(self.entries)
         offsets = np.arange(first, end, dtype=np.int64)
         if self.value is not None:
-            field = self.value.encode()
-            values = [entry.fields.get(field) for entry in self.entries]
+            values = values_of(self.entries, [self.value])[self.value]
             return RecordChunk(source, offsets, values, first=first, end=end)
-        came = {name: [entry.fields.get(name.encode()) for entry in self.entries] for name in self.names}
-        texts = {name: _decoded(values) for name, values in came.items()}
-        frame = pl.DataFrame({name: found for name, (found, _) in texts.items()}, schema=self._schema())
-        bad = np.any([broken for _, broken in texts.values()], axis=0)
-        if not bad.any():
-            return FrameChunk(source, offsets, frame, first=first, end=end)
-        raw = pl.DataFrame(came, schema=dict.fromkeys(self.names, pl.Binary)).filter(pl.Series(bad))
-        refused = Refused(bad, raw, "utf8", "a field is not UTF-8")
+        raw = pl.DataFrame(
+            values_of(self.entries, self.names), schema=dict.fromkeys(self.names, pl.Binary), strict=True
+        )
+        try:
+            return FrameChunk(source, offsets, raw.cast(pl.String), first=first, end=end)
+        except pl.exceptions.PolarsError:  # a value that is no text: which one polars does not say
+            frame = pl.DataFrame([_texts(values) for values in raw])
+        bad = np.any([frame[name].is_null() & raw[name].is_not_null() for name in self.names], axis=0)
+        refused = Refused(bad, raw.filter(pl.Series(bad)), "utf8", "a field is not UTF-8")
         return PartlyRefusedChunk(source, offsets, frame, refused, first=first, end=end)
 
-    def _schema(self) -> pl.Schema:
-        return pl.Schema(dict.fromkeys(self.names, pl.String()))
 
-
-def _decoded(values: Sequence[bytes | None]) -> tuple[list[str | None], npt.NDArray[np.bool_]]:
-    texts, broken = list[str | None](), np.zeros(len(values), bool)
-    for place, value in enumerate(values):
+def _texts(values: pl.Series) -> pl.Series:
+    """*values* one by one; null for what is no text."""
+    texts = list[str | None]()
+    for value in values:
         try:
             texts.append(None if value is None else value.decode())
         except UnicodeDecodeError:
             texts.append(None)
-            broken[place] = True
-    return texts, broken
+    return pl.Series(values.name, texts, pl.String)

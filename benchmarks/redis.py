@@ -49,8 +49,19 @@ async def sinks(url: str, client: Redis, frame: pl.DataFrame) -> None:
                 commands.execute()
 
     for name, make, add in _kinds(url):
-        base = await timed(f"redis-py, {name}", partial(bare, add))
-        _share(await timed(f"sink, {name}", partial(ours, make)), base, "the pipeline")
+        with _server_cpu(client):
+            base = await timed(f"redis-py, {name}", partial(bare, add))
+        with _server_cpu(client):
+            _share(await timed(f"sink, {name}", partial(ours, make)), base, "the pipeline")
+
+
+@contextlib.contextmanager
+def _server_cpu(client: Redis) -> Iterator[None]:
+    """Print what three runs take of it."""
+    before = client.info("cpu")
+    yield
+    used = sum(client.info("cpu")[name] - before[name] for name in ("used_cpu_user", "used_cpu_sys"))
+    print(f"{'':42} {used / 3 / ROWS * 1e6:12.2f} us CPU/row of the server, emptying it too")
 
 
 def _kinds(url: str) -> Sequence[tuple[str, Callable[[], Sink], Callable[[Pipeline, Texts], object]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import NamedTuple
 
 from streamcore.errors import BadConfig
@@ -14,10 +15,28 @@ from streamcore.systems.redis import client_of, driver, shown_url, translate
 
 
 class Entry(NamedTuple):
-    """An entry of a stream."""
+    """An entry of a stream; ``fields``: names and values by turns."""
 
     id: str
-    fields: dict[bytes, bytes]
+    fields: Sequence[bytes]
+
+
+def values_of(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, list[bytes | None]]:
+    """The values of the fields *names*, one an entry: None where it has none, the last one of several."""
+    fields = [entry.fields for entry in entries]
+    shapes = [tuple(one[::2]) for one in fields]  # most streams have one
+    places = {shape: {name: 2 * at + 1 for at, name in enumerate(shape)} for shape in set(shapes)}
+    found: dict[str, list[bytes | None]] = {}
+    for name in names:
+        at = {shape: known.get(name.encode()) for shape, known in places.items()}
+        if len(at) == 1 and (only := next(iter(at.values()))) is not None:
+            found[name] = [one[only] for one in fields]
+        else:
+            where = (at[shape] for shape in shapes)
+            found[name] = [
+                None if place is None else one[place] for one, place in zip(fields, where, strict=True)
+            ]
+    return found
 
 
 class StreamRange:
@@ -26,6 +45,7 @@ class StreamRange:
     def __init__(self, url: str, key: str) -> None:
         self.shown, self._key, self._driver = f"{shown_url(url)}/{key}", key, driver()
         self._redis = client_of(self._driver.Redis.from_url, url, self.shown)
+        self._redis.set_response_callback("XRANGE", lambda found, **_: found)  # as it came, without dicts
 
     def bounds(self) -> tuple[str, str, int]:
         """The first id, the last one, and how many entries there are; "" for none. BadConfig: no stream."""
@@ -42,7 +62,10 @@ class StreamRange:
     def entries(self, first: str, last: str, count: int) -> list[Entry]:
         """At most *count* entries from the id *first* (behind it with a parenthesis before it) to *last*."""
         with self._translated():
-            return _entries(self._redis.xrange(self._key, first, last, count))
+            return [
+                Entry(id_.decode(), fields)
+                for id_, fields in self._redis.xrange(self._key, first, last, count)
+            ]
 
     def close(self) -> None:
         """Close the connection."""
@@ -147,4 +170,4 @@ class GroupConsumer:
 
 
 def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes] | None]]) -> list[Entry]:
-    return [Entry(id_.decode(), fields) for id_, fields in found if fields is not None]
+    return [Entry(id_.decode(), [*chain(*fields.items())]) for id_, fields in found if fields is not None]
