@@ -65,8 +65,8 @@ class BucketStorage:
     def prepare(self, owner: str) -> None:
         """Try that the bucket can be written, and that a put does not overwrite when told so."""
         probe = f"{self.prefix}{SEALS}/.probe-{uuid.uuid4().hex}"
+        self.bucket.create(probe, b"streamcore")  # who does not answer to this is not asked to delete it
         try:
-            self.bucket.create(probe, b"streamcore")
             if self.bucket.create(probe, b"other"):
                 raise Permanent(
                     "this server overwrites in spite of If-None-Match, which keeps two workers from writing "

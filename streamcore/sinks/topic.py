@@ -32,7 +32,7 @@ from streamcore.secrets import mask_url, resolve
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.exact_topic import ExactTopicWriter
 from streamcore.sinks.topic_records import RecordMaker
-from streamcore.systems.kafka import KafkaConnection
+from streamcore.systems.kafka import KafkaConnection, probe
 from streamcore.transport.kafka_log import KafkaLog
 
 Guarantee = Literal["at-least-once", "exactly-once"]
@@ -147,7 +147,7 @@ class Topic:
     def writer(self, context: SinkContext) -> SinkWriter:
         """The live writer."""
         if self.url is not None:
-            return ElsewhereWriter(replace(self, url=None), KafkaConnection.parse(resolve(self.url)), context)
+            return ElsewhereWriter(replace(self, url=None), resolve(self.url), context)
         kept = context.event_time in context.columns if context.event_time is not None else False
         records = RecordMaker(
             format=self.written_format,
@@ -198,11 +198,13 @@ class TopicWriter(AppendingWriter):
 class ElsewhereWriter:
     """The writer of a topic of another cluster: connected to when it starts, closed with it."""
 
-    def __init__(self, sink: Topic, connection: KafkaConnection, context: SinkContext) -> None:
-        self._log = KafkaLog(connection)
+    def __init__(self, sink: Topic, url: str, context: SinkContext) -> None:
+        self._url, self._log = url, KafkaLog(KafkaConnection.parse(url))
         self._writer = sink.writer(replace(context, log=self._log))
 
     async def start(self) -> None:
+        """Says what is wrong with the address, which clients do not."""
+        await probe(self._url)
         await self._writer.start()
 
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
