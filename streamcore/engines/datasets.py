@@ -105,22 +105,17 @@ async def replayed(
     stream: str,
     dataset: Dataset,
     *,
-    settings: Settings | None = None,
     on_progress: OnProgress = silent,
     stop: asyncio.Event | None = None,
-    again: bool = False,
 ) -> Summary:
-    """Replay *dataset* as *stream* of *topology*, embedded, to its end.
+    """Replay *dataset* as *stream* of *topology*, which writes nothing, embedded, to its end.
 
-    Without *settings* its log lies in a folder that goes with the run: for topologies that write nothing.
-    Raises as :func:`~streamcore.runtime.replay.replay` does, and such a run that was stopped Permanent.
+    Its log lies in a folder that goes with the run. Raises as :func:`~streamcore.runtime.replay.replay` does,
+    and Permanent when it was stopped.
     """
-    sources = {stream: dataset.source}
-    if settings is not None:
-        return await replay(topology, sources, ReplayOptions(settings, again=again), on_progress, stop)
     with tempfile.TemporaryDirectory(prefix="streamcore-") as folder:
-        passing = Settings(state=State(dir=Path(folder)))
-        summary = await replay(topology, sources, ReplayOptions(passing), on_progress, stop)
+        options = ReplayOptions(Settings(state=State(dir=Path(folder))))
+        summary = await replay(topology, {stream: dataset.source}, options, on_progress, stop)
     if summary.status == "interrupted":
         raise Permanent("stopped before the end of the dataset", where=dataset.source.uri)
     return summary

@@ -5,30 +5,37 @@ A configuration becomes a topology; there is no second engine behind it.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import polars as pl
 
 from streamcore.batch import OFFSET, Rejects, arrow_bytes, user_columns
-from streamcore.contracts import Sink
-from streamcore.engines.datasets import Given, format_of, open_dataset, read_frame, replayed, silent
+from streamcore.engines.datasets import Given, format_of, read_frame, silent
 from streamcore.engines.folding import Folding
 from streamcore.engines.frames import over
+from streamcore.engines.ingestion import (
+    STREAM,
+    BatchIngestionConfig,
+    BatchIngestionEngine,
+    Destination,
+    IngestionMetrics,
+    Steps,
+)
 from streamcore.engines.operations import Transformation, transformation
 from streamcore.errors import BadRows
-from streamcore.progress import OnProgress, Summary
-from streamcore.settings import Settings, load
+from streamcore.progress import OnProgress
+from streamcore.settings import Settings
+from streamcore.stream import Stream
 from streamcore.times import PROCESSING_TIME
 from streamcore.topology import Topology
 
 Config: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """``{"operations": [...]}``, or the list of operations."""
-_STREAM = "rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class ETLEngine:
 
         engine = ETLEngine()
         adults = engine.transform(people, {"operations": [{"type": "filter", "condition": "age >= 18"}]})
-        summary = await engine.run("people.csv", sc.sinks.Parquet("out/adults"), config)
+        metrics = await engine.run("people.csv", "out/adults.parquet", config)
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -74,38 +81,36 @@ class ETLEngine:
     def apply(self, frame: pl.DataFrame, config: Config) -> Transformed:
         """What *config* makes of *frame*, and the rows that it refuses. BadConfig as in :meth:`transform`."""
         plain = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
-        result = _Rows()
-        topology = _topology("transform", plain.schema, transformation(config), Folding("result", result))
-        columns = topology.freeze().nodes["result"].columns
-        rejects = over(topology, _STREAM, plain)
-        return Transformed(pl.concat([pl.DataFrame(schema=columns), *result.frames]), rejects)
+        result, topology = _Rows(), Topology("transform")
+        made = _declared(transformation(config), topology, plain.schema)
+        made.to(Folding("result", result))
+        rejects = over(topology, STREAM, plain)
+        return Transformed(pl.concat([pl.DataFrame(schema=made.columns), *result.frames]), rejects)
 
     async def run(
         self,
         source: Given,
-        destination: Sink,
+        destination: Destination,
         config: Config,
         *,
-        name: str = "etl",
         columns: Mapping[str, str] | None = None,
+        run_id: str | None = None,
         on_progress: OnProgress = silent,
-        stop: asyncio.Event | None = None,
-        again: bool = False,
-    ) -> Summary:
-        """Replay *source* through the operations into *destination*, to its end.
+    ) -> IngestionMetrics:
+        """Read all of *source*, and write what the operations make of it: an ingestion with steps on the way.
 
-        *source* is a path, a URI or a source's dictionary; *columns* are types by name, where they are not to
-        be told by its first rows. Rows that are refused are dead letters. A run that was broken off goes on
-        where its sink stands, and one that is done writes nothing, unless *again*: a new run of the same
-        *name*, source and operations is the same run. BadConfig before any row is read.
+        *source* and *destination* are paths, URIs or dictionaries; *columns* are types by name, where the
+        first rows are not to tell them. Rows that are refused are dead letters and failed records. What
+        becomes of a run that was broken off, of a second one, of a *run_id* and of a path with a file's
+        suffix is said at :meth:`~streamcore.engines.ingestion.BatchIngestionEngine.ingest_data`; other
+        operations are another run. BadConfig before any row is read.
         """
-        dataset = await asyncio.to_thread(open_dataset, source, columns)
         wanted = transformation(config)
-        named = f"{name}-{_digest(config)}"
-        topology = await asyncio.to_thread(_topology, named, dataset.columns, wanted, destination)
-        settings = self._settings or load().settings
-        return await replayed(
-            topology, _STREAM, dataset, settings=settings, on_progress=on_progress, stop=stop, again=again
+        steps = Steps(_digest(config), partial(_declared, wanted))
+        how = BatchIngestionConfig(columns=dict(columns or {}))
+        engine = BatchIngestionEngine(how, self._settings)
+        return await engine.ingest_data(
+            source, destination, steps=steps, run_id=run_id, on_progress=on_progress
         )
 
 
@@ -119,21 +124,19 @@ class _Rows:
         self.frames.append(user_columns(frame))
 
 
-def _topology(name: str, columns: pl.Schema, wanted: Transformation, sink: Sink) -> Topology:
-    """Rows with *columns* through the operations into *sink*."""
-    topology = Topology(name)
+def _declared(wanted: Transformation, topology: Topology, columns: pl.Schema) -> Stream:
+    """Rows with *columns* through the operations."""
     timed = any(operation.timed for _, operation in wanted.operations)
     clock = PROCESSING_TIME if timed and wanted.event_time is None else None
     stream = topology.stream(
-        _STREAM,
+        STREAM,
         columns,
         event_time=wanted.event_time or clock,
         max_lateness=wanted.max_lateness if wanted.event_time else "0s",
         max_future=None,
         format=format_of(columns),
     )
-    wanted.apply(stream, read_frame).to(sink)
-    return topology
+    return wanted.apply(stream, read_frame)
 
 
 def _digest(config: Config) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import polars as pl
 from pydantic import ByteSize, Field
 
 from batch_adapters.sampling import sample
@@ -34,17 +35,27 @@ from streamcore.runtime.replay import ReplayOptions, replay
 from streamcore.secrets import mask_url, resolve
 from streamcore.settings import Settings, load
 from streamcore.sinks import open_sink
+from streamcore.stream import Stream
 from streamcore.topology import Topology
 
 Destination: TypeAlias = str | Path | Mapping[str, Any] | Sink
 """A path, a URI, the dictionary of a sink, or a sink."""
-_STREAM = "rows"
+STREAM = "rows"
 _LOOKED_AT = 1000
 """Rows that say how large a row is."""
 _OF_REPLAYS = {"state", "limits", "runtime", "retry", "dead_letters"}
 """Settings that a replay in this process depends on; none is a secret, as it is used here."""
 _LEAST_CHUNK = 1024
 """Bytes; see ``limits.fetch_max_bytes``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What happens to rows on their way. ``declare`` makes the stream of a source's columns, which is called
+    ``STREAM``, and what follows it; ``name`` tells these steps from others."""
+
+    name: str
+    declare: Callable[[Topology, pl.Schema], Stream]
 
 
 class BatchIngestionConfig(EngineConfig):
@@ -119,6 +130,7 @@ class BatchIngestionEngine:
         source_config: Given,
         destination_config: Destination,
         *,
+        steps: Steps | None = None,
         run_id: str | None = None,
         on_progress: OnProgress = silent,
     ) -> IngestionMetrics:
@@ -136,28 +148,36 @@ class BatchIngestionEngine:
         a folder of files. Cancelling the call ends the work: what was read is written, then it stops.
         *on_progress* is called from another thread.
 
+        *steps* happen to the rows on their way, in this process.
+
         BadConfig before a row is read, Permanent when source or destination give up.
         """
         began = time.monotonic()
-        if self.processing.use_processes:
+        if self.processing.use_processes and steps is None:
             task = self._task(source_config, destination_config, run_id)
             drain = (self._settings or Settings()).runtime.drain_timeout_s
             done = await in_own_process(task, on_progress, drain)
             return IngestionMetrics(**{**done, "seconds": time.monotonic() - began})
-        job = await asyncio.to_thread(self._job, source_config, destination_config, run_id, began)
+        job = await asyncio.to_thread(self._job, source_config, destination_config, steps, run_id, began)
         return await in_own_thread(partial(job.run, on_progress), job.topology.name)
 
-    def _job(self, source: Given, destination: Destination, run_id: str | None, began: float) -> _Job:
+    def _job(
+        self, source: Given, destination: Destination, steps: Steps | None, run_id: str | None, began: float
+    ) -> _Job:
         """Everything opened and checked. BadConfig when it can't work; not for event loops."""
         config, settings = self.config, self._settings or load().settings
         sink = destination if isinstance(destination, Sink) else open_sink(destination)
         output = str(getattr(sink, "target", sink.name))
         dataset = open_dataset(source, config.columns)
-        name = f"ingest-{_digest(dataset.source.uri, type(sink).__name__, sink.name, _address(sink))}"
+        of_steps = [steps.name] if steps else []
+        what = _digest(dataset.source.uri, type(sink).__name__, sink.name, _address(sink), *of_steps)
+        name = f"{'transform' if steps else 'ingest'}-{what}"
         runs = Runs(settings.state.dir / name, run_id)
         target = None if sink is destination else OneFile.of(sink, f"{name}-{_digest(runs.current)}")
         topology = Topology(name)
-        topology.stream(_STREAM, dataset.columns).to(sink if target is None else target.sink)
+        declare = steps.declare if steps else _as_it_is
+        stream = declare(topology, dataset.columns)
+        stream.to(sink if target is None else target.sink)
         topology.freeze()
         gate = MemoryGate(config.memory_limit if config.enable_memory_monitoring else None)
         workers = config.max_workers or self.processing.workers
@@ -165,7 +185,7 @@ class BatchIngestionEngine:
         rows = config.chunk_size or self.processing.chunk_size
         how = ReplayOptions(_within(settings, config.memory_limit, rows, dataset), run=runs.current)
         how = how if splits is None else replace(how, splits=splits)
-        return _Job(topology, dataset, target, output, how, gate, runs, began)
+        return _Job(topology, dataset, stream.columns, target, output, how, gate, runs, began)
 
     def _task(self, source: Given, destination: Destination, run_id: str | None) -> dict[str, object]:
         """What a process of its own is told to do."""
@@ -196,6 +216,7 @@ class _Job:
 
     topology: Topology
     dataset: Dataset
+    columns: pl.Schema
     target: OneFile | None
     output: str
     options: ReplayOptions
@@ -208,10 +229,10 @@ class _Job:
         if self.runs.finished:
             return self._metrics(None)
         source = Gated(self.dataset.source, self.gate)
-        summary = await replay(self.topology, {_STREAM: source}, self.options, on_progress, stop)
+        summary = await replay(self.topology, {STREAM: source}, self.options, on_progress, stop)
         if summary.status != "interrupted":
             if self.target is not None:
-                await asyncio.to_thread(self.target.publish, self.dataset.columns)
+                await asyncio.to_thread(self.target.publish, self.columns)
             crash_point("ingestion.published")
             self.runs.finish()
             if self.target is not None:
@@ -232,6 +253,10 @@ class _Job:
             peak_memory=self.gate.peak,
             slowed_seconds=self.gate.waited,
         )
+
+
+def _as_it_is(topology: Topology, columns: pl.Schema) -> Stream:
+    return topology.stream(STREAM, columns)
 
 
 def _within(settings: Settings, memory: int | None, chunk_rows: int | None, dataset: Dataset) -> Settings:

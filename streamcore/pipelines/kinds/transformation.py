@@ -32,23 +32,23 @@ class TransformationOptions(Options):
 async def run(options: TransformationOptions, context: TaskContext) -> TaskResult:
     """Transform it to its end."""
     from streamcore.engines.etl import ETLEngine
-    from streamcore.sinks import open_sink
 
-    summary = await ETLEngine().run(
+    metrics = await ETLEngine().run(
         source_of(options.source_config, context),
-        open_sink(options.destination_config),
+        options.destination_config,
         list(options.operations),
-        name=f"etl-{effect_name(context)}",
         columns=options.columns or None,
+        run_id=effect_name(context),
         on_progress=lambda progress: context.report(progress.rows_in, progress.bytes_in),
     )
-    refused = summary.progress.dead_letters
+    message = str(metrics.status)
+    if metrics.failed_records:
+        message += f", {metrics.failed_records} dead letters in {metrics.dead_letter_log}"
     return TaskResult(
         datasets={context.task_id: as_source(options.destination_config)},
-        rows=sum(summary.progress.rows_out.values()),
-        bytes=summary.progress.bytes_in,
-        message=summary.status
-        + (f", {refused} dead letters in {summary.dead_letter_log}" if refused else ""),
+        rows=metrics.processed_records,
+        bytes=metrics.bytes,
+        message=message,
     )
 
 

@@ -139,21 +139,39 @@ def test_a_configuration_needs_operations(engine, config):
 async def test_a_dataset_is_replayed_into_a_sink(engine, tmp_path):
     PEOPLE.write_csv(tmp_path / "people.csv")
     sink = sc.sinks.Parquet(str(tmp_path / "out"))
-    summary = await engine.run(str(tmp_path / "people.csv"), sink, GUIDE)
-    assert (summary.status, summary.progress.rows_in) == ("finished", 5)
+    metrics = await engine.run(str(tmp_path / "people.csv"), sink, GUIDE)
+    assert (metrics.status, metrics.processed_records) == ("finished", 3)
     made = pl.read_parquet(tmp_path / "out" / "**" / "*.parquet").sort("salary")
     assert made.select("age", "salary", "new_column", "age_group").equals(engine.transform(PEOPLE, GUIDE))
 
 
-async def test_the_same_run_again_writes_nothing_and_another_configuration_does(engine, tmp_path):
+async def test_a_file_by_a_dictionary_has_the_columns_that_come_out(engine, tmp_path):
+    PEOPLE.write_csv(tmp_path / "people.csv")
+    source = {"type": "file", "file_path": str(tmp_path / "people.csv"), "file_format": "csv"}
+    target = {"type": "file", "file_path": str(tmp_path / "out.csv"), "file_format": "csv"}
+    for config in (GUIDE, [{"type": "select", "columns": ["age"]}]):
+        await engine.run(source, target, config)
+        made = pl.read_csv(tmp_path / "out.csv")
+        assert made.equals(engine.transform(pl.read_csv(tmp_path / "people.csv"), config))
+
+
+async def test_a_named_run_happens_once_and_other_operations_are_another_one(engine, tmp_path):
     PEOPLE.write_csv(tmp_path / "people.csv")
     sink = sc.sinks.Parquet(str(tmp_path / "out"))
-    source = {"type": "file", "file_path": str(tmp_path / "people.csv"), "file_format": "csv"}
     keep = [{"type": "filter", "condition": "age > 0"}]
-    assert (await engine.run(source, sink, keep)).progress.rows_out == {sink.name: 4}
-    assert (await engine.run(source, sink, keep)).status == "already finished"
+    assert (await engine.run(tmp_path / "people.csv", sink, keep, run_id="1")).processed_records == 4
+    again = await engine.run(tmp_path / "people.csv", sink, keep, run_id="1")
+    assert (again.status, again.processed_records) == ("already finished", 0)
     other = [{"type": "filter", "condition": "age > 20"}]
-    assert (await engine.run(source, sink, other)).progress.rows_out == {sink.name: 2}
+    assert (await engine.run(tmp_path / "people.csv", sink, other, run_id="1")).processed_records == 2
+
+
+async def test_refused_rows_are_failed_records(engine, tmp_path):
+    pl.DataFrame({"n": ["1", "x", "y"]}).write_csv(tmp_path / "n.csv")
+    cast = [{"type": "cast_type", "type_mapping": {"n": "int64"}}]
+    metrics = await engine.run(tmp_path / "n.csv", tmp_path / "out.parquet", cast)
+    assert (metrics.processed_records, metrics.failed_records) == (1, 2)
+    assert pl.read_parquet(tmp_path / "out.parquet")["n"].to_list() == [1]
 
 
 async def test_mistakes_are_found_before_a_row_is_read(engine, tmp_path):
