@@ -19,6 +19,7 @@ class Row(sc.Event):
     note: str
 
 
+NAME = os.environ.get("SC_FAULT_NAME", "faults")
 TABLES = {
     "postgres": sc.sinks.Postgres,
     "mysql": sc.sinks.MySQL,
@@ -33,13 +34,15 @@ def _sink() -> Sink:
         return sc.sinks.Parquet(target, partition_by="bucket", roll_rows=300, roll_seconds=0.3, name="out")
     if kind in TABLES:
         return TABLES[kind]("effects", target)
+    if kind == "redis":
+        return sc.sinks.RedisStream(f"effects:{NAME}", target, name="effects")
     if kind == "http":
         return sc.sinks.Http(target, batch_rows=40, allow_private=True)
     exact = kind == "topic-exact"
     return sc.sinks.Topic(target, key="key", guarantee="exactly-once" if exact else "at-least-once")
 
 
-topology = sc.Topology(os.environ.get("SC_FAULT_NAME", "faults"))
+topology = sc.Topology(NAME)
 (
     topology.stream("rows", Row, key="key", topic=os.environ.get("SC_FAULT_TOPIC", "rows"))
     .validate(sc.rules.range("n", max=100_000))

@@ -54,6 +54,7 @@ PIPELINES = [
     Pipeline("kafka-mysql", Run, "mysql", narrow=True),
     Pipeline("kafka-sqlite", Run, "sqlite", narrow=True),
     Pipeline("kafka-mongodb", Run, "mongodb", narrow=True),
+    Pipeline("kafka-redis", Run, "redis", narrow=True),
     Pipeline("kafka-files", Run, "files"),
     Pipeline("kafka-s3", Run, "s3"),
     Pipeline("kafka-http", Run, "http", narrow=True),

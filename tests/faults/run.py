@@ -32,7 +32,7 @@ from tests.faults.servers import Servers
 from tests.faults.sinks import SINKS, Place
 from tests.faults.supervisor import Supervisor
 from tests.faults.targets import BehindAServer, Positions, Seen, Target
-from tests.services import mariadb, mongo
+from tests.services import mariadb, mongo, redis
 from tests.services.kafka_topics import records
 from tests.services.postgres import PASSWORD
 from tests.services.s3 import SECRET_KEY
@@ -50,7 +50,12 @@ _START_SECONDS = 30.0
 _UNEXPLAINED = "which streamcore should have explained"
 _GIVE_UP_SECONDS = 75.0
 _FETCH_BYTES, _PADDING = 16_384, 1_000
-_PASSWORDS = {"PostgreSQL": PASSWORD, "MariaDB": mariadb.PASSWORD, "MongoDB": mongo.PASSWORD}
+_PASSWORDS = {
+    "PostgreSQL": PASSWORD,
+    "MariaDB": mariadb.PASSWORD,
+    "MongoDB": mongo.PASSWORD,
+    "Redis": redis.PASSWORD,
+}
 AWAY = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
 
 

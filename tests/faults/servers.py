@@ -8,11 +8,12 @@ from functools import partial
 
 from tests.faults import http_target
 from tests.faults.http_target import HttpServer
-from tests.services import kafka, mariadb, mongo, postgres, s3
+from tests.services import kafka, mariadb, mongo, postgres, redis, s3
 from tests.services.kafka import KafkaServer
 from tests.services.mariadb import MariadbServer
 from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
 from tests.services.s3 import S3Server
 from tests.services.server import Server
 
@@ -22,6 +23,7 @@ STARTS: Mapping[str, Callable[[], Server]] = {
     "mariadb": partial(mariadb.start, "--skip-log-bin"),  # a full disk would stop its log for a minute
     "mongo": mongo.start,
     "s3": s3.start,
+    "redis": redis.start,
     "http": http_target.start,
 }
 
@@ -35,6 +37,7 @@ class Servers:
     s3: S3Server | None = None
     mariadb: MariadbServer | None = None
     mongo: MongoServer | None = None
+    redis: RedisServer | None = None
     http: HttpServer | None = None
 
     def of(self, name: str) -> Server:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.faults.http_target import HttpTarget
 from tests.faults.s3_target import BucketTarget
 from tests.faults.servers import Servers
-from tests.faults.table_targets import MongoTarget, MysqlTarget, SqliteTarget
+from tests.faults.table_targets import MongoTarget, MysqlTarget, RedisTarget, SqliteTarget
 from tests.faults.targets import ExactTopicTarget, FilesTarget, PostgresTarget, Target, TopicTarget
 
 _ANYWHERE, _BEFORE = "", "pipeline.before_sinks"
@@ -65,6 +65,11 @@ def _mongodb(place: Place) -> Target:
     return MongoTarget(place.servers.mongo, place.name, place.topic)
 
 
+def _redis(place: Place) -> Target:
+    assert place.servers.redis is not None
+    return RedisTarget(place.servers.redis.url, place.name, place.topic)
+
+
 def _files(place: Place) -> Target:
     return FilesTarget(place.folder / "out", place.topic)
 
@@ -100,6 +105,7 @@ SINKS: Mapping[str, SinkUnderTest] = {
     "postgres": _table(_postgres, "postgres", "postgres", disk=512),
     "mysql": _table(_mysql, "mysql", "mariadb", disk=512),
     "mongodb": _table(_mongodb, "mongodb", "mongo", disk=512, commit=b"commitTransaction"),
+    "redis": _table(_redis, "redis", "redis", disk=128, commit=b"EVALSHA"),
     # Who stands still inside of a transaction of SQLite holds the file, and nobody can end it. Behind a
     # commit none is open; anywhere else another flush may be under way.
     "sqlite": SinkUnderTest(

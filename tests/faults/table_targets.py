@@ -1,7 +1,8 @@
-"""Tables and collections as a fault run's targets, seen by plain drivers, in one transaction a look."""
+"""Tables, collections and streams as a fault run's targets, seen by plain drivers, all at one moment."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,8 @@ from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
+from redis import Redis
+from redis.exceptions import RedisError
 
 from tests.faults.rows import REFUSED_BY_A_CHECK
 from tests.faults.targets import Positions, Seen, in_thread
@@ -186,3 +189,48 @@ class MongoTarget:
         log = client.local["oplog.rs"].find(mine, {"o.applyOps.o._id": 1}).sort("$natural", 1)
         written = (one["o"]["_id"] for entry in log for one in entry["o"]["applyOps"] if "_id" in one["o"])
         return {document: place for place, document in enumerate(written)}
+
+
+class RedisTarget:
+    """A stream, whose entries are in the order in which they came."""
+
+    kind, folds = "redis", False
+
+    def __init__(self, url: str, name: str, topic: str) -> None:
+        self._url, self.address, self._topic = url, url, topic
+        self._stream, self._positions = f"effects:{name}", f"streamcore_positions:{name}:effects"
+
+    @property
+    def server_address(self) -> tuple[str, int]:
+        parts = urlsplit(self._url)
+        return str(parts.hostname), parts.port or 6379
+
+    def go_through(self, port: int) -> None:
+        parts = urlsplit(self._url)
+        login = parts.netloc.rpartition("@")[0]
+        self.address = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
+
+    async def prepare(self) -> None:
+        """The sink makes its stream."""
+
+    async def positions(self) -> Positions:
+        return (await in_thread(lambda: self._look("0", "0"), RedisError)).positions
+
+    async def look(self) -> Seen:
+        return await in_thread(lambda: self._look("-", "+"), RedisError)
+
+    def _look(self, first: str, last: str) -> Seen:
+        with (
+            Redis.from_url(self._url, decode_responses=True, socket_timeout=5) as client,
+            client.pipeline(transaction=True) as both,
+        ):
+            both.hgetall(self._positions)
+            both.xrange(self._stream, first, last)
+            stored, entries = both.execute()
+        places = [json.loads(text) | {"field": field} for field, text in stored.items()]
+        positions = {
+            int(one["field"].rpartition("/")[2]): int(one["next_offset"])
+            for one in places
+            if one["topic"] == self._topic
+        }
+        return Seen(positions, [fields["id"] for _, fields in entries], exact=True)
