@@ -27,7 +27,7 @@ class RowMaker(Protocol):
 class Feed:
     """Sends rows to *topic*, *rate* a second, while it is :meth:`on`."""
 
-    def __init__(self, bootstrap: str, topic: str, maker: RowMaker, journal: Path, rate: int) -> None:
+    def __init__(self, bootstrap: str, topic: str, maker: RowMaker, journal: Path, rate: float) -> None:
         self._bootstrap, self._topic, self._maker, self._path = bootstrap, topic, maker, journal
         self._burst = max(1, int(rate * _BURST_SECONDS))
         self._flow = asyncio.Event()

@@ -31,6 +31,7 @@ from streamcore.state.log_record import Entry
 from streamcore.stateful_task import StatefulTask
 from streamcore.transport import kafka_transactions
 from streamcore.transport.kafka_transactions import KafkaTransactions
+from tests.faults import planted_sinks
 
 VARIABLE = "SC_FAULT_PLANTED"
 _SLOW_SECONDS = 0.3
@@ -184,6 +185,7 @@ def _replace(owner: object, name: str, new: object) -> None:
 
 
 MISTAKES: dict[str, Callable[[], None]] = {
+    **planted_sinks.MISTAKES,
     "commit_before_the_sink": _commit_before_the_sink,
     "no_fence": _no_fence,
     "dead_letters_not_awaited": _dead_letters_not_awaited,

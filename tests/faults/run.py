@@ -86,7 +86,7 @@ class Run:
 
     topology = TOPOLOGY
     rate = 800
-    """Rows a second."""
+    """Rows a second; fewer where everything takes longer."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Run:
         self._static, self._planted = static, planted
         self.target, self.maker = self._target(), self._maker()
         journal = folder / "journal.jsonl"
-        self.feed = Feed(servers.kafka.bootstrap, self.topic, self.maker, journal, self.rate)
+        self.feed = Feed(servers.kafka.bootstrap, self.topic, self.maker, journal, self.rate / PATIENCE)
         self.supervisor = Supervisor(self._spawn)
         self._looks: list[Seen] = []
 
