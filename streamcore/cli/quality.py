@@ -92,8 +92,10 @@ def report(
     options: Globals, /, as_of: dt.datetime | None, baseline: str | None, output: Path, **asked: Any
 ) -> int:
     """Do what run does, and write all of it as an HTML page with plots."""
+    from streamcore.engines.quality_files import write_page
+
     found = _Asked(options, **asked).report(as_of, baseline)
-    _write_page(output, found)
+    write_page(output, found)
     if options.json:
         click.echo(found.model_dump_json())
     else:
@@ -109,7 +111,7 @@ def report(
 @click.pass_obj
 def profile(options: Globals, /, save: Path | None, html: Path | None, keep: bool, **asked: Any) -> int:
     """Tell counts, nulls, quantiles, frequent values and histograms of each column."""
-    from streamcore.engines.quality_files import write_whole
+    from streamcore.engines.quality_files import write_page, write_whole
 
     dataset = _Asked(options, **asked)
     found = dataset.profile()
@@ -117,7 +119,7 @@ def profile(options: Globals, /, save: Path | None, html: Path | None, keep: boo
         save.parent.mkdir(parents=True, exist_ok=True)
         write_whole(save, found.model_dump_json(indent=1))
     if html is not None:
-        _write_page(html, found)
+        write_page(html, found)
     if keep:
         dataset.files.keep_baseline(found)
     if options.json:
@@ -231,11 +233,3 @@ def _watched(settings: Settings, look: Callable[..., Awaitable[QualityReport]]) 
     configure(level=settings.log.level, format=settings.log.format)
     with watch("quality") as on_progress:
         return asyncio.run(watched(on_progress))
-
-
-def _write_page(path: Path, found: QualityReport | Profile) -> None:
-    from streamcore.engines.quality_files import write_whole
-    from streamcore.quality.page import page
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page(found))

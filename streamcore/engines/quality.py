@@ -53,13 +53,15 @@ class QualityEngine:
         *,
         baseline: Profile | None = None,
         as_of: dt.datetime | None = None,
+        run_id: str | None = None,
         on_progress: OnProgress = silent,
         stop: asyncio.Event | None = None,
     ) -> QualityReport:
         """Read *source* (that of *config* if None) once, in bounded memory, and report.
 
         Drift is measured from *baseline*, or the store's. *as_of* is the time by which rows are timely; now
-        if None. BadConfig before any row is read; else as a replay raises.
+        if None. With a *run_id* that the store has already, nothing is kept again. BadConfig before any row
+        is read; else as a replay raises.
         """
         wanted = _config(config)
         where = wanted.source if source is None else source
@@ -68,7 +70,7 @@ class QualityEngine:
         dataset = await asyncio.to_thread(open_dataset, where, wanted.columns)
         look = Look(wanted, name_of(wanted, dataset.source), dataset.columns, as_of)
         refused = await look.read(dataset, on_progress, stop)
-        return await asyncio.to_thread(self._finished, look, refused, baseline)
+        return await asyncio.to_thread(self._finished, look, refused, baseline, run_id)
 
     def check(
         self,
@@ -84,12 +86,14 @@ class QualityEngine:
         look.take(frame)
         return self._finished(look, 0, baseline)
 
-    def _finished(self, look: Look, refused: int, baseline: Profile | None) -> QualityReport:
+    def _finished(
+        self, look: Look, refused: int, baseline: Profile | None, run_id: str | None = None
+    ) -> QualityReport:
         store, name = self._store, look.name
         if store is None:
             return look.report(refused, baseline, ())
         report = look.report(refused, baseline or store.baseline(name), store.history(name, HISTORY))
-        store.append(report.record())
+        store.append(report.record(run_id))
         return report
 
 

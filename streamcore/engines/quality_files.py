@@ -12,8 +12,12 @@ from pydantic import ValidationError
 
 from streamcore.declaring import check_name
 from streamcore.errors import Permanent
+from streamcore.quality.page import page
 from streamcore.quality.profile import Profile
-from streamcore.quality.report import RunRecord
+from streamcore.quality.report import QualityReport, RunRecord
+
+REMEMBERED = 100
+"""Of so many records it is known whether one is there already."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class QualityFiles:
     def append(self, record: RunRecord) -> None:
         """See the contract. One write, so that lines of several processes don't mix."""
         path = self._path(record.dataset, ".jsonl")
+        if record.run_id in {known.run_id for known in self.history(record.dataset, REMEMBERED)} - {None}:
+            return
         line = record.model_dump_json().encode() + b"\n"
         self.folder.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
@@ -63,6 +69,12 @@ def write_whole(path: Path, text: str) -> None:
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
+
+
+def write_page(path: Path, found: QualityReport | Profile) -> None:
+    """Write *found* as an HTML page; folders above *path* are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, page(found))
 
 
 def is_profile(path: Path) -> bool:

@@ -16,7 +16,7 @@ from streamcore.quality.validation_result import RuleResult, ValidationResult
 
 
 class RunRecord(BaseModel):
-    """One look, as the store keeps it: small, without rows, values or profile."""
+    """One look, as the store keeps it: small, without rows, values or profile. A ``run_id`` names it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -25,6 +25,7 @@ class RunRecord(BaseModel):
     rows: int
     refused: int
     level: Level
+    run_id: str | None = None
     metrics: Sequence[Metric] = ()
     pass_rates: Mapping[str, float] = Field(default_factory=dict)
 
@@ -47,7 +48,7 @@ class QualityReport(BaseModel):
     history: Sequence[RunRecord] = ()
     baseline: Profile | None = Field(None, exclude=True)
 
-    def record(self) -> RunRecord:
+    def record(self, run_id: str | None = None) -> RunRecord:
         """What is kept of it."""
         rules = self.validation.rules if self.validation else ()
         return RunRecord(
@@ -56,6 +57,7 @@ class QualityReport(BaseModel):
             rows=self.rows,
             refused=self.refused,
             level=self.level,
+            run_id=run_id,
             metrics=self.metrics,
             pass_rates={rule.rule_id: rule.pass_rate for rule in rules if rule.pass_rate is not None},
         )

@@ -17,7 +17,10 @@ class QualityStore(Protocol):
     """
 
     def append(self, record: RunRecord) -> None:
-        """Keep *record*, durably on return. Two at once of one dataset are both kept."""
+        """Keep *record*, durably on return. Two at once of one dataset are both kept.
+
+        One whose ``run_id`` is among the last hundred of its dataset is there already, and not kept again.
+        """
         ...
 
     def history(self, dataset: str, last: int) -> Sequence[RunRecord]:

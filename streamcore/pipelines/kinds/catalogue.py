@@ -10,6 +10,7 @@ from streamcore.pipelines.kinds.contract import Kind
 from streamcore.pipelines.kinds.empty import EMPTY
 from streamcore.pipelines.kinds.ingestion import INGESTION
 from streamcore.pipelines.kinds.python import PYTHON
+from streamcore.pipelines.kinds.quality_report import QUALITY_REPORT
 from streamcore.pipelines.kinds.replay import REPLAY
 from streamcore.pipelines.kinds.sql import SQL
 from streamcore.pipelines.kinds.transformation import TRANSFORMATION
@@ -20,6 +21,7 @@ KINDS: Mapping[TaskType, Kind[Any]] = {
     TaskType.INGESTION: INGESTION,
     TaskType.TRANSFORMATION: TRANSFORMATION,
     TaskType.VALIDATION: VALIDATION,
+    TaskType.QUALITY_REPORT: QUALITY_REPORT,
     TaskType.REPLAY: REPLAY,
     TaskType.SQL: SQL,
     TaskType.PYTHON: PYTHON,
