@@ -94,7 +94,7 @@ async def data_task(folder: Path) -> float:
     async with PipelineOrchestrator(f"sqlite:///{folder}/data.db", kinds=KINDS) as orchestrator:
         await orchestrator.register_pipeline(config)
         for _ in range(ROUNDS):
-            await asyncio.sleep(5)  # the child that is kept ready has imported all
+            await orchestrator.warmed_up()
             began = time.perf_counter()
             run_id = await orchestrator.trigger_pipeline("data", wait=True)
             times.append((time.perf_counter() - began) * 1000)

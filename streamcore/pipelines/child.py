@@ -1,13 +1,15 @@
 """The process of one attempt: ``python -m streamcore.pipelines.child FD MODULE…``, by :mod:`.children`.
 
-It reads one line, the task, from the socket FD, and writes lines: ``{"progress": [rows, bytes]}`` while it
-works, and at the end ``{"result": …}`` or ``{"error": text, "type": class}``. What it prints is its log.
+It writes ``{}`` to the socket FD when it has imported all MODULEs, and reads one line: the task. Then it
+writes ``{"progress": [rows, bytes]}`` while it works, and at the end ``{"result": …}``, or ``{"error": text,
+"type": class}``. What it prints is its log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 import time
@@ -34,12 +36,17 @@ def main() -> None:
     for module in sys.argv[2:]:
         with suppress(ImportError):  # the task that needs it says what is missing
             import_module(module)
+    channel.sendall(b"{}\n")  # it is ready
     with channel.makefile("rb") as lines:
         line = lines.readline()
     if not line:
         return  # it wasn't needed
     sys.path.insert(0, "")
-    channel.sendall(orjson.dumps(_done(orjson.loads(line), channel)) + b"\n")
+    answer = _done(orjson.loads(line), channel)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    channel.sendall(orjson.dumps(answer) + b"\n")
+    os._exit(0)  # the rest is tearing down what the process takes with it anyway: a tenth of a second
 
 
 def _done(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:

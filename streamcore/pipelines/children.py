@@ -23,6 +23,8 @@ from streamcore.pipelines.kinds.contract import TaskContext, TaskFailed, TaskRes
 from streamcore.pipelines.models import TaskType
 
 MOST_MESSAGE = 64 << 20
+HEAD_START = 0.5
+"""Seconds that a task has before the process of the next one is started, which takes a core for a while."""
 _ERRORS = {"BadConfig": BadConfig, "TaskFailed": TaskFailed, "TaskSkipped": TaskSkipped}
 
 
@@ -31,6 +33,13 @@ class Child:
 
     def __init__(self, process: Guarded, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process, self._reader, self._writer = process, reader, writer
+        self._ready = False
+
+    async def ready(self) -> None:
+        """Returns when it has imported what it imports ahead, or has ended."""
+        if not self._ready:
+            await self._reader.readline()
+            self._ready = True
 
     @staticmethod
     async def start(lifeline: Lifeline, ahead: Sequence[str] = ()) -> Child:
@@ -45,7 +54,12 @@ class Child:
             raise
         finally:
             theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_MESSAGE)
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_MESSAGE)
+        except BaseException:
+            ours.close()
+            process.cut()
+            raise
         return Child(process, reader, writer)
 
     async def run(
@@ -84,6 +98,7 @@ class Child:
         await self._process.stop()
 
     async def _answer(self, context: TaskContext) -> dict[str, Any] | None:
+        await self.ready()
         while line := await self._reader.readline():
             message: dict[str, Any] = orjson.loads(line)
             if "progress" in message:
@@ -102,9 +117,9 @@ class Nursery:
         self._growing: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def warm(self, ahead: tuple[str, ...]) -> None:
-        """Start children of this sort up to the number to be kept, in the background."""
-        task = asyncio.ensure_future(self._grow(self._ready.setdefault(ahead, deque()), ahead))
+    def warm(self, ahead: tuple[str, ...], delay: float = 0.0) -> None:
+        """Start children of this sort up to the number to be kept, in the background, in *delay* seconds."""
+        task = asyncio.ensure_future(self._grow(self._ready.setdefault(ahead, deque()), ahead, delay))
         self._growing.add(task)
         task.add_done_callback(self._growing.discard)
 
@@ -114,17 +129,26 @@ class Nursery:
             return await Child.start(self._lifeline)
         ready = self._ready.get(ahead)
         child = ready.popleft() if ready else await Child.start(self._lifeline, ahead)
-        self.warm(ahead)
+        self.warm(ahead, HEAD_START)
         return child
+
+    async def settle(self) -> None:
+        """Returns when as many children are ready as are to be kept."""
+        await asyncio.gather(*self._growing)
+        for sort in self._ready.values():
+            await asyncio.gather(*(child.ready() for child in sort))
 
     async def close(self) -> None:
         """End those that nobody took."""
         self._closed = True
+        for task in self._growing:
+            task.cancel()
         await asyncio.gather(*self._growing, return_exceptions=True)
         ready, self._ready = [child for sort in self._ready.values() for child in sort], {}
         await asyncio.gather(*(child.stop() for child in ready))
 
-    async def _grow(self, ready: deque[Child], ahead: tuple[str, ...]) -> None:
+    async def _grow(self, ready: deque[Child], ahead: tuple[str, ...], delay: float) -> None:
+        await asyncio.sleep(delay)
         while len(ready) < self._spare and not self._closed:
             ready.append(await Child.start(self._lifeline, ahead))
 

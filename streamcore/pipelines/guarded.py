@@ -62,8 +62,8 @@ class Guarded:
     ) -> Guarded:
         """Start *command*, without a shell; it inherits the descriptors *keep*. Permanent: it can't be."""
         argv = [sys.executable, "-I", "-S", str(GUARD), str(lifeline.deadline), "--", *command]
-        try:
-            process = await asyncio.create_subprocess_exec(
+        spawning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -74,6 +74,12 @@ class Guarded:
                 start_new_session=True,  # Ctrl-C is the orchestrator's business
                 limit=MOST_LINE,
             )
+        )
+        try:
+            process = await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            spawning.add_done_callback(_cut)
+            raise
         except (OSError, ValueError) as error:
             what = f"{command[0]} can't be started: {getattr(error, 'strerror', None) or error}"
             raise Permanent(what, where=str(folder or Path.cwd()), fix="check command and folder") from None
@@ -113,9 +119,9 @@ class Guarded:
 
     def cut(self) -> None:
         """End the lifeline: its guard kills the group at once."""
-        pipe = self._process.stdin
-        if pipe is not None:
-            pipe.close()
+        self._lifeline.let_go(self)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     async def _ended(self, on_line: Callable[[str], None]) -> None:
         await self._lines(on_line)
@@ -134,6 +140,12 @@ class Guarded:
             except asyncio.LimitOverrunError as error:
                 line = await stream.readexactly(error.consumed or 1)
             on_line(_text(line))
+
+
+def _cut(spawning: asyncio.Future[asyncio.subprocess.Process]) -> None:
+    """Nobody wants the process any more: a guard that is killed could not end what it guards."""
+    if not spawning.cancelled() and spawning.exception() is None and (pipe := spawning.result().stdin):
+        pipe.close()
 
 
 def _text(line: bytes) -> str:

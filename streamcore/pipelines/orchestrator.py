@@ -234,6 +234,10 @@ class PipelineOrchestrator:
         if wait:
             await self.wait(run_id)
 
+    async def warmed_up(self) -> None:
+        """Returns when processes for the registered pipelines' data tasks stand ready."""
+        await self._means.nursery.settle()
+
     # ------------------------------------------------------------ execution
 
     @property

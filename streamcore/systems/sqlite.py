@@ -148,10 +148,18 @@ class Session(SqlSession):
         self._connection.close()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Cancelled, it interrupts the statement and waits for its thread: then the next one may come."""
+        running = asyncio.ensure_future(asyncio.to_thread(work))
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.shield(running)
         except sqlite3.Error as error:
             raise translated(error, self._where) from None
+        except asyncio.CancelledError:
+            with suppress(sqlite3.ProgrammingError):  # it is closed already
+                self._connection.interrupt()
+            await asyncio.wait([running])
+            running.exception()  # retrieved: what is told is that it was cancelled
+            raise
 
 
 def _numbered(values: Sequence[object]) -> dict[str, object]:

@@ -228,3 +228,28 @@ def test_waits_grow_up_to_the_longest_and_are_the_same_each_time(failures: int) 
     assert plain <= wait <= plain * 1.5
     assert wait == retry_delay(task, "run", failures)
     assert wait != retry_delay(task, "other", failures)
+
+
+def test_a_task_that_ends_its_orchestrators_fails_in_the_end() -> None:
+    plan = plan_of(
+        PipelineConfig(pipeline_id="p", tasks=[TaskConfig(task_id="t", task_type=TaskType.PYTHON)])
+    )
+    decision = decide(plan, begin(plan), [], 0)
+    for turn in range(1, LOST_LIMIT + 1):
+        assert decision.state.tasks["t"].status is TaskStatus.RUNNING
+        decision = decide(plan, decision.state, lost(decision.state), turn)
+    assert decision.state.status is PipelineStatus.FAILED
+    assert "does this task end it" in decision.state.tasks["t"].reason
+
+
+def test_attempts_that_were_handed_over_do_not_count_as_lost() -> None:
+    plan = plan_of(
+        PipelineConfig(pipeline_id="p", tasks=[TaskConfig(task_id="t", task_type=TaskType.PYTHON)])
+    )
+    state = decide(plan, begin(plan), [], 0).state
+    for turn in range(LOST_LIMIT * 2):
+        ended = Ended("t", AttemptStatus.LOST, counts=False)
+        state = decide(plan, state, [ended], turn, begin=False).state
+        assert state.tasks["t"].status is TaskStatus.RETRYING
+        state = decide(plan, state, [], turn).state
+    assert state.tasks["t"].lost == 0
