@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -72,31 +73,50 @@ def _mark(able: bool | None) -> str:
 
 @connect.command(cls=Command)
 @click.argument("uri", metavar="URI|PATH")
+@click.option("--sink", "as_sink", is_flag=True, help="Try it as a sink: reach it and log in.")
 @click.pass_obj
-def test(options: Globals, uri: str) -> None:
+def test(options: Globals, uri: str, as_sink: bool) -> None:
     """Try a source: reach it, log in, look what there is, read a first piece.
 
-    Nothing is written. The exit code is 0 when all of it worked.
+    Nothing is written, to a sink neither. The exit code is 0 when all of it worked.
     """
+    steps = _Steps(options)
+    (_try_sink if as_sink else _try_source)(steps, uri)
+
+
+class _Steps:
+    """What was tried, told one by one."""
+
+    def __init__(self, options: Globals) -> None:
+        self._json, self._done = options.json, list[dict[str, object]]()
+
+    def take(self, what: str, work: Callable[[], T], said: Callable[[T], str]) -> T:
+        """Do *work*, and tell what *said* makes of its result."""
+        began = time.monotonic()
+        result = work()
+        found, seconds = said(result), round(time.monotonic() - began, 3)
+        self._done.append({"step": what, "found": found, "seconds": seconds})
+        if not self._json:
+            mark, took = click.style("ok", fg="green", bold=True), click.style(f"{seconds:.2f} s", dim=True)
+            click.echo(f"{mark}  {what:8} {found}  {took}")
+        return result
+
+    def end(self, uri: str, command: str = "") -> None:
+        """All worked; *command* is what to do next."""
+        if self._json:
+            click.echo(json.dumps({"uri": uri, "ok": True, "steps": self._done}))
+        elif command:
+            suggest(command)
+
+
+def _try_source(steps: _Steps, uri: str) -> None:
     from batch_adapters.catalogue import open_source
     from batch_adapters.sampling import sample
     from streamcore.cli.console import count
     from streamcore.schema.types import name_of
 
-    steps: list[dict[str, object]] = []
-
-    def step(what: str, work: Callable[[], T], said: Callable[[T], str]) -> T:
-        began = time.monotonic()
-        result = work()
-        found, seconds = said(result), round(time.monotonic() - began, 3)
-        steps.append({"step": what, "found": found, "seconds": seconds})
-        if not options.json:
-            mark, took = click.style("ok", fg="green", bold=True), click.style(f"{seconds:.2f} s", dim=True)
-            click.echo(f"{mark}  {what:8} {found}  {took}")
-        return result
-
-    source = step("open", lambda: open_source(uri), lambda opened: opened.uri)
-    step(
+    source = steps.take("open", lambda: open_source(uri), lambda opened: opened.uri)
+    steps.take(
         "columns",
         source.columns,
         lambda columns: (
@@ -105,17 +125,23 @@ def test(options: Globals, uri: str) -> None:
             else ", ".join(f"{name} {name_of(dtype)}" for name, dtype in columns.items())
         ),
     )
-    step(
+    steps.take(
         "read",
         lambda: sample(source, 1),
         lambda rows: (
             f"{count(rows.frame.height)} row" + (f", {rows.refused} refused" if rows.refused else "")
         ),
     )
-    if options.json:
-        click.echo(json.dumps({"uri": source.uri, "ok": True, "steps": steps}))
-    else:
-        suggest(f"streamcore connect sample '{_shown(uri)}'")
+    steps.end(source.uri, f"streamcore connect sample '{_shown(uri)}'")
+
+
+def _try_sink(steps: _Steps, uri: str) -> None:
+    from streamcore.sinks import open_sink
+    from streamcore.sinks.reaching import reach
+
+    sink = steps.take("open", lambda: open_sink(uri), lambda made: f"{type(made).__name__}, {made.name}")
+    steps.take("reach", lambda: asyncio.run(reach(sink)), lambda _: "reached, and logged in")
+    steps.end(_shown(uri).partition("?")[0])
 
 
 @connect.command("sample", cls=Command)

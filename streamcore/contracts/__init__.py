@@ -343,3 +343,15 @@ class SinkWriter(Protocol):
     async def close(self) -> None:
         """Free connections; called once, also after errors; does not flush."""
         ...
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """A sink's writer that can try its target: ``streamcore connect test --sink``."""
+
+    async def reach(self) -> None:
+        """Called instead of ``start``, before ``close``: reach the target and log in; nothing is made there.
+
+        Raises as ``start`` does.
+        """
+        ...

@@ -62,6 +62,10 @@ class BucketStorage:
     def shelf(self, stream: str, partition: int, owner: str) -> BucketShelf:
         return BucketShelf(self, stream, partition)
 
+    def reach(self) -> None:
+        """By a listing; whether objects may be put there it does not say."""
+        self.bucket.find(self.prefix, limit=1)
+
     def prepare(self, owner: str) -> None:
         """Try that the bucket can be written, and that a put does not overwrite when told so."""
         probe = f"{self.prefix}{SEALS}/.probe-{uuid.uuid4().hex}"

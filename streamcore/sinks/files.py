@@ -218,6 +218,9 @@ class FileWriter:
         """Make the storage ready and try what the seals stand on."""
         await asyncio.to_thread(self._sink.storage.prepare, self._context.owner)
 
+    async def reach(self) -> None:
+        await asyncio.to_thread(self._sink.storage.reach)
+
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         positions = {}
         for partition, start in partitions.items():

@@ -42,6 +42,9 @@ class FolderStorage:
     def shelf(self, stream: str, partition: int, owner: str) -> FolderShelf:
         return FolderShelf(self.path, self.path / SEALS / stream / f"{partition:05d}", owner)
 
+    def reach(self) -> None:
+        check_writable(self.path)
+
     def prepare(self, owner: str) -> None:
         """Make the folder and try what the seals stand on: fsync and hard links."""
         seals = self.path.absolute() / SEALS
@@ -65,6 +68,16 @@ class FolderStorage:
         finally:
             for path in (probe, link):
                 path.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Permanent unless *folder* can be written to, or made."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        fix = "let this user write there, or name another folder"
+        raise Permanent("this folder can't be written to", where=str(folder), got=str(there), fix=fix)
 
 
 class FolderShelf:

@@ -22,6 +22,7 @@ from streamcore.errors import BadConfig
 from streamcore.secrets import resolve
 from streamcore.sinks.column_checks import ColumnChecks
 from streamcore.sinks.fence import POSITIONS, RowFence
+from streamcore.sinks.folder_storage import check_writable
 from streamcore.sinks.keyed_table import KeyOption, met
 from streamcore.sinks.sqlite_columns import ColumnPair, TableColumn, created_type
 from streamcore.sinks.table_writer import TableWriter
@@ -74,7 +75,7 @@ class SQLite(KeyOption):
         return [*([table] if self.create else []), _CREATE_POSITIONS]
 
     def writer(self, context: SinkContext) -> TableWriter[Session]:
-        return TableWriter(_Database(self, context), context)
+        return _FileWriter(self.file, _Database(self, context), context)
 
 
 _CREATE_POSITIONS = (
@@ -94,6 +95,20 @@ class _Dialect:
     @staticmethod
     def on_conflict(key: Sequence[str]) -> str:
         return f"on conflict ({', '.join(key)}) do update set"
+
+
+class _FileWriter(TableWriter[Session]):
+    """The writer to a file, which connecting makes."""
+
+    def __init__(self, file: Path, database: _Database, context: SinkContext) -> None:
+        super().__init__(database, context)
+        self._file = file
+
+    async def reach(self) -> None:
+        if self._file.exists():
+            await super().reach()
+        else:
+            check_writable(self._file.parent)
 
 
 class _Database:

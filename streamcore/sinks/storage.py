@@ -108,6 +108,10 @@ class Storage(Protocol):
         """For people, without secrets."""
         ...
 
+    def reach(self) -> None:
+        """Try that it can be written to, as far as that shows without writing. Raises as prepare."""
+        ...
+
     def prepare(self, owner: str) -> None:
         """Make it ready, and try what seals stand on. Permanent with the remedy where that does not hold."""
         ...

@@ -125,6 +125,9 @@ class TableWriter(Generic[SessionT]):
         """Connect, make what is missing and compare the columns."""
         await self._connected()
 
+    async def reach(self) -> None:
+        await (await self._database.connect()).close()
+
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         if not partitions:
             return {}

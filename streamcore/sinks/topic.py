@@ -199,8 +199,13 @@ class ElsewhereWriter:
     """The writer of a topic of another cluster: connected to when it starts, closed with it."""
 
     def __init__(self, sink: Topic, url: str, context: SinkContext) -> None:
-        self._url, self._log = url, KafkaLog(KafkaConnection.parse(url))
+        self._sink, self._url, self._log = sink, url, KafkaLog(KafkaConnection.parse(url))
         self._writer = sink.writer(replace(context, log=self._log))
+
+    async def reach(self) -> None:
+        await probe(self._url)
+        if not self._sink.create:
+            await self._sink.make_topic(self._log)  # says that there is none
 
     async def start(self) -> None:
         """Says what is wrong with the address, which clients do not."""

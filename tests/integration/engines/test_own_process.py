@@ -76,3 +76,23 @@ async def test_cancelled_or_killed_it_is_taken_up(engine: BatchIngestionEngine, 
     metrics = await engine.ingest_data("in.csv", "out.csv")
     assert metrics.status == "finished"
     assert pl.read_csv("out.csv")["id"].to_list() == list(range(ROWS))
+
+
+@pytest.mark.slow
+async def test_a_limit_of_memory_is_kept(tmp_path: Path) -> None:
+    """Of a process that has little beside the ingestion, over a file that is as large as its limit."""
+    lines = "".join(f"{number},customer number {number},{number * 3.25}\n" for number in range(20_000))
+    with (tmp_path / "large.csv").open("w") as file:
+        file.write("id,name,amount\n")
+        for _ in range(400):
+            file.write(lines)
+    limit = 400_000_000
+    assert 0.6 * limit < (tmp_path / "large.csv").stat().st_size
+    engine = BatchIngestionEngine(
+        BatchIngestionConfig(memory_limit=limit),
+        Settings(state=State(dir=tmp_path / "state")),
+        processing=BatchProcessingConfig(use_processes=True, max_workers=2),
+    )
+    metrics = await engine.ingest_data(str(tmp_path / "large.csv"), str(tmp_path / "large.parquet"))
+    assert metrics.processed_records == 400 * 20_000
+    assert 50_000_000 < metrics.peak_memory < limit

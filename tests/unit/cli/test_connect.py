@@ -171,3 +171,16 @@ def test_a_diff_says_what_differs_by_its_exit_code_too(
     }
     assert run(["schema", "diff", "users.csv", "people.py"]) == 2
     assert "people.py#users" in capsys.readouterr().err
+
+
+def test_a_sink_is_tried_and_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(folder.rglob("*"))
+    for uri in ("out/late?format=csv", "sqlite:///s.db?table=users", "sqlite:///new.db?table=users"):
+        text = said(capsys, "connect", "test", "--sink", uri)
+        assert "reached" in text
+    assert document(capsys, "connect", "test", "--sink", "x.csv")["ok"] is True  # type: ignore[index]
+    assert sorted(folder.rglob("*")) == before
+    said(capsys, "connect", "test", "--sink", "users.csv/out?format=csv", code=1)
+    said(capsys, "connect", "test", "--sink", "postgresql://127.0.0.1:1/x?table=t", code=1)
+    said(capsys, "connect", "test", "--sink", "https://example.com/rows", code=2)
+    said(capsys, "connect", "test", "--sink", "postgresql://127.0.0.1:1/x", code=2)
