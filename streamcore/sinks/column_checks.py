@@ -19,10 +19,15 @@ class Checked(Protocol):
 
 
 class ColumnChecks:
-    """All checks of a table's columns, made once; most batches pass with one look."""
+    """All checks of a table's columns, and *more* of the same form, made once; most batches pass them."""
 
-    def __init__(self, pairs: Iterable[Checked], key: Sequence[str]) -> None:
-        found = [check for pair in pairs for check in pair.checks()]
+    def __init__(
+        self,
+        pairs: Iterable[Checked],
+        key: Sequence[str],
+        more: Iterable[tuple[str, str, pl.Expr]] = (),
+    ) -> None:
+        found = [*(check for pair in pairs for check in pair.checks()), *more]
         found += [
             ("null_key", f"{name} is null, it is part of the key", pl.col(name).is_null()) for name in key
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, TypeVar
 
 import polars as pl
@@ -12,6 +12,8 @@ import polars as pl
 from streamcore.contracts import SinkAbilities
 from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.sinks.fence import POSITIONS
+from streamcore.sinks.merging import Merge, OnConflict
+from streamcore.sinks.merging import check_column as check_column
 
 
 class Keyed:
@@ -37,22 +39,38 @@ class Keyed:
             check_column(name, columns, "key")
 
 
-def check_column(name: str, columns: pl.Schema, what: str) -> None:
-    """BadConfig unless *name*, which the option *what* gives, is one of *columns*."""
-    if name not in columns:
-        hint = did_you_mean(name, columns.names())
-        raise BadConfig(f"{what}: unknown column {name!r}", allowed=columns.names(), fix=hint)
-
-
 class KeyOption(Keyed):
-    """A sink with an option ``key``: a column, several, or None."""
+    """A sink with the options of a :class:`Merge`: a column, several, or None where it says so."""
 
     key: str | Sequence[str] | None
+    on_conflict: OnConflict
+    update: str | Sequence[str] | None
+    version: str | None
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The columns of ``key``."""
-        return () if self.key is None else (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        return _names(self.key)
+
+    @property
+    def abilities(self) -> SinkAbilities:
+        """As :attr:`Keyed.abilities`; what leaves rows as they are does not upsert."""
+        found = super().abilities
+        return found if self.on_conflict == "update" else replace(found, upsert=False)
+
+    @property
+    def merge(self) -> Merge:
+        """How rows meet those that are there."""
+        update = None if self.update is None else _names(self.update)
+        return Merge(self.keys, self.on_conflict, update, self.version)
+
+    def check_key(self, columns: pl.Schema) -> None:
+        """BadConfig for columns that the stream does not have, and for options that mean nothing together."""
+        self.merge.check(columns)
+
+
+def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,9 @@ class ServerTable(KeyOption, abc.ABC):
     create: bool = False
     schema: str | None = None
     name: str = ""
+    on_conflict: OnConflict = "update"
+    update: str | Sequence[str] | None = None
+    version: str | None = None
 
     def __post_init__(self) -> None:
         self.check_name(self.table, "the table's name")

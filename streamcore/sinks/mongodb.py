@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from streamcore.batch import DELETES, PartitionId
+from streamcore.batch import DELETES, HIDDEN, PartitionId
 from streamcore.contracts import SinkContext
 from streamcore.errors import BadConfig
 from streamcore.secrets import resolve
 from streamcore.sinks.column_checks import ColumnChecks
 from streamcore.sinks.fence import POSITIONS, Move, Stored, StoredKey, application_name
 from streamcore.sinks.keyed_table import KeyOption
+from streamcore.sinks.merging import Merge, OnConflict
 from streamcore.sinks.mongodb_columns import Field, field_type
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.mongo import address
@@ -42,7 +43,8 @@ class MongoDB(KeyOption):
     ``key``: upsert by these fields, which need a unique index (``_id`` has one); without it documents are
     appended. ``create``: make the collection, and the key's index, when missing. ``cut_times``: cut times
     to milliseconds instead of refusing rows with finer ones. ``driver``: "motor" for those who have it.
-    ``name``: the sink's stable name, otherwise made from the collection.
+    ``name``: the sink's stable name, otherwise made from the collection. ``on_conflict``, ``update``,
+    ``version``: see :class:`streamcore.sinks.merging.Merge`.
     """
 
     collection: str
@@ -52,6 +54,9 @@ class MongoDB(KeyOption):
     cut_times: bool = False
     driver: Driver = "pymongo"
     name: str = ""
+    on_conflict: OnConflict = "update"
+    update: str | Sequence[str] | None = None
+    version: str | None = None
 
     def __post_init__(self) -> None:
         bad = not self.collection or "\0" in self.collection or "$" in self.collection
@@ -194,7 +199,8 @@ class Collection:
     def __init__(self, sink: MongoDB, columns: pl.Schema) -> None:
         self._sink = sink
         self._fields = [Field(name, dtype, sink.cut_times) for name, dtype in columns.items()]
-        self.checks = ColumnChecks(self._fields, sink.keys)
+        self._names, self._merge = columns.names(), sink.merge
+        self.checks = ColumnChecks(self._fields, sink.keys, sink.merge.checks(columns))
 
     async def begin(self, session: MongoSession) -> None:
         """Nothing."""
@@ -206,24 +212,34 @@ class Collection:
         """The rows of *frame* (with hidden columns, in order) inside of the session's transaction."""
         place = pl.int_range(pl.len()).alias(_PLACE)
         values = frame.select(
-            *(one.value.alias(one.name) for one in self._fields), place, DELETES.alias(_GONE)
+            *(one.value.alias(one.name) for one in self._fields), place, DELETES.alias(_GONE), *HIDDEN
         )
-        if self._sink.keys:
-            values = values.unique(self._sink.keys, keep="last", maintain_order=True)
-        for part in values.iter_slices(_SLICE_ROWS):
-            documents = part.drop(_PLACE, _GONE).to_dicts()
-            try:
-                if self._sink.keys:
-                    await session.upsert(self._sink.collection, self._changes(documents, part[_GONE]))
-                else:
-                    await session.insert(self._sink.collection, documents)
-            except RefusedRows as error:
-                places = part[_PLACE].gather(list(error.places)).to_list()
-                raise RefusedRows(error.what, code=error.code, where=self._sink.name, places=places) from None
+        for rows in self._merge.rounds(values, self._names):
+            for part in rows.drop(HIDDEN).iter_slices(_SLICE_ROWS):
+                documents = part.drop(_PLACE, _GONE).to_dicts()
+                try:
+                    if self._sink.keys:
+                        await session.upsert(self._sink.collection, self._changes(documents, part[_GONE]))
+                    else:
+                        await session.insert(self._sink.collection, documents)
+                except RefusedRows as error:
+                    places = part[_PLACE].gather(list(error.places)).to_list()
+                    where = self._sink.name
+                    raise RefusedRows(error.what, code=error.code, where=where, places=places) from None
 
     def _changes(self, documents: Sequence[Document], gone: pl.Series) -> list[Upsert]:
-        keys = self._sink.keys
+        """Without refinements the key is among the fields that are set; so a new document has its order."""
+        keys, merge = self._sink.keys, self._merge
+        refined = merge != Merge(keys)
+        set_ = merge.updated(self._names) if refined else self._names
+        made = [name for name in self._names if name not in (*keys, *set_)] if refined else []
+        version = merge.version
         return [
-            Upsert({name: document[name] for name in keys}, None if deleted else document)
+            Upsert(
+                {name: document[name] for name in keys},
+                None if deleted else {name: document[name] for name in set_},
+                {name: document[name] for name in made},
+                None if version is None else (version, document[version]),
+            )
             for document, deleted in zip(documents, gone, strict=True)
         ]

@@ -42,7 +42,7 @@ class MySQL(ServerTable):
     ``url`` may hold references such as ``${env:MYSQL_URL}``, the default; see ``streamcore.systems.mysql``
     for TLS. ``key``: upsert by these columns, which need a unique index; without it rows are appended.
     ``create``: make the table when it is missing. ``name``: the sink's stable name, otherwise made from the
-    table.
+    table. ``on_conflict``, ``update``, ``version``: see :class:`streamcore.sinks.merging.Merge`.
     """
 
     system: ClassVar[str] = "mysql"

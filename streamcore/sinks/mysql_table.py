@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,24 +18,46 @@ from streamcore.systems.mysql import Session, constant, identifier
 from streamcore.systems.sql import RefusedRows
 
 _STATEMENT_BYTES, _SLICE_ROWS, _SPARE = 4 * 2**20, 50_000, 4_096
+_RANGES_BYTES = 64 * 2**10
+"""Of a statement that is a list of conditions: with too many of them MySQL looks at the whole table."""
 _LENGTHS = {"char", "varchar"}
+
+
+class _Statement(NamedTuple):
+    """*start*, rows with something *between* them, *end*. ``most``: bytes of its rows, at most."""
+
+    start: str
+    row: pl.Expr
+    end: str
+    between: str = ","
+    most: int = _STATEMENT_BYTES
+
+
+def _newer(column: str, version: str | None) -> str:
+    """What *column* is set to. Set one after the other, the version last: it is that of before until then."""
+    if version is None:
+        return f"values({column})"
+    name = identifier(version)
+    return f"if({name} is null or values({name}) >= {name}, values({column}), {column})"
 
 
 class Table:
     """``checks`` finds rows that can't be stored; :meth:`write` stores the others."""
 
     def __init__(self, sink: ServerTable, pairs: Sequence[ColumnPair]) -> None:
-        self._keys, self._where = sink.keys, sink.name
-        self.checks = ColumnChecks(pairs, sink.keys)
-        names = [pair.table.name for pair in pairs]
+        self._keys, self._where, self._merge = sink.keys, sink.name, sink.merge
+        schema = pl.Schema({pair.table.name: pair.dtype for pair in pairs})
+        self.checks = ColumnChecks(pairs, sink.keys, sink.merge.checks(schema))
+        names = schema.names()
         self._constants = {pair.table.name: pair.constant() for pair in pairs}
         self._insert = f"insert into {sink.target} ({_list(names)}) values "
         self._then = ""
         self._delete = f"delete from {sink.target} where ({_list(sink.keys)}) in ("
         if sink.keys:
-            set_ = [name for name in names if name not in sink.keys] or sink.keys[:1]
-            changes = ", ".join(f"{identifier(n)} = values({identifier(n)})" for n in set_)
-            self._then = f" on duplicate key update {changes}"
+            set_ = self._merge.updated(names)
+            changes = [f"{identifier(n)} = {_newer(identifier(n), sink.version)}" for n in set_]
+            same = identifier(sink.keys[0])
+            self._then = f" on duplicate key update {', '.join(changes) or f'{same} = {same}'}"
         self._most = _STATEMENT_BYTES
 
     @classmethod
@@ -63,26 +86,41 @@ class Table:
 
     async def write(self, session: Session, frame: pl.DataFrame) -> None:
         """The rows of *frame* (with hidden columns, in order) inside of the session's transaction."""
-        if self._keys:
-            frame = frame.unique(self._keys, keep="last", maintain_order=True)
-            await self._send(session, self._delete, frame.filter(DELETES), self._keys, ")")
-            frame = frame.filter(~DELETES)
-        await self._send(session, self._insert, frame, list(self._constants), self._then)
+        insert = _Statement(self._insert, self._row(list(self._constants)), self._then)
+        for rows in self._merge.rounds(frame, list(self._constants)):
+            if not self._keys:
+                await self._send(session, insert, rows)
+                continue
+            await self._send_deletes(session, rows.filter(DELETES))
+            await self._send(session, insert, rows.filter(~DELETES))
 
-    async def _send(
-        self, session: Session, start: str, frame: pl.DataFrame, names: Sequence[str], end: str
-    ) -> None:
+    async def _send_deletes(self, session: Session, gone: pl.DataFrame) -> None:
+        version = self._merge.version
+        if version is not None:
+            known = gone.filter(pl.col(version).is_not_null())
+            gone = gone.filter(pl.col(version).is_null())
+            same = [pl.lit(f"{identifier(n)} = ") + self._constants[n] for n in self._keys]
+            name = identifier(version)
+            older = pl.format(f"({name} is null or {name} <= {{}})", self._constants[version])
+            row = "(" + pl.concat_str([*same, older], separator=" and ") + ")"
+            start = self._delete.partition(" where ")[0] + " where "
+            await self._send(session, _Statement(start, row, "", " or ", _RANGES_BYTES), known)
+        await self._send(session, _Statement(self._delete, self._row(self._keys), ")"), gone)
+
+    async def _send(self, session: Session, statement: _Statement, frame: pl.DataFrame) -> None:
         """One statement for as many rows as it may be long, encoded in a thread."""
         for part in frame.iter_slices(_SLICE_ROWS):
-            for rows in await asyncio.to_thread(self._rows, part, names):
-                await session.run(f"{start}{rows}{end}".encode())
+            for rows in await asyncio.to_thread(self._rows, part, statement):
+                await session.run(f"{statement.start}{rows}{statement.end}".encode())
 
-    def _rows(self, frame: pl.DataFrame, names: Sequence[str]) -> list[str]:
-        """The rows as ``(1,'a'),(2,'b')``, in pieces."""
-        constants = [self._constants[name] for name in names]
-        row = pl.concat_str(constants, separator=",")
-        texts = frame.select(("(" + row + ")").alias("row"))["row"]
-        sizes = texts.str.len_bytes().to_numpy().astype(np.int64) + 1
+    def _row(self, names: Sequence[str]) -> pl.Expr:
+        """A row as ``(1,'a')``."""
+        return "(" + pl.concat_str([self._constants[name] for name in names], separator=",") + ")"
+
+    def _rows(self, frame: pl.DataFrame, statement: _Statement) -> list[str]:
+        """The rows of *statement*, in pieces."""
+        texts = frame.select(statement.row.alias("row"))["row"]
+        sizes = texts.str.len_bytes().to_numpy().astype(np.int64) + len(statement.between)
         if len(sizes) and int(sizes.max()) > self._packet:
             raise RefusedRows(
                 f"a row is longer than the server's max_allowed_packet, {self._packet + _SPARE} bytes",
@@ -90,8 +128,8 @@ class Table:
                 where=self._where,
             )
         return [
-            str(texts[first:last].str.join(",").item())
-            for first, last in _pieces(np.cumsum(sizes), self._most)
+            str(texts[first:last].str.join(statement.between).item())
+            for first, last in _pieces(np.cumsum(sizes), min(self._most, statement.most))
         ]
 
 

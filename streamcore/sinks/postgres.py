@@ -33,6 +33,7 @@ class Postgres(ServerTable):
     ``streamcore.systems.postgres`` for TLS. ``key``: upsert by these columns, which need a unique
     index; without it rows are appended. ``create``: make the table when it is missing. ``name``: the
     sink's stable name, otherwise made from the table.
+    ``on_conflict``, ``update``, ``version``: see :class:`streamcore.sinks.merging.Merge`.
     """
 
     system: ClassVar[str] = "postgres"
@@ -42,7 +43,7 @@ class Postgres(ServerTable):
 
     @property
     def statements(self) -> Statements:
-        return Statements(self.target, self.positions, self.keys)
+        return Statements(self.target, self.positions, self.merge)
 
     def check(self, columns: pl.Schema) -> None:
         """BadConfig for unknown key columns, names and types that PostgreSQL can't have."""

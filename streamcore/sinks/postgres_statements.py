@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from streamcore.sinks.merging import Merge
 from streamcore.sinks.postgres_columns import TableColumn, created_type
 from streamcore.systems.postgres import identifier
 
@@ -26,11 +27,15 @@ order by a.attnum
 
 @dataclass(frozen=True)
 class Statements:
-    """SQL for one table. *target* and *positions* are names of tables, quoted; *key* is to be quoted."""
+    """SQL for one table. *target* and *positions* are names of tables, quoted; *how* is to be quoted."""
 
     target: str
     positions: str
-    key: tuple[str, ...]
+    how: Merge
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return self.how.key
 
     def create_table(self, columns: pl.Schema) -> str:
         parts = [f"{identifier(name)} {created_type(name, dtype)}" for name, dtype in columns.items()]
@@ -84,12 +89,17 @@ class Statements:
         """Stage to table: deletes, upserts, and the stage made empty again. A key is in the stage once."""
         names = [column.name for column in columns]
         same = " and ".join(f"t.{identifier(name)} = s.{identifier(name)}" for name in self.key)
-        rest = [identifier(name) for name in names if name not in self.key]
+        rest = [identifier(name) for name in self.how.updated(names)]
         then = "update set " + ", ".join(f"{name} = excluded.{name}" for name in rest) if rest else "nothing"
+        newer = older = ""
+        if self.how.version is not None:
+            version = identifier(self.how.version)
+            newer = f" where t.{version} is null or excluded.{version} >= t.{version}"
+            older = f" and (t.{version} is null or s.{version} is null or s.{version} >= t.{version})"
         return (
-            f"delete from {self.target} t using {STAGE} s where s.{DELETED} and {same}",
-            f"insert into {self.target} ({_list(names)}) select {_list(names)} from {STAGE} "
-            f"where not {DELETED} on conflict ({_list(self.key)}) do {then}",
+            f"delete from {self.target} t using {STAGE} s where s.{DELETED} and {same}{older}",
+            f"insert into {self.target} as t ({_list(names)}) select {_list(names)} from {STAGE} "
+            f"where not {DELETED} on conflict ({_list(self.key)}) do {then}{newer}",
             f"truncate {STAGE}",
         )
 

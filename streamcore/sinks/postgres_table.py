@@ -22,9 +22,11 @@ class Table:
     """``checks`` finds rows that can't be stored; :meth:`write` stores the others."""
 
     def __init__(self, sink: ServerTable, pairs: Sequence[ColumnPair]) -> None:
-        self._sink, self._sql = sink, Statements(sink.target, sink.positions, sink.keys)
+        self._sink, self._merge = sink, sink.merge
+        self._sql = Statements(sink.target, sink.positions, sink.merge)
         self._columns = [pair.table for pair in pairs]
-        self.checks = ColumnChecks(pairs, sink.keys)
+        schema = pl.Schema({pair.table.name: pair.dtype for pair in pairs})
+        self.checks = ColumnChecks(pairs, sink.keys, sink.merge.checks(schema))
         if sink.keys:
             pairs = [*pairs, ColumnPair(TableColumn(DELETED, "bool", "boolean"), pl.Boolean())]
         self._stream = CopyStream(pairs)
@@ -54,11 +56,11 @@ class Table:
             target = self._sink.table, self._sink.schema
             await session.copy(*target, stream.columns, stream.form, stream.of(frame))
             return
-        last = frame.unique(self._sink.keys, keep="last", maintain_order=True)
-        gone = DELETES.alias(DELETED)
-        await session.copy(STAGE, None, stream.columns, stream.form, stream.of(last.with_columns(gone)))
-        for statement in self._sql.merge(self._columns):
-            await session.run(statement)
+        gone, names = DELETES.alias(DELETED), [column.name for column in self._columns]
+        for rows in self._merge.rounds(frame, names):
+            await session.copy(STAGE, None, stream.columns, stream.form, stream.of(rows.with_columns(gone)))
+            for statement in self._sql.merge(self._columns):
+                await session.run(statement)
 
 
 async def _table_columns(session: Session, target: str) -> tuple[dict[str, TableColumn], set[str]]:

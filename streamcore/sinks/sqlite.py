@@ -24,6 +24,7 @@ from streamcore.sinks.column_checks import ColumnChecks
 from streamcore.sinks.fence import POSITIONS, RowFence
 from streamcore.sinks.folder_storage import check_writable
 from streamcore.sinks.keyed_table import KeyOption, met
+from streamcore.sinks.merging import OnConflict
 from streamcore.sinks.sqlite_columns import ColumnPair, TableColumn, created_type
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.sqlite import Session, connect, constant, identifier, path_of
@@ -37,7 +38,8 @@ class SQLite(KeyOption):
 
     ``key``: upsert by these columns, which need a unique index; without it rows are appended. ``create``:
     make the table when it is missing (the file is made in any case). ``name``: the sink's stable name,
-    otherwise made from the table.
+    otherwise made from the table. ``on_conflict``, ``update``, ``version``: see
+    :class:`streamcore.sinks.merging.Merge`.
     """
 
     table: str
@@ -45,6 +47,9 @@ class SQLite(KeyOption):
     key: str | Sequence[str] | None = None
     create: bool = False
     name: str = ""
+    on_conflict: OnConflict = "update"
+    update: str | Sequence[str] | None = None
+    version: str | None = None
 
     def __post_init__(self) -> None:
         _check_identifier(self.table, "the table's name")
@@ -154,17 +159,23 @@ class Table:
     """``checks`` finds rows that can't be stored; :meth:`write` stores the others."""
 
     def __init__(self, sink: SQLite, pairs: Sequence[ColumnPair]) -> None:
-        self.checks = ColumnChecks(pairs, sink.keys)
+        schema = pl.Schema({pair.table.name: pair.dtype for pair in pairs})
+        self.checks = ColumnChecks(pairs, sink.keys, sink.merge.checks(schema))
         self._keys, self._values = sink.keys, [pair.value().alias(pair.table.name) for pair in pairs]
-        names = [pair.table.name for pair in pairs]
-        target, marks = identifier(sink.table), ", ".join("?" * len(names))
-        self._insert = f"insert into {target} ({_list(names)}) values ({marks})"
+        self._merge, self._names = sink.merge, schema.names()
+        target, marks = identifier(sink.table), ", ".join("?" * len(self._names))
+        self._insert = f"insert into {target} as t ({_list(self._names)}) values ({marks})"
+        self._by = [*sink.keys, *([] if sink.version is None else [sink.version])]
         if sink.keys:
-            rest = [identifier(name) for name in names if name not in sink.keys]
+            rest = [identifier(name) for name in self._merge.updated(self._names)]
             then = "update set " + ", ".join(f"{n} = excluded.{n}" for n in rest) if rest else "nothing"
             self._insert += f" on conflict ({_list(sink.keys)}) do {then}"
             same = " and ".join(f"{identifier(name)} = ?" for name in sink.keys)
             self._delete = f"delete from {target} where {same}"
+        if sink.version is not None:
+            version, given = identifier(sink.version), f"?{len(self._by)}"
+            self._insert += f" where t.{version} is null or excluded.{version} >= t.{version}"
+            self._delete += f" and ({version} is null or {given} is null or {given} >= {version})"
 
     async def begin(self, session: Session) -> None:
         """Checks that the key has its unique index."""
@@ -176,14 +187,14 @@ class Table:
 
     async def write(self, session: Session, frame: pl.DataFrame) -> None:
         """The rows of *frame* (with hidden columns, in order) inside of the session's transaction."""
-        if self._keys:
-            frame = frame.unique(self._keys, keep="last", maintain_order=True)
-            gone = frame.filter(DELETES).select(self._values).select(self._keys)
-            if gone.height:
-                await session.run_many(self._delete, gone.rows())
-            frame = frame.filter(~DELETES)
-        for part in frame.select(self._values).iter_slices(_SLICE_ROWS):
-            await session.run_many(self._insert, await asyncio.to_thread(part.rows))
+        for rows in self._merge.rounds(frame, self._names):
+            put = rows
+            if self._keys:
+                gone, put = rows.filter(DELETES), rows.filter(~DELETES)
+                if gone.height:
+                    await session.run_many(self._delete, gone.select(self._values).select(self._by).rows())
+            for part in put.select(self._values).iter_slices(_SLICE_ROWS):
+                await session.run_many(self._insert, await asyncio.to_thread(part.rows))
 
 
 def _check_identifier(name: str, what: str) -> None:

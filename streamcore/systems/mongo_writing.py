@@ -32,10 +32,37 @@ _CLOSING: set[asyncio.Task[None]] = set()
 
 
 class Upsert(NamedTuple):
-    """Set the fields of the document that *query* finds, or make it; None: delete it."""
+    """Set the fields of the document that *query* finds, or make it; None: delete it.
+
+    ``made``: fields that are set only when it is made. ``version``: the field by which the document there is
+    left as it is when it is newer, and its value; one that is missing or null is older than any.
+    """
 
     query: Document
     fields: Document | None
+    made: Document = {}
+    version: tuple[str, object] | None = None
+
+    def request(self) -> Any:
+        """As the driver wants it."""
+        pymongo = driver()
+        if self.fields is None:
+            return pymongo.DeleteOne({**self.query, **self._unless_newer()})
+        if self.version is None:
+            parts = {"$set": self.fields, "$setOnInsert": self.made}
+            return pymongo.UpdateOne(self.query, {name: v for name, v in parts.items() if v}, upsert=True)
+        name, value = self.version
+        changed = {"$mergeObjects": [{"$literal": self.made}, "$$ROOT", {"$literal": self.fields}]}
+        # Of values of several types a missing one is the lowest, then null, then numbers, then times.
+        newer = {"$lte": [f"${name}", {"$literal": value}]}
+        choice = {"$cond": [newer, changed, "$$ROOT"]}
+        return pymongo.UpdateOne(self.query, [{"$replaceWith": choice}], upsert=True)
+
+    def _unless_newer(self) -> Document:
+        if self.version is None or self.version[1] is None:
+            return {}
+        name, value = self.version
+        return {"$or": [{name: None}, {name: {"$lte": value}}]}
 
 
 class MongoSession:
@@ -80,13 +107,7 @@ class MongoSession:
 
     async def upsert(self, collection: str, changes: Sequence[Upsert]) -> None:
         """All *changes*, in their order. RefusedRows names the first that can't be stored."""
-        pymongo = driver()
-        asked = [
-            pymongo.DeleteOne(change.query)
-            if change.fields is None
-            else pymongo.UpdateOne(change.query, {"$set": change.fields}, upsert=True)
-            for change in changes
-        ]
+        asked = [change.request() for change in changes]
         async with self._translated([change.fields or {} for change in changes]):
             await self._in(collection).bulk_write(asked, ordered=True, session=self._session)
 

@@ -77,7 +77,7 @@ def check_sink(sink: Sink, key: tuple[str, ...]) -> None:
     abilities, by = sink.abilities, ", ".join(key)
     if not (abilities.upsert and abilities.delete):
         raise BadConfig(
-            f"sink {sink.name!r} can only append, and the rows here are updates of a table",
+            f"sink {sink.name!r} can only append, or keep rows, and the rows here are updates of a table",
             fix=f"give it key=({by}) if it takes one, or write each change with changelog() before to()",
         )
     if abilities.key and set(abilities.key) != set(key):

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
@@ -183,11 +183,16 @@ class Suite:
         """A fresh target; called once or more a test."""
         raise NotImplementedError
 
-    def run(self, test: Callable[[World], Awaitable[T]]) -> T:
-        """Run *test* on a fresh target and take everything away afterwards."""
+    def run(self, test: Callable[[World], Awaitable[T]], **options: object) -> T:
+        """Run *test* on a fresh target and take everything away afterwards.
+
+        *options*: arguments that the sink, a dataclass which is the target's attribute, has besides.
+        """
 
         async def body() -> T:
             world = World(self.target(), self.columns, self.key)
+            if options:
+                world.target.sink = replace(world.target.sink, **options)  # type: ignore[misc, type-var]
             await world.target.start()
             try:
                 return await test(world)

@@ -8,7 +8,8 @@ A sink's test module subclasses the suites that fit its abilities and says how t
 
 :class:`SinkConformance` is for every sink that stores positions; :class:`RefusingSinkConformance`
 for sinks whose target refuses single rows; :class:`BreakableSinkConformance` for sinks behind a
-connection; :class:`UpsertSinkConformance` for sinks with a key. The tests look at the target behind
+connection; :class:`UpsertSinkConformance` for sinks with a key, and :class:`MergeSinkConformance` for those
+which refine what it does. The tests look at the target behind
 the sink's back, and a crash is an exception at a crash point after which the writer is never
 called again, though it still holds all that it had open, as a zombie does.
 """
@@ -31,6 +32,7 @@ from streamcore.testing.sink_abilities import (
     UpsertSinkConformance,
 )
 from streamcore.testing.sink_crashes import CrashLaws
+from streamcore.testing.sink_merges import MergeSinkConformance
 from streamcore.testing.sink_positions import PositionLaws
 from streamcore.testing.sink_world import (
     COLUMNS,
@@ -51,6 +53,7 @@ from streamcore.testing.sink_world import (
 __all__ = [
     "BreakableSinkConformance",
     "BreakableTarget",
+    "MergeSinkConformance",
     "RefusingSinkConformance",
     "SinkConformance",
     "SinkTarget",

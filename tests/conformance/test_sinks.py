@@ -11,13 +11,14 @@ import pytest
 from streamcore.sinks.files import Csv, Excel, JsonLines, Parquet
 from streamcore.testing.sinks import (
     BreakableSinkConformance,
+    MergeSinkConformance,
     RefusingSinkConformance,
     SinkConformance,
     UpsertSinkConformance,
 )
 from tests.conformance.mongo_targets import MongoTarget
-from tests.conformance.mysql_targets import ProxiedMysqlTarget
-from tests.conformance.postgres_targets import ProxiedTarget
+from tests.conformance.mysql_targets import MysqlTarget, ProxiedMysqlTarget
+from tests.conformance.postgres_targets import PostgresTarget, ProxiedTarget
 from tests.conformance.redis_targets import (
     TAKEN,
     JsonStreamTarget,
@@ -362,3 +363,25 @@ def test_a_file_sink_says_what_is_wrong_with_its_options(sink: type[Parquet]) ->
     for options in ({"path": ""}, {"path": "x", "roll_rows": 0}, {"path": "x", "roll_seconds": -1}):
         with pytest.raises(Exception, match=r"file sink needs|must be greater than 0"):
             sink(**options)
+
+
+class TestSqliteMerges(MergeSinkConformance):
+    def target(self) -> SqliteTarget:
+        return SqliteTarget(key="id")
+
+
+class TestPostgresMerges(_OnPostgres, MergeSinkConformance):
+    def target(self) -> PostgresTarget:
+        return PostgresTarget(self.dsn, key="id")
+
+
+@pytest.mark.slow
+class TestMysqlMerges(_OnMysql, MergeSinkConformance):
+    def target(self) -> MysqlTarget:
+        return MysqlTarget(self.dsn, key="id")
+
+
+@pytest.mark.slow
+class TestMongoMerges(_OnMongo, MergeSinkConformance):
+    def target(self) -> MongoTarget:
+        return MongoTarget(self.server, key="id")
