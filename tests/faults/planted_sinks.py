@@ -22,7 +22,7 @@ _CONDITION = " and next_offset = "
 
 
 def _blind_fence() -> None:
-    """Positions are set whoever owns them and wherever they stand."""
+    """Positions are set whoever owns them and wherever they stand, and nobody looks what is stored."""
     right = RowFence.compare_and_set
 
     def blind(self: RowFence[Any], move: Move) -> str:
@@ -36,8 +36,12 @@ def _blind_fence() -> None:
             await session.update("streamcore_positions", {"_id": self._id(move.partition)}, change)
         return True
 
+    async def nothing(self: TableWriter[Any], session: object) -> None:
+        return
+
     _replace(RowFence, "compare_and_set", blind)
     _replace(MongoFence, "move", blind_mongo)
+    _replace(TableWriter, "_reconcile", nothing)
 
 
 def _rows_before_the_position() -> None:
@@ -56,16 +60,6 @@ def _rows_before_the_position() -> None:
     _replace(TableWriter, "_transaction", apart)
 
 
-def _commit_is_repeated() -> None:
-    """After a lost connection nobody looks what was stored: all that is held is written again."""
-
-    async def nothing(self: TableWriter[Any], session: object) -> None:
-        return
-
-    _blind_fence()
-    _replace(TableWriter, "_reconcile", nothing)
-
-
 def _errors_are_confirmed() -> None:
     """What the server says is not heard: the position passes the rows all the same."""
     right = TableWriter._transaction
@@ -76,7 +70,7 @@ def _errors_are_confirmed() -> None:
         except StreamcoreError:
             self._drop_session()
 
-    _commit_is_repeated()
+    _blind_fence()
     _replace(TableWriter, "_transaction", deaf)
 
 
@@ -132,7 +126,6 @@ def _replace(owner: object, name: str, new: object) -> None:
 MISTAKES: dict[str, Callable[[], None]] = {
     "blind_fence": _blind_fence,
     "rows_before_the_position": _rows_before_the_position,
-    "commit_is_repeated": _commit_is_repeated,
     "errors_are_confirmed": _errors_are_confirmed,
     "stored_position_is_a_hint": _stored_position_is_a_hint,
     "redis_positions_stay": _redis_positions_stay,
