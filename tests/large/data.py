@@ -119,6 +119,15 @@ def s3_object(server: S3Server, folder: Path, rows: int) -> Iterator[str]:
     client.delete_object(**where)
 
 
+@contextmanager
+def s3_parquet(server: S3Server, folder: Path, rows: int) -> Iterator[str]:
+    where: dict[str, Any] = {"Bucket": server.fresh_bucket()["BUCKET"], "Key": "large.parquet"}
+    with parquet_file(None, folder, rows) as path, open(path, "rb") as file:
+        server.client.put_object(**where, Body=file)
+    yield server.uri(f"{where['Bucket']}/{where['Key']}")
+    server.client.delete_object(**where)
+
+
 # ---------------------------------------------------------------- databases
 
 
@@ -245,6 +254,7 @@ LARGE: Mapping[str, Large] = {
     "parquet": Large(parquet_file),
     "sqlite": Large(sqlite_table),
     "s3": Large(s3_object, "s3"),
+    "s3-parquet": Large(s3_parquet, "s3"),
     "postgres": Large(postgres_table, "postgres"),
     "mysql": Large(mysql_table, "mariadb"),
     "mongodb": Large(mongo_collection, "mongo"),
