@@ -13,36 +13,30 @@ Redis holds text: each column in the spelling in which the stream's own types ar
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import polars as pl
 import pyarrow as pa
 
-from streamcore.batch import DELETES, HIDDEN, PartitionId
 from streamcore.contracts import SinkContext
 from streamcore.errors import BadConfig
 from streamcore.formats.json import Json
-from streamcore.secrets import resolve
-from streamcore.sinks.column_checks import Checked, ColumnChecks
-from streamcore.sinks.fence import POSITIONS, Move, Stored, StoredKey
+from streamcore.sinks.column_checks import Checked
 from streamcore.sinks.keyed_table import Keyed, check_column
 from streamcore.sinks.redis_columns import KeyPattern, ScoreColumn, SomeColumn, TextColumn, text_of
-from streamcore.sinks.redis_commands import Pair, Word, bytes_of, chosen, command, joined, offsets_of, removal
+from streamcore.sinks.redis_commands import Pair, Word, chosen, command, joined, removal
+from streamcore.sinks.redis_table import GONE, KEY, PLACE, Database
 from streamcore.sinks.table_writer import TableWriter
 from streamcore.systems.redis_keys import columns_in, parts_of
-from streamcore.systems.redis_writing import MOST_WORDS, Commands, RedisSession, Start, Step, connect
-from streamcore.systems.sql import RefusedRows
+from streamcore.systems.redis_writing import MOST_WORDS, RedisSession
 
 _MOST_BYTES = 256 << 10
 """Of rows in a script, while which nobody else is served: some 15 ms."""
-_MOST_ROW_BYTES = 500_000_000
-"""What the server takes at once (``proto-max-bulk-len`` is 512 MB)."""
-_KEY, _PLACE, _GONE = " key", " place", " gone"
 
 
-class _RedisSink(Keyed, abc.ABC):
+class RedisSink(Keyed, abc.ABC):
     """What the three have in common."""
 
     probe: ClassVar[str]
@@ -78,11 +72,11 @@ class _RedisSink(Keyed, abc.ABC):
             raise BadConfig("too many columns", got=len(columns), allowed=[f"at most {MOST_WORDS // 2 - 5}"])
 
     def writer(self, context: SinkContext) -> TableWriter[RedisSession]:
-        return TableWriter(_Database(self, context), context, _MOST_BYTES)
+        return TableWriter(Database(self, context), context, _MOST_BYTES)
 
 
 @dataclass(frozen=True)
-class RedisStream(_RedisSink):
+class RedisStream(RedisSink):
     """Entries of the stream at the key ``stream``, whose fields are the columns; nulls are left out.
 
     ``url`` may hold references such as ``${env:REDIS_URL}``, the default; ``streamcore.systems.redis`` says
@@ -116,8 +110,8 @@ class RedisStream(_RedisSink):
 
     def commands(self, rows: pl.DataFrame) -> pa.LargeBinaryArray:
         limit = [] if self.max_length is None else [b"MAXLEN", b"~", str(self.max_length).encode()]
-        words: list[Word] = [b"XADD", rows[_KEY], *limit, b"*"]
-        own = rows.drop(_KEY, _PLACE, _GONE)
+        words: list[Word] = [b"XADD", rows[KEY], *limit, b"*"]
+        own = rows.drop(KEY, PLACE, GONE)
         if self.value is None:
             return command(rows.height, words, _pairs(own))
         whole = pl.from_arrow(Json().encode(own))
@@ -126,7 +120,7 @@ class RedisStream(_RedisSink):
 
 
 @dataclass(frozen=True)
-class RedisHash(_RedisSink):
+class RedisHash(RedisSink):
     """A hash for each row, at the key ``pattern``, e.g. ``"user:{id}"``, whose columns are those of the sink.
 
     Its fields are all columns, also those in the key; other fields are left alone. A null removes the field,
@@ -155,15 +149,15 @@ class RedisHash(_RedisSink):
         return [TextColumn(name, dtype) for name, dtype in columns.items()]
 
     def commands(self, rows: pl.DataFrame) -> pa.LargeBinaryArray:
-        key, pairs = rows[_KEY], _pairs(rows.drop(_KEY, _PLACE, _GONE))
+        key, pairs = rows[KEY], _pairs(rows.drop(KEY, PLACE, GONE))
         set_, unset = command(rows.height, [b"HSET", key], pairs), removal([b"HDEL", key], pairs)
         both = set_ if unset is None else joined([set_, unset])
-        gone = rows[_GONE].to_numpy()
+        gone = rows[GONE].to_numpy()
         return chosen(gone, command(rows.height, [b"UNLINK", key]), both) if gone.any() else both
 
 
 @dataclass(frozen=True)
-class RedisSortedSet(_RedisSink):
+class RedisSortedSet(RedisSink):
     """Members of the sorted set at the key ``pattern``, e.g. ``"delays:{origin}"``.
 
     ``member`` is the column of the members, ``score`` that of their scores, a number; other columns are not
@@ -196,7 +190,7 @@ class RedisSortedSet(_RedisSink):
         return [TextColumn(self.member, columns[self.member]), ScoreColumn(self.score, columns[self.score])]
 
     def commands(self, rows: pl.DataFrame) -> pa.LargeBinaryArray:
-        key, gone = rows[_KEY], rows[_GONE].to_numpy()
+        key, gone = rows[KEY], rows[GONE].to_numpy()
         member, score = (_texts(rows.select(name))[0] for name in (self.member, self.score))
         put = command(rows.height, [b"ZADD", key, score.fill_null("0"), member])
         return chosen(gone, command(rows.height, [b"ZREM", key, member]), put) if gone.any() else put
@@ -208,88 +202,3 @@ def _pairs(own: pl.DataFrame) -> list[Pair]:
 
 def _texts(own: pl.DataFrame) -> list[pl.Series]:
     return own.select(text_of(name, dtype) for name, dtype in own.schema.items()).get_columns()
-
-
-class RedisFence:
-    """Positions are the fields, one a partition, of a hash a sink."""
-
-    def __init__(self, topology: str, sink: str) -> None:
-        self._key = f"{POSITIONS}:{topology}:{sink}"
-
-    async def take_over(
-        self, session: RedisSession, starts: Mapping[PartitionId, int], owner: str
-    ) -> Mapping[PartitionId, Stored]:
-        asked = [Start(_field(p), p.topic, start, owner) for p, start in starts.items()]
-        found = await session.take_over(self._key, asked)
-        return {partition: _stored(one) for partition, one in zip(starts, found, strict=True)}
-
-    async def stored(self, session: RedisSession) -> Mapping[StoredKey, Stored]:
-        found = {}
-        for name, one in (await session.stored(self._key)).items():
-            topic_id, _, partition = name.rpartition("/")
-            found[topic_id, int(partition)] = _stored(one)
-        return found
-
-    async def move(self, session: RedisSession, moves: Sequence[Move]) -> bool:
-        """Always: whether it was right the server says at the end of the transaction (``Moved``)."""
-        session.step(self._key, [Step(_field(m.partition), m.start, m.end, m.epoch) for m in moves])
-        return True
-
-    async def end_sessions(self, session: RedisSession, owners: Iterable[str]) -> None:
-        """Nothing: no session holds anything."""
-
-
-def _field(partition: PartitionId) -> str:
-    return f"{partition.topic_id}/{partition.partition}"
-
-
-def _stored(found: Mapping[str, str]) -> Stored:
-    return Stored(int(found["next_offset"]), int(found["owner_epoch"]), found["owner"])
-
-
-class _Database:
-    """The connection to a sink's server."""
-
-    system = "redis"
-
-    def __init__(self, sink: _RedisSink, context: SinkContext) -> None:
-        self._sink = sink
-        self.fence = RedisFence(context.topology, context.sink)
-
-    async def connect(self) -> RedisSession:
-        return await connect(resolve(self._sink.url))
-
-    async def prepare(self, session: RedisSession, columns: pl.Schema) -> _Keys:
-        return _Keys(self._sink, columns)
-
-
-class _Keys:
-    """The target. ``checks`` finds rows that can't be stored; :meth:`write` hands the others over."""
-
-    def __init__(self, sink: _RedisSink, columns: pl.Schema) -> None:
-        self._sink, pattern = sink, KeyPattern(sink.pattern_of_keys, columns)
-        self._key = pattern.value.alias(_KEY)
-        needed = dict.fromkeys((*sink.keys, *pattern.names))
-        self.checks = ColumnChecks([*sink.checked(columns), pattern], tuple(needed))
-
-    async def begin(self, session: RedisSession) -> None:
-        """Nothing."""
-
-    async def refuse_at_once(self, session: RedisSession) -> None:
-        """The server always does."""
-
-    async def write(self, session: RedisSession, frame: pl.DataFrame) -> None:
-        """The rows of *frame* (with hidden columns, in order) in the session's transaction."""
-        rows = frame.with_columns(self._key, pl.int_range(pl.len()).alias(_PLACE), DELETES.alias(_GONE)).drop(
-            HIDDEN
-        )
-        keys = rows[_KEY]
-        if self._sink.keys:
-            rows = rows.unique(self._sink.keys, keep="last", maintain_order=True)
-        packed = self._sink.commands(rows)
-        sizes = pl.Series(offsets_of(packed)).diff()[1:]
-        if rows.height and int(str(sizes.max())) > _MOST_ROW_BYTES:
-            places = rows.filter(sizes > _MOST_ROW_BYTES)[_PLACE].to_list()
-            what = "the row has more than 500 MB"
-            raise RefusedRows(what, code="too_large", where=self._sink.name, places=places)
-        session.write(Commands(self._sink.probe, bytes_of(packed), keys))

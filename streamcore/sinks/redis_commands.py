@@ -58,6 +58,11 @@ def removal(words: Sequence[Word], pairs: Sequence[Pair]) -> pa.LargeBinaryArray
     return pc.if_else(_mask(np.greater(count, 0)), joined(parts), _NULL)
 
 
+def packed_words(values: pl.Series) -> pa.LargeBinaryArray:
+    """Each of *values* behind its length."""
+    return joined(_lengths_and_values(values))
+
+
 def chosen(
     first: npt.NDArray[np.bool_], one: pa.LargeBinaryArray, other: pa.LargeBinaryArray
 ) -> pa.LargeBinaryArray:

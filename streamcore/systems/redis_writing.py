@@ -32,33 +32,31 @@ for i, move in ipairs(moves) do
     return {'moved'}
   end
 end
+local refused = {'refused'}
+for i = 2, #ARGV, 3 do
+  local probe, keys, at, key = ARGV[i], ARGV[i + 1], 1
+  while at <= #keys do
+    key, at = struct.unpack('>I4c0', keys, at)
+    local said = redis.pcall(probe, key)
+    if type(said) == 'table' and said.err then
+      if not string.find(said.err, 'WRONGTYPE', 1, true) then return said end
+      refused[#refused + 1] = key
+    end
+  end
+end
+if #refused > 1 then return refused end
 local formats = setmetatable({}, {__index = function(known, words)
   known[words] = '>' .. string.rep('I4c0', words)
   return known[words]
 end})
-local commands, refused, probed = {}, {'refused'}, {}
-for i = 2, #ARGV, 2 do
-  local probe, packed, at = ARGV[i], ARGV[i + 1], 1
+for i = 2, #ARGV, 3 do
+  local packed, at, words = ARGV[i + 2], 1
   while at <= #packed do
-    local words, command
     words, at = struct.unpack('>I2', packed, at)
-    command = {struct.unpack(formats[words], packed, at)}
-    at, command[words + 1] = command[words + 1], nil
-    local key = command[2]
-    if not probed[key] then
-      probed[key] = true
-      local said = redis.pcall(probe, key)
-      if type(said) == 'table' and said.err then
-        if not string.find(said.err, 'WRONGTYPE', 1, true) then return said end
-        refused[#refused + 1] = key
-      end
-    end
-    commands[#commands + 1] = command
+    local command = {struct.unpack(formats[words], packed, at)}
+    at = command[words + 1]
+    redis.call(unpack(command, 1, words))
   end
-end
-if #refused > 1 then return refused end
-for i = 1, #commands do
-  redis.call(unpack(commands[i]))
 end
 for i, move in ipairs(moves) do
   found[i].next_offset, found[i].updated_at = move.to, move.now
@@ -107,13 +105,14 @@ class Step(NamedTuple):
 class Commands(NamedTuple):
     """Commands, packed: of each the number of its words (2 bytes), then each word behind its length (4).
 
-    The second word is the key. ``probe``: a reading command that fails on keys that these can't write to.
-    ``keys``: those of the rows that were packed, in their order.
+    ``probe``: a reading command that fails on keys that these can't write to. ``keys``: all those, each
+    behind its length. ``of_rows``: the key of each row, in the rows' order.
     """
 
     probe: str
+    keys: memoryview
     packed: memoryview
-    keys: Iterable[str]
+    of_rows: Iterable[str]
 
 
 class RedisSession:
@@ -139,7 +138,7 @@ class RedisSession:
             {"field": s.field, "from": str(s.start), "to": str(s.end), "epoch": str(s.epoch), "now": _now()}
             for s in self._steps
         ]
-        words = [word for one in self._commands for word in (one.probe, one.packed)]
+        words = [word for one in self._commands for word in (one.probe, one.keys, one.packed)]
         said, *keys = await self._script(_WRITE, self._positions, steps, *words)
         if said == b"moved":
             raise Moved
@@ -214,7 +213,7 @@ class RedisSession:
             raise translate(error, self._driver, self._shown) from None
 
     def _refused(self, bad: set[bytes]) -> RefusedRows:
-        keys = (key for one in self._commands for key in one.keys)
+        keys = (key for one in self._commands for key in one.of_rows)
         places = [place for place, key in enumerate(keys) if key.encode() in bad]
         what = "the row's key holds another kind of value"
         return RefusedRows(what, code="wrong_type", where=self._shown, places=places)

@@ -14,7 +14,7 @@ from streamcore.errors import StreamcoreError
 from streamcore.sinks.fence import Move, RowFence, Stored
 from streamcore.sinks.http import HttpWriter
 from streamcore.sinks.mongodb import MongoFence
-from streamcore.sinks.redis import RedisFence
+from streamcore.sinks.redis_table import RedisFence
 from streamcore.sinks.table_writer import TableWriter
 
 _SLOW_SECONDS = 0.3
