@@ -177,7 +177,7 @@ def _ended(pid: int) -> bool:
 
 
 def cut_otherwise(point: str) -> Fault:
-    """Killed at *point* three times, with rows waiting: each life cuts the same rows in another way."""
+    """Killed at *point*, where rows are stored, three times with rows waiting: each life cuts them anew."""
 
     async def fault(run: Run) -> None:
         run.fetch_bytes = lambda: run.dice.choice(_CUTS)

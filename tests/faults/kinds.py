@@ -150,7 +150,7 @@ def _kinds_of(pipeline: Pipeline) -> list[Kind]:
     if sink.replies:
         kinds.append(Kind(pipeline, sink.lost, faults.reply_lost(*sink.replies)))
     if pipeline.run is Run:
-        kinds.append(Kind(pipeline, "another cut", faults.cut_otherwise(sink.points[0])))
+        kinds.append(Kind(pipeline, "another cut", faults.cut_otherwise(sink.points[-1])))
     if sink.disk and pipeline.run is Run:
         kinds.append(Kind(pipeline, "disk full", faults.disk_full(bool(sink.server)), disk=sink.disk))
     return kinds
