@@ -302,5 +302,5 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
     while not await holds():
         if time.monotonic() > deadline:
             return False
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_LOOK_SECONDS * PATIENCE)
     return True
