@@ -20,10 +20,11 @@ from streamcore.errors import BadConfig
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.progress import OnProgress, Progress, SplitProgress, Summary
+from streamcore.runtime.ending import end
 from streamcore.runtime.job import LOOK, Job, running
 from streamcore.runtime.kafka_app import topic_bounds, topic_of
 from streamcore.runtime.live.pumps import Pumps, check_sources
-from streamcore.runtime.live.worker import made, opened
+from streamcore.runtime.live.worker import made, make_room, opened
 from streamcore.runtime.replay import ReplayOptions
 from streamcore.runtime.state_logs import fed_states
 from streamcore.runtime.watchdog import Watchdog
@@ -98,10 +99,12 @@ async def _work(
         )
         ending, waiting = asyncio.Event(), _Waiting(sources)
         feeding = asyncio.ensure_future(pumps.run(ending))
+        pressing = asyncio.ensure_future(make_room(broker, job, settings.runtime.commit_interval_s))
+        finished = False
         try:
-            while not (
-                stop.is_set() or (feeding.done() and _worked_off(job, graph, streams, broker, topics))
-            ):
+            while not (feeding.done() and (finished or ending.is_set())):
+                if stop.is_set():
+                    ending.set()
                 job.check()
                 if feeding.done():
                     feeding.result()
@@ -109,12 +112,10 @@ async def _work(
                 waiting.look(pumps, time.monotonic())
                 on_progress(_progress(job, pumps, sources, time.monotonic() - began))
                 await asyncio.sleep(LOOK)
+                finished = pumps.ended and _worked_off(job, graph, streams, broker, topics)
         finally:
-            finished = feeding.done()
-            ending.set()
-            await asyncio.gather(feeding, return_exceptions=True)
+            await end([feeding, pressing])
         feeding.result()
-        finished = finished and _worked_off(job, graph, streams, broker, topics)
         await job.drain(settings.runtime.drain_timeout_s)
         done = _progress(job, pumps, sources, time.monotonic() - began)
     on_progress(done)

@@ -19,7 +19,7 @@ from streamcore.observability.health import Health
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.app import AppOptions
 from streamcore.runtime.ends import Ends
-from streamcore.runtime.job import running
+from streamcore.runtime.job import Job, running
 from streamcore.runtime.live.pumps import Pumps, check_sources
 from streamcore.runtime.options import PipelineOptions, pipeline_options_of, streams_by_topic
 from streamcore.runtime.state_logs import made_logs
@@ -95,6 +95,18 @@ async def made(
     return streams, options, app_options
 
 
+async def make_room(broker: Broker, job: Job, every: float) -> None:
+    """While appends wait for commits, have sinks confirm what they hold back, e.g. for larger files.
+
+    *every* so many seconds, until it is cancelled.
+    """
+    while True:
+        await asyncio.sleep(every)
+        if broker.full:
+            for runner in job.pipeline.runners.values():
+                runner.press()
+
+
 async def work_embedded(
     graph: Graph,
     broker: Broker,
@@ -117,6 +129,7 @@ async def work_embedded(
         log.info("%s works on %s", graph.name, ", ".join(s.uri for s in sources.values()) or broker.url)
         ends = Ends(log_, [*streams, *options.state_logs], settings.runtime.stall_timeout_s / 4)
         asking = asyncio.ensure_future(ends.keep_asking())
+        pressing = asyncio.ensure_future(make_room(broker, job, settings.runtime.commit_interval_s))
         feeding = asyncio.ensure_future(pumps.run(stop))
         try:
             await watch(job, metrics, health, settings, stop, ends, streams)
@@ -124,4 +137,6 @@ async def work_embedded(
             stop.set()
             asking.cancel()
             await asyncio.gather(asking, feeding, return_exceptions=True)
+            pressing.cancel()
+            await asyncio.gather(pressing, return_exceptions=True)
         feeding.result()

@@ -26,6 +26,7 @@ from streamcore.runtime.live import catch_up, changes_of
 from streamcore.runtime.replay import ReplayOptions, replay
 from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection
+from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.kafka_log import KafkaLog
 from tests.services.kafka import KafkaServer
 
@@ -238,6 +239,30 @@ def test_a_run_that_is_stopped_says_so_and_the_next_one_goes_on(tmp_path: Path) 
     summary = asyncio.run(catch_up(topology, changes, ReplayOptions(settings), lambda _: None, stop))
     assert summary.status == "interrupted"
     assert caught_up(tmp_path, shop).status == "finished"
+    assert in_files(tmp_path) == shop.written
+
+
+def test_sinks_that_wait_for_larger_files_do_not_hold_a_run_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is full before a file is: nothing would move until its time is over."""
+    shop, opened = Shop(tmp_path), Broker.open
+    shop.put(range(4000))
+    monkeypatch.setattr(
+        Broker, "open", lambda url, **_: opened(url, partition_bytes=100_000, segment_bytes=20_000)
+    )
+    topology = sc.Topology("people")
+    topology.stream("users", COLUMNS).to(sc.sinks.JsonLines(str(tmp_path / "out"), roll_seconds=100_000))
+    settings = Settings.model_validate(
+        {
+            "state": {"dir": tmp_path / "state"},
+            "runtime": {"commit_interval_s": 0.1},
+            "limits": {"fetch_max_bytes": 20_000},
+        }
+    )
+    changes = changes_of({"users": open_source(shop.uri)})
+    caught = catch_up(topology, changes, ReplayOptions(settings), lambda _: None)
+    assert asyncio.run(asyncio.wait_for(caught, 120)).status == "finished"
     assert in_files(tmp_path) == shop.written
 
 
