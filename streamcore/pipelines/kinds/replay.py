@@ -1,7 +1,8 @@
 """A topology, replayed over sources that end, as ``streamcore replay`` does it.
 
 Exactly once with sinks that are: the replay's own name is made from the run and the task, so an attempt that
-follows a lost one goes on where its sinks stand, and one after the effect finds it finished.
+follows a lost one goes on where its sinks stand, and one after the effect finds it finished. Of sources with
+a mark each run reads what is new since the last one, whatever attempts it takes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from streamcore.errors import BadConfig
 from streamcore.pipelines.kinds.contract import Dataset, Kind, Options, TaskContext, TaskResult
 from streamcore.pipelines.kinds.datasets import SourceConfig, effect_name
 
 if TYPE_CHECKING:
-    from streamcore.progress import Summary
+    from streamcore.progress import OnProgress, Summary
     from streamcore.topology import Topology
 
 
@@ -38,6 +40,7 @@ class ReplayTaskOptions(Options):
 async def run(options: ReplayTaskOptions, context: TaskContext) -> TaskResult:
     """Replay it to its end."""
     from batch_adapters.catalogue import open_source
+    from streamcore.runtime.live import catch_up, changes_of
     from streamcore.runtime.loading import load_topology
     from streamcore.runtime.replay import ReplayOptions, replay
     from streamcore.settings import load
@@ -47,9 +50,14 @@ async def run(options: ReplayTaskOptions, context: TaskContext) -> TaskResult:
     topology = load_topology(options.topology)
     sources = {stream: open_source(source) for stream, source in options.sources.items()}
     how = ReplayOptions(settings=settings, limit=options.limit, run=effect_name(context))
-    summary = await replay(
-        topology, sources, how, lambda progress: context.report(progress.rows_in, progress.bytes_in)
-    )
+    tell: OnProgress = lambda progress: context.report(progress.rows_in, progress.bytes_in)  # noqa: E731
+    if changes := changes_of(sources):
+        if options.limit:
+            fix = "a run reads all that is new since the last one; leave one of the two away"
+            raise BadConfig("limit does not go with mark=", where=context.task_id, got=options.limit, fix=fix)
+        summary = await catch_up(topology, changes, how, tell)
+    else:
+        summary = await replay(topology, sources, how, tell)
     return TaskResult(
         datasets=_written(topology),
         rows=summary.progress.rows_in,

@@ -16,6 +16,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from streamcore.contracts.unbounded import CatchingUpReader
 from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.systems.kafka import KafkaConnection
@@ -64,10 +65,13 @@ def test_a_row_that_is_committed_late_is_not_passed_over(database: str, wrote_be
         await early.execute("insert into users (id, name) values (2, 'early')")
         for _ in range(5):
             assert await loop.run_in_executor(None, reader.poll, 1 << 20, time.time()) is None
+        assert isinstance(reader, CatchingUpReader)
+        assert not reader.caught_up, "a run ends behind the late row"
         if not wrote_before:
             await late.execute("insert into users (id, name) values (1, 'late')")
         await transaction.commit()
         found = await loop.run_in_executor(None, polled, reader, 2)
+        assert reader.caught_up
         reader.close()
         await late.close()
         await early.close()
