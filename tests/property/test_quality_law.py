@@ -17,6 +17,7 @@ from streamcore.quality import frequent, row_sample, spans
 from streamcore.quality.numbers import Numbers
 from streamcore.quality.profile_state import ProfileState
 from streamcore.quality.rule_counts import RuleChecks, RuleCounts
+from streamcore.quality.spans import Spans
 from streamcore.quality.timeliness import Ages, Aging
 from streamcore.validation import rules
 
@@ -105,6 +106,29 @@ def described(
 
 def spread(numbers: Numbers) -> float:
     return max(abs(numbers.least), abs(numbers.largest)) ** 2 * numbers.count if numbers.count else 0.0
+
+
+instants = st.lists(st.integers(-(2**40), 2**40) | st.integers(-20, 20), min_size=1, max_size=12)
+
+
+@settings(deadline=None)
+@given(st.lists(instants, min_size=2, max_size=4))
+def test_spans(pieces: list[list[int]]) -> None:
+    def of(times: list[int]) -> Spans:
+        each = sorted(set(times))
+        counts = pl.Series([times.count(time) for time in each], dtype=pl.Int64)
+        return Spans.of(pl.Series(each, dtype=pl.Datetime("us")), counts)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(spans, "MOST", 4)
+        together, whole = (
+            reduce(Spans.merge, map(of, pieces)),
+            of([time for piece in pieces for time in piece]),
+        )
+    assert (together.bits, together.least, together.largest) == (whole.bits, whole.least, whole.largest)
+    assert together.places.tolist() == whole.places.tolist()
+    assert together.counts.tolist() == whole.counts.tolist()
+    assert len(whole.places) <= 4
 
 
 aged = st.lists(st.none() | st.datetimes(dt.datetime(2023, 1, 1), dt.datetime(2025, 1, 1)), max_size=20)
