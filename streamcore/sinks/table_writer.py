@@ -264,11 +264,11 @@ class TableWriter(Generic[SessionT]):
                     await self._store_in_pieces(session, pending, careful=False)
                 else:
                     await self._transaction(session, pending, careful=False)
-            except RefusedRows:
+            except RefusedRows as error:
                 if session.savepoints:
                     await self._transaction(session, pending, careful=True)
                 else:
-                    await self._store_in_pieces(session, pending, careful=True)
+                    await self._store_in_pieces(session, pending, careful=not error.complete)
         except RefusedRows as error:
             self._drop_session()
             raise Permanent(f"rows were refused at COMMIT: {error.what}", where=self._name) from None
@@ -286,8 +286,9 @@ class TableWriter(Generic[SessionT]):
     async def _store_in_pieces(
         self, session: SessionT, parts: Mapping[PartitionId, _Part], careful: bool
     ) -> None:
-        """Each piece in a transaction of its own; if careful, a small one that goes again without the rows
-        that the system named.
+        """Each piece in a transaction of its own, again without the rows that the system named.
+
+        If careful in small ones, since it may name one row at a time.
         """
         for partition, part in parts.items():
             part.batches = [piece for batch in part.batches for piece in self._pieces(batch, careful)]
@@ -297,7 +298,7 @@ class TableWriter(Generic[SessionT]):
                 try:
                     await self._transaction(session, {partition: alone}, careful=False)
                 except RefusedRows as error:
-                    if not careful or not error.places:
+                    if not error.places or not (careful or error.complete):
                         raise
                     part.batches[0], rows = split_off(piece, error.places)
                     await self._context.refuse(

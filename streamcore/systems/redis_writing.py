@@ -216,7 +216,7 @@ class RedisSession:
         keys = (key for one in self._commands for key in one.of_rows)
         places = [place for place, key in enumerate(keys) if key.encode() in bad]
         what = "the row's key holds another kind of value"
-        return RefusedRows(what, code="wrong_type", where=self._shown, places=places)
+        return RefusedRows(what, code="wrong_type", where=self._shown, places=places, complete=True)
 
 
 async def connect(url: str) -> RedisSession:

@@ -23,11 +23,13 @@ class Moved(Exception):
 class RefusedRows(StreamcoreError):
     """The statement's rows, or one of them, can't be stored; ``code`` is the system's name of the reason.
 
-    ``places``: which ones of the frame that was written, where the system says it.
+    ``places``: which ones of the frame that was written, where the system says it; ``complete``: all of them.
     """
 
-    def __init__(self, what: str, *, code: str, where: str, places: Sequence[int] = ()) -> None:
-        self.code, self.places = code, tuple(places)
+    def __init__(
+        self, what: str, *, code: str, where: str, places: Sequence[int] = (), complete: bool = False
+    ) -> None:
+        self.code, self.places, self.complete = code, tuple(places), complete
         super().__init__(what, where=where)
 
 
