@@ -10,7 +10,7 @@ from streamcore.errors import Permanent, Transient
 from streamcore.metadata.database import Row, Statement, Value, Work
 from streamcore.systems.postgres import Session, address, connect
 
-CONNECTIONS = 4
+CONNECTIONS, COMMAND_SECONDS = 4, 10.0
 _LOCK = 0x73747265616D  # "stream": the advisory lock of migrations
 
 
@@ -49,11 +49,14 @@ class PostgresDatabase:
         for session in idle:
             await session.close()
 
+    async def _connected(self) -> Session:
+        return await connect(self._address, "streamcore metadata", COMMAND_SECONDS)
+
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
         """A session of its own; one that met an error, or was left in the middle, is thrown away."""
         async with self._room:
-            session = self._idle.pop() if self._idle else await connect(self._address, "streamcore metadata")
+            session = self._idle.pop() if self._idle else await self._connected()
             try:
                 yield session
             except (Transient, Permanent, asyncio.CancelledError):

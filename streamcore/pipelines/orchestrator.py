@@ -300,9 +300,9 @@ class PipelineOrchestrator:
     async def _beat_on(self) -> None:
         while True:
             try:
-                await self._beat()
-            except StreamcoreError as error:
-                log.warning("the store does not answer: %s", error)
+                await asyncio.wait_for(self._beat(), self._lease * 2 / 3)
+            except (StreamcoreError, asyncio.TimeoutError) as error:
+                log.warning("the store does not answer: %s", error or "not in time")
                 if time.monotonic() > self._lifeline.deadline:
                     for execution in self._executions.values():
                         execution.lose()
