@@ -12,6 +12,7 @@ from streamcore.pipelines.kinds.ingestion import INGESTION
 from streamcore.pipelines.kinds.python import PYTHON
 from streamcore.pipelines.kinds.quality_report import QUALITY_REPORT
 from streamcore.pipelines.kinds.replay import REPLAY
+from streamcore.pipelines.kinds.sensor import SENSOR
 from streamcore.pipelines.kinds.sql import SQL
 from streamcore.pipelines.kinds.transformation import TRANSFORMATION
 from streamcore.pipelines.kinds.validation import VALIDATION
@@ -26,5 +27,6 @@ KINDS: Mapping[TaskType, Kind[Any]] = {
     TaskType.SQL: SQL,
     TaskType.PYTHON: PYTHON,
     TaskType.COMMAND: COMMAND,
+    TaskType.SENSOR: SENSOR,
     TaskType.EMPTY: EMPTY,
 }

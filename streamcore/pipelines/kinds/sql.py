@@ -8,7 +8,7 @@ statement is on its own, and an attempt may repeat what a lost one did.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -47,6 +47,9 @@ class SqlTarget(Protocol):
     async def run(self, sql: str) -> int:
         """Execute one statement; the number of rows that it touched, -1 where there are none to count."""
 
+    async def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        """All rows of a query."""
+
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """BEGIN … COMMIT, or ROLLBACK on any error."""
 
@@ -79,7 +82,7 @@ DATABASES: Mapping[str, Callable[[str, float], Awaitable[SqlTarget]]] = {
 
 async def run(options: SqlOptions, context: TaskContext) -> TaskResult:
     """Execute them; cancelled, the statement under way is stopped and the transaction taken back."""
-    async with _session(options) as session:
+    async with session_of(options.connection_string, options.statement_timeout) as session:
         if not options.transaction:
             return TaskResult(rows=await _execute(session, options, context))
         await session.run(
@@ -104,8 +107,12 @@ async def _execute(session: SqlTarget, options: SqlOptions, context: TaskContext
 
 
 @asynccontextmanager
-async def _session(options: SqlOptions) -> AsyncIterator[SqlTarget]:
-    uri = options.connection_string.reveal()
+async def session_of(connection_string: Secret, seconds: float) -> AsyncIterator[SqlTarget]:
+    """A session of the block's own, each of whose statements takes *seconds* at most; ended with the block.
+
+    BadConfig for a database that tasks have no way to.
+    """
+    uri = connection_string.reveal()
     scheme = urlsplit(uri).scheme
     if scheme not in DATABASES:
         raise BadConfig(
@@ -114,7 +121,7 @@ async def _session(options: SqlOptions) -> AsyncIterator[SqlTarget]:
             allowed=DATABASES,
             fix=did_you_mean(scheme, DATABASES),
         )
-    session = await DATABASES[scheme](uri, options.statement_timeout)
+    session = await DATABASES[scheme](uri, seconds)
     try:
         yield session
     except BaseException:
