@@ -25,6 +25,7 @@ def test_every_pipeline_of_the_repository_is_right(monkeypatch: pytest.MonkeyPat
     assert run(["pipeline", "validate"]) == 0
 
 
+@pytest.mark.slow
 def test_nightly_flights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
