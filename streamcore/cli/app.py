@@ -20,6 +20,7 @@ from streamcore.cli.init import init
 from streamcore.cli.pipeline import pipeline
 from streamcore.cli.quality import quality
 from streamcore.cli.replay import replay
+from streamcore.cli.schedule import schedule
 from streamcore.cli.schema import schema
 from streamcore.cli.state import state
 from streamcore.cli.topologies import topologies
@@ -44,6 +45,7 @@ for command in (
     feed,
     topologies,
     pipeline,
+    schedule,
     state,
     dlq,
     connect,

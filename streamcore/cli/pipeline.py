@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from streamcore.cli.command import INTERRUPTED, Command, Globals, Group, suggest
+from streamcore.cli.pipeline_files import files_of, of_file, read
 from streamcore.cli.pipeline_runs import cancel, history, list_, logs, status
-from streamcore.cli.pipeline_store import print_rows, run_of, with_store
-from streamcore.errors import BadConfig, did_you_mean
+from streamcore.cli.pipeline_store import print_rows, registered, run_of, with_store
 
 if TYPE_CHECKING:
-    from streamcore.metadata.contract import Store
-    from streamcore.pipelines.models import PipelineConfig
     from streamcore.pipelines.orchestrator import PipelineOrchestrator
     from streamcore.pipelines.status import RunView
 
 T = TypeVar("T")
-FOLDER = Path("config/pipelines")
 
 
 class Parameter(click.ParamType):
@@ -57,7 +54,7 @@ def validate(options: Globals, files: tuple[Path, ...]) -> int:
     from streamcore.pipelines.kinds.catalogue import KINDS
     from streamcore.pipelines.yaml import errors_in
 
-    found = [(path, list(errors_in(path, KINDS))) for path in _files(files)]
+    found = [(path, list(errors_in(path, KINDS))) for path in files_of(files)]
     if options.json:
         shown = [
             {"file": str(path), "errors": [{"what": e.what, "where": e.where, "fix": e.fix} for e in errors]}
@@ -76,7 +73,7 @@ def validate(options: Globals, files: tuple[Path, ...]) -> int:
 @click.pass_obj
 def register(options: Globals, files: tuple[Path, ...]) -> None:
     """Register pipeline files: all of config/pipelines, or FILES. What has changed is a new version."""
-    configs = [_read(path) for path in _files(files)]
+    configs = [read(path) for path in files_of(files)]
 
     async def work(orchestrator: PipelineOrchestrator) -> list[dict[str, object]]:
         found = [await orchestrator.register_pipeline(config) for config in configs]
@@ -97,7 +94,7 @@ def run(options: Globals, name: str, parameters: tuple[tuple[str, Any], ...], qu
 
     Ctrl-C cancels the run; `streamcore pipeline rerun` goes on with it.
     """
-    config = _of_file(name)
+    config = of_file(name)
 
     async def work(orchestrator: PipelineOrchestrator) -> RunView:
         if config is not None:
@@ -145,7 +142,7 @@ def graph(options: Globals, name: str, mermaid: bool) -> None:
     from streamcore.cli import pipeline_view as view
     from streamcore.pipelines.graph import graph_of
 
-    config = _of_file(name) or with_store(options, lambda store: _registered(store, name))
+    config = of_file(name) or with_store(options, lambda store: registered(store, name))
     found = graph_of(config.tasks)
     if options.json:
         click.echo(json.dumps({"order": found.order, "needs": found.needs}))
@@ -166,38 +163,6 @@ for command in (status, list_, history, logs, cancel, graph, schema):
 
 
 # ---------------------------------------------------------------- what they share
-
-
-def _files(files: tuple[Path, ...]) -> list[Path]:
-    from streamcore.pipelines.yaml import files_in
-
-    return list(files) or files_in(FOLDER)
-
-
-def _read(path: Path) -> PipelineConfig:
-    from streamcore.pipelines.kinds.catalogue import KINDS
-    from streamcore.pipelines.yaml import checked_pipeline
-
-    return checked_pipeline(path, KINDS)
-
-
-def _of_file(name: str) -> PipelineConfig | None:
-    """The pipeline of the file *name*, or of config/pipelines/*name*.yaml; None: it is no file."""
-    for path in (Path(name), FOLDER / f"{name}.yaml", FOLDER / f"{name}.yml"):
-        if path.suffix in (".yaml", ".yml") and (path.exists() or path == Path(name)):
-            return _read(path)
-    return None
-
-
-async def _registered(store: Store, name: str) -> PipelineConfig:
-    from streamcore.pipelines.models import PipelineConfig
-
-    record = await store.pipeline(name)
-    if record is None:
-        known = [one.pipeline_id for one in await store.pipelines()]
-        hint = did_you_mean(name, known) or "name a file, or register it first"
-        raise BadConfig(f"there is no pipeline {name!r}", allowed=known, fix=hint)
-    return PipelineConfig.model_validate_json(record.config)
 
 
 async def _watched(orchestrator: PipelineOrchestrator, run_id: str, wait: bool = True) -> RunView:

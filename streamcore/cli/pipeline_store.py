@@ -1,4 +1,4 @@
-"""What the commands about pipelines share: the store of the settings, runs by a part of their id, tables."""
+"""What the commands about pipelines share: the store of the settings, pipelines and runs by id, tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from streamcore.cli.command import Globals
-from streamcore.errors import BadConfig
+from streamcore.errors import BadConfig, did_you_mean
 
 if TYPE_CHECKING:
     from streamcore.metadata.contract import Store
     from streamcore.metadata.records import RunRecord
+    from streamcore.pipelines.models import PipelineConfig
 
 T = TypeVar("T")
 _SEARCHED_RUNS = 1000
@@ -47,6 +48,18 @@ async def run_of(store: Store, text: str) -> RunRecord:
         return found[0]
     what = "several runs have an id that begins so" if found else "there is no such run"
     raise BadConfig(what, got=text, fix="see streamcore pipeline history")
+
+
+async def registered(store: Store, name: str) -> PipelineConfig:
+    """The newest version of the pipeline *name*; BadConfig when there is none."""
+    from streamcore.pipelines.models import PipelineConfig
+
+    record = await store.pipeline(name)
+    if record is None:
+        known = [one.pipeline_id for one in await store.pipelines()]
+        hint = did_you_mean(name, known) or "name a file, or register it first"
+        raise BadConfig(f"there is no pipeline {name!r}", allowed=known, fix=hint)
+    return PipelineConfig.model_validate_json(record.config)
 
 
 def print_rows(options: Globals, key: str, rows: list[dict[str, object]], columns: tuple[str, ...]) -> None:

@@ -35,6 +35,7 @@ from streamcore.metadata.records import (
     RunRecord,
     TaskRecord,
 )
+from streamcore.metadata.scheduling import Scheduling
 from streamcore.metadata.states import PipelineStatus
 
 PATIENCE = 20.0
@@ -60,7 +61,11 @@ class NewRun:
 
 
 class Store(Protocol):
-    """The truth about pipelines and runs."""
+    """The truth about pipelines and runs. ``scheduling``: that about their schedules."""
+
+    @property
+    def scheduling(self) -> Scheduling:
+        """See :mod:`streamcore.metadata.scheduling`."""
 
     async def close(self) -> None:
         """Free what is open."""

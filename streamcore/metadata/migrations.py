@@ -41,4 +41,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """create table streamcore_leases (
             name text primary key, owner text not null, until_us bigint not null)""",
     ),
+    (
+        """create table streamcore_schedules (
+            pipeline_id text primary key, position_us bigint, paused_us bigint)""",
+    ),
 )

@@ -24,6 +24,8 @@ from streamcore.metadata.records import (
     RunRecord,
     TaskRecord,
 )
+from streamcore.metadata.scheduled import SqlScheduling
+from streamcore.metadata.scheduling import Scheduling
 from streamcore.metadata.states import RUN_ENDS, PipelineStatus
 
 T = TypeVar("T")
@@ -36,6 +38,11 @@ class SqlStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._scheduling = SqlScheduling(self._transact, self._rows)
+
+    @property
+    def scheduling(self) -> Scheduling:
+        return self._scheduling
 
     async def open(self) -> None:
         """Bring the tables up to date; BadConfig when they are those of a newer streamcore."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -14,6 +14,7 @@ from streamcore.pipelines.graph import cycle_in
 from streamcore.pipelines.kinds.contract import Kind, Options
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
 from streamcore.pipelines.references import RUN_NAMES, check_environment, filled, has_reference, unfilled
+from streamcore.pipelines.schedules import cron_of, schedule_of, zone_of
 
 Kinds: TypeAlias = Mapping[TaskType, Kind[Any]]
 """What each type of task is."""
@@ -46,6 +47,7 @@ def problems(config: PipelineConfig, kinds: Kinds) -> Iterator[Problem]:
     yield from _named(("pipeline_id",), "a pipeline_id", config.pipeline_id)
     if not config.tasks:
         yield Problem(("tasks",), "a pipeline needs a task", fix="add tasks=[TaskConfig(…)]")
+    yield from _scheduled(config)
     yield from _environment(("notifications",), {k: v.model_dump() for k, v in config.notifications.items()})
     seen: set[str] = set()
     for number, task in enumerate(config.tasks):
@@ -63,6 +65,25 @@ def _named(at: tuple[str | int, ...], what: str, name: str) -> Iterator[Problem]
         yield Problem(at, f"{what} is missing", fix=f"add {at[-1]}")
     elif not _NAME.match(name):
         yield Problem(at, f"{what} must be 1 to 100 letters, digits, _ and -, and begin with no - or _", name)
+
+
+def _scheduled(config: PipelineConfig) -> Iterator[Problem]:
+    checks: dict[str, Callable[[], object]] = {
+        "timezone": lambda: zone_of(config.timezone),
+        "schedule": lambda: cron_of(config.schedule) if config.schedule is not None else None,
+    }
+    for field, check_field in checks.items():
+        try:
+            check_field()
+        except BadConfig as error:
+            yield Problem((field,), error.what, error.got, error.allowed, error.fix)
+            return
+    schedule = schedule_of(config)
+    if schedule is None or schedule.from_us is None or schedule.until_us is None:
+        return
+    if next(schedule.after(schedule.from_us - 1), None) is None:
+        fix = "put schedule_until behind the first time that is due"
+        yield Problem(("schedule_until",), "the schedule is never due before its end", fix=fix)
 
 
 def _typed(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from streamcore.durations import duration
 from streamcore.errors import BadConfig
 from streamcore.metadata.states import PipelineStatus, State, TaskStatus
+from streamcore.pipelines.schedules import Catchup
 
 __all__ = [
     "NotificationConfig",
@@ -126,7 +127,17 @@ class PipelineConfig(Config):
     tasks: tuple[TaskConfig, ...] = ()
     """The tasks; at least one is needed."""
     schedule: str | None = None
-    """When it runs by itself, as a cron expression; only on demand when not set."""
+    """When it runs by itself, as a cron expression or @daily; only on demand when not set."""
+    timezone: str = "UTC"
+    """Time zone of the schedule, a name of the IANA's list such as Europe/Berlin."""
+    catchup: Catchup = "latest"
+    """Which firings are made up for when nobody was there: none, the latest, or all."""
+    schedule_jitter: Seconds = Field(0.0, ge=0, le=86_400)
+    """A firing's run begins up to so many seconds later, always the same for the same firing."""
+    schedule_from: dt.datetime | None = None
+    """No firing before this; a time without a zone is one of the time zone above."""
+    schedule_until: dt.datetime | None = None
+    """No firing at this time or later."""
     max_parallel_tasks: int = Field(4, ge=1, le=10_000)
     """How many tasks of a run work at the same time at most."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict, repr=False)

@@ -6,7 +6,8 @@ attempts that were running as lost, and goes on.
 
 Life::
 
-    start()   open the store, begin to beat: renew leases, see cancellations, take up runs that nobody owns
+    start()   open the store, begin to beat: renew leases, see cancellations, take up runs that nobody owns;
+              begin to schedule, if no other orchestrator does
     stop()    stop what runs and hand the runs over, end children, close the store
 """
 
@@ -37,6 +38,7 @@ from streamcore.pipelines.execution import Execution
 from streamcore.pipelines.guarded import Lifeline
 from streamcore.pipelines.kinds.catalogue import KINDS
 from streamcore.pipelines.models import PipelineConfig
+from streamcore.pipelines.scheduler import Scheduler
 from streamcore.pipelines.status import RunView, view_of
 from streamcore.settings import Settings, load
 
@@ -80,7 +82,8 @@ class PipelineOrchestrator:
     ) -> None:
         """*store* is a store, which the caller closes, or a URL; None: ``metadata.url`` of the settings.
 
-        *take_up*: also execute runs that others have queued or left behind. *clock*: seconds since 1970.
+        *take_up*: also execute runs that others have queued or left behind, and make those that schedules ask
+        for. *clock*: seconds since 1970.
         """
         self._given, self._settings, self._kinds = store, settings, kinds
         self._take_up, self._lease, self._clock = take_up, lease_seconds, clock
@@ -89,6 +92,7 @@ class PipelineOrchestrator:
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
+        self._scheduler: Scheduler | None = None
         self._stopping = False
 
     # ------------------------------------------------------------ life
@@ -102,12 +106,17 @@ class PipelineOrchestrator:
         self._lifeline = Lifeline(self._lease)
         self._means = Means(self._kinds, self._lifeline, Nursery(self._lifeline))
         self._beating = asyncio.ensure_future(self._beat_on())
+        if self._take_up:
+            self._scheduler = Scheduler(self._store, self.owner, self._lease_us, self._now)
+            self._scheduler.start()
 
     async def stop(self) -> None:
         """Stop what runs; the runs that have not ended are free for other orchestrators at once."""
         if self._beating is None:
             return
         self._stopping = True
+        if self._scheduler is not None:
+            await self._scheduler.stop()
         for execution in self._executions.values():
             execution.hand_over()
         if self._tasks:

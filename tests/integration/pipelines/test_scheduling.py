@@ -1,0 +1,105 @@
+"""Schedules in processes that are killed: every firing has its run, once, and the runs succeed.
+
+A minute is a second here: the orchestrators' clocks run SPEED times as fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streamcore.crashpoints import VARIABLE
+from streamcore.metadata import open_store
+from streamcore.metadata.contract import Store
+from streamcore.metadata.records import RunRecord
+from streamcore.metadata.states import PipelineStatus
+from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
+from tests.integration.pipelines.fast import START, clock
+
+MINUTE = 60_000_000
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/metadata.db"
+    url: str = request.getfixturevalue("postgres").fresh_database()
+    return url
+
+
+def started(url: str, began: float, crash: str = "") -> subprocess.Popen[bytes]:
+    environment = {**os.environ, VARIABLE: crash}
+    command = [sys.executable, "-m", "tests.integration.pipelines.fast", url, str(began)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[3], env=environment)
+
+
+async def registered(store: Store) -> float:
+    """A pipeline that runs each minute; when the fast clock began."""
+    task = TaskConfig(task_id="a", task_type=TaskType.EMPTY)
+    config = PipelineConfig(pipeline_id="p", tasks=(task,), schedule="* * * * *", catchup="all")
+    await store.register("p", config.model_dump_json(exclude_defaults=True), round(START * 1e6))
+    return time.time()
+
+
+async def made(store: Store, minute: int) -> list[RunRecord]:
+    """The runs, as soon as that of *minute* is there and all have ended."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        runs = await store.runs(limit=1000)
+        newest = max((run.scheduled_us or 0 for run in runs), default=0)
+        if newest >= START * 1e6 + minute * MINUTE and all(run.ended_us is not None for run in runs):
+            return runs
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"minute {minute} has no run")
+
+
+def check(runs: list[RunRecord]) -> None:
+    minutes = sorted(((run.scheduled_us or 0) - round(START * 1e6)) // MINUTE for run in runs)
+    assert minutes == list(range(1, len(runs) + 1)), "one is missing, or there twice"
+    assert {run.status for run in runs} == {PipelineStatus.SUCCESS}
+
+
+@pytest.mark.parametrize("crash", ["schedule.due:2", pytest.param("schedule.made:2", marks=pytest.mark.slow)])
+async def test_a_leader_is_killed_between_a_firing_and_its_run(url: str, crash: str) -> None:
+    store = await open_store(url)
+    began = await registered(store)
+    leader = started(url, began, crash)
+    other = None
+    try:
+        assert await asyncio.to_thread(leader.wait, 60) == -signal.SIGKILL
+        other = started(url, began)
+        minutes = int((clock(began) - START) / 60) + 2
+        check(await made(store, minutes))
+    finally:
+        leader.kill()
+        if other is not None:
+            other.kill()
+        await store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_leader_that_stood_still_makes_nothing_twice(url: str) -> None:
+    store = await open_store(url)
+    began = await registered(store)
+    zombie = started(url, began, "schedule.due:2:SIGSTOP")
+    other = None
+    try:
+        await asyncio.to_thread(os.waitid, os.P_PID, zombie.pid, os.WSTOPPED | os.WNOWAIT)
+        stood = int((clock(began) - START) / 60)
+        other = started(url, began)
+        await made(store, stood + 1)
+        zombie.send_signal(signal.SIGCONT)
+        check(await made(store, int((clock(began) - START) / 60) + 3))
+    finally:
+        zombie.kill()
+        if other is not None:
+            other.kill()
+        await store.close()
