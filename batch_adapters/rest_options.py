@@ -51,6 +51,9 @@ class RestOptions(BaseModel):
     client_secret: Secret | None = Field(None, description="OAuth2: the client's secret.")
     scope: str | None = Field(None, description="OAuth2: what the token is to be good for.")
     timeout_seconds: float = Field(60.0, gt=0, description="For a whole answer; 10 s to connect.")
+    give_up_seconds: float = Field(
+        90.0, gt=0, description="For a request with its retries, without pauses that the server asks for."
+    )
     retries: int = Field(5, ge=0, description="How often a failed request is tried again, with back-off.")
     longest_wait_seconds: float = Field(60.0, gt=0, description="Retry-After up to so long is waited for.")
     requests_per_second: float | None = Field(None, gt=0, description="Ask no more often than that.")
@@ -107,6 +110,7 @@ class RestOptions(BaseModel):
         """How long to wait and how much to take."""
         return HttpLimits(
             seconds=self.timeout_seconds,
+            give_up=self.give_up_seconds,
             retries=self.retries,
             longest_wait=self.longest_wait_seconds,
             rate=self.requests_per_second,

@@ -23,6 +23,7 @@ from streamcore.sources.mongodb_changes import ChangesOptions, open_changes
 from streamcore.sources.polling import PollOptions, open_polled
 from streamcore.sources.postgres_slot import SlotOptions, open_slot
 from streamcore.sources.redis_streams import StreamOptions, open_stream
+from streamcore.sources.rest_polling import RestPollOptions, open_rest_polling
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),
+    "rest-poll": Kind(("https", "http"), "poll", "Polling an API", RestPollOptions, open_rest_polling),
     "redis-stream": Kind(("redis", "rediss"), "stream", "Redis streams", StreamOptions, open_stream),
     "sqlite-poll": _polled("sqlite", "sqlite"),
 }

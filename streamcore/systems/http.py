@@ -45,6 +45,8 @@ _REMEDIES = {
     413: "send less at a time",
 }
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_SHORTEST = 0.5
+"""Seconds: with less no other attempt is begun."""
 _REDIRECTS = 5
 _BLOCK = 1 << 18
 _TOKEN_BYTES = 1 << 20
@@ -54,12 +56,15 @@ _TOKEN_BYTES = 1 << 20
 class HttpLimits:
     """How long to wait, how often to ask and how much to take. Times are in seconds, sizes in bytes.
 
-    ``seconds`` is for a whole answer. A server that asks (``Retry-After``) for more than ``longest_wait``
-    makes the request fail. ``rate``: requests a second at most; None: as they come.
+    ``seconds`` is for a whole answer. ``give_up``: for a request with all its retries and the pauses between
+    them, without those that the server asks for, and never less than ``seconds``. A server that asks
+    (``Retry-After``) for more than ``longest_wait`` makes the request fail. ``rate``: requests a second at
+    most; None: as they come.
     """
 
     connect_seconds: float = 10.0
     seconds: float = 60.0
+    give_up: float = 90.0
     retries: int = 5
     longest_wait: float = 60.0
     rate: float | None = None
@@ -116,6 +121,7 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
         self._token: Token | None = None
         self._may_ask_at = 0.0
+        self._left = limits.give_up
         if auth.given and base.scheme == "http" and not limits.allow_private:
             raise BadConfig(
                 "over http:// anyone on the way can read the credentials",
@@ -134,12 +140,14 @@ class HttpClient:
     ) -> Answer:
         """The answer to *method* at *url*: one of 2xx, or with a status of *accepted*.
 
-        Transient when all retries failed, otherwise as the module says.
+        Transient when all retries failed or there is no time for another one, otherwise as the module says.
         """
         self._check(url)
         pause, attempt, renewed = _FIRST_PAUSE, 0, False
+        self._left = max(self._limits.give_up, self._limits.seconds)
         while True:
             attempt += 1
+            began = self._clock()
             try:
                 return await self._once(method, url, body, headers or {}, accepted)
             except _Unauthorised as error:
@@ -148,7 +156,9 @@ class HttpClient:
                 renewed, self._token = True, None
             except _Again as error:
                 wait = pause * random.uniform(0.7, 1.3) if error.after is None else error.after  # noqa: S311
-                if attempt > self._limits.retries or wait > self._limits.longest_wait:
+                self._left -= self._clock() - began + (wait if error.after is None else 0)
+                spent = attempt > self._limits.retries or self._left < _SHORTEST
+                if spent or wait > self._limits.longest_wait:
                     raise error.transient(attempt, wait, self._limits.longest_wait) from None
                 await self._sleep(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -200,7 +210,7 @@ class HttpClient:
         """One request and its answer, whatever its status."""
         try:
             async with self._opened().request(
-                method, url, data=body, headers=headers, allow_redirects=False
+                method, url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
             ) as response:
                 data = await self._body(response, url)
                 link = response.links.get("next")
@@ -233,10 +243,15 @@ class HttpClient:
             resolver = None if limits.allow_private else GuardedResolver()
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls(), resolver=resolver, limit=4),
-                timeout=aiohttp.ClientTimeout(limits.seconds, sock_connect=limits.connect_seconds),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+    @property
+    def _timeout(self) -> aiohttp.ClientTimeout:
+        """Of one attempt."""
+        seconds = min(self._limits.seconds, self._left)
+        return aiohttp.ClientTimeout(seconds, sock_connect=self._limits.connect_seconds)
 
     def _tls(self) -> ssl.SSLContext | bool:
         """True: the system's authorities. Names and certificates are checked either way."""
@@ -289,7 +304,7 @@ class HttpClient:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return _Again(f"no connection within {self._limits.connect_seconds:g} s", where)
         if isinstance(error, asyncio.TimeoutError):
-            return _Again(f"no whole answer within {self._limits.seconds:g} s", where)
+            return _Again(f"no whole answer within {self._timeout.total:.3g} s", where)
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return _Again("the host's name can't be resolved", where)
         if isinstance(error, aiohttp.ClientPayloadError):
@@ -310,7 +325,7 @@ class _Again(Exception):
         if wait > longest:
             fix = f"the server asks for {wait:.0f} s of patience: raise longest_wait_seconds={longest:g}"
         else:
-            fix = "try again later, or raise retries="
+            fix = "try again later, or raise retries= and give_up_seconds="
         times = f", {attempts} times" if attempts > 1 else ""
         return Transient(f"{self.what}{times}", where=self.where, got=self.got, fix=fix)
 

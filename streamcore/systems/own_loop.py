@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,11 +30,15 @@ class OwnLoop:
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """The result of *call*, or what it raises."""
+        return self.start(call).result()
+
+    def start(self, call: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin *call*. To cancel what this gives is to cancel it."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
             self._thread.start()
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(call, self._loop)
 
     def close(self) -> None:
         """End the thread. What was run must have ended. More than once does no harm."""

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import asyncpg
@@ -31,6 +31,7 @@ from tests.services.mariadb import MariadbServer, execute
 from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
+from tests.services.rest import RestServer, rest_server
 from tests.services.s3 import S3Server
 
 _numbers = itertools.count()
@@ -60,8 +61,8 @@ class TestSqlitePolling(CatchingUpConformance):
         return open_unbounded(f"sqlite:///{self.path}?table=users&poll=version&settle=0s&every=10ms")
 
 
-class TestPostgresPolling(CatchingUpConformance):
-    """By the clock of the database, which shows microseconds."""
+class PostgresTable:
+    """A table of users, written to by another client."""
 
     @pytest.fixture(autouse=True)
     def table(self, postgres: PostgresServer) -> None:
@@ -87,6 +88,10 @@ class TestPostgresPolling(CatchingUpConformance):
             "on conflict (id) do update set updated_at = excluded.updated_at",
             [(i, f"name {i}") for i in ids],
         )
+
+
+class TestPostgresPolling(PostgresTable, CatchingUpConformance):
+    """By the clock of the database, which shows microseconds."""
 
     def source(self) -> UnboundedSource:
         return open_unbounded(f"{self.dsn}&table={self.name}&poll=updated_at&settle=0s&every=10ms")
@@ -182,7 +187,7 @@ class TestNewObjectsOfS3(UnboundedSourceConformance):
         return open_unbounded(f"{self.server.uri(f'{self.name}/in/*.jsonl')}&settle=0s&every=10ms")
 
 
-class TestPostgresLogicalDecoding(TestPostgresPolling):
+class TestPostgresLogicalDecoding(PostgresTable, UnboundedSourceConformance):
     """Inserts, updates and deletes, by a slot of its own."""
 
     row_bytes = 60
@@ -289,3 +294,64 @@ class TestRedisStreamOfDocuments(TestRedisStream):
 
     def entry(self, i: int) -> dict[str, str]:
         return {"row": f'{{"id": {i}, "name": "name {i}"}}'}
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[RestServer]:
+    with rest_server() as running:
+        yield running
+
+
+class TestRestPolling(UnboundedSourceConformance):
+    """By a time of whole seconds, which several rows share; all in one answer, with an ETag."""
+
+    row_bytes = 130
+    query = "/all?poll=updated_at"
+    etags = True
+
+    @pytest.fixture(autouse=True)
+    def collection(self, api: RestServer) -> None:
+        self.api, self.written = api, itertools.count()
+        api.rows, api.etags = [], self.etags
+        api.since = lambda row, since: str(self.mark(row)) >= since
+
+    def mark(self, row: object) -> object:
+        assert isinstance(row, dict)
+        return row["updated_at"]
+
+    def write(self, ids: Sequence[int]) -> None:
+        stays = [row for row in self.api.rows if isinstance(row, dict) and row["id"] not in ids]
+        self.api.rows = stays + [{"id": i, "name": f"name {i}", **self.stamp()} for i in ids]
+
+    def stamp(self) -> dict[str, object]:
+        number = next(self.written)
+        seconds = datetime(2026, 11, 29, tzinfo=timezone.utc) + timedelta(seconds=number // 7)
+        return {"updated_at": seconds.isoformat().replace("+00:00", "Z"), "version": number}
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.api.url}{self.query}&every=10ms&allow_private=true")
+
+
+class TestRestPollingByPages(TestRestPolling):
+    """By a number, page by page; the server gives from the mark on."""
+
+    query = "/by/page?poll=version&pagination=page&page_size=17"
+    etags = False
+
+    def mark(self, row: object) -> object:
+        assert isinstance(row, dict)
+        return f"{row['version']:09}"
+
+    @pytest.fixture(autouse=True)
+    def numbers(self, collection: None) -> None:
+        self.api.since = lambda row, since: str(self.mark(row)) >= f"{int(since):09}"
+
+
+class TestRestPollingByCursors(TestRestPolling):
+    """With a server that takes no notice of since."""
+
+    query = "/by/cursor?poll=updated_at&pagination=cursor&cursor_path=meta.next_cursor&rows_path=data.items"
+
+    @pytest.fixture(autouse=True)
+    def all_rows(self, collection: None) -> None:
+        self.api.since = lambda row, since: True

@@ -8,6 +8,7 @@ What is in :attr:`RestServer.faults` happens to the next requests of rows, one e
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import threading
 from collections import deque
@@ -35,12 +36,19 @@ class RestServer:
     allowed: Callable[[web.Request], bool] = lambda request: True
     tokens: list[str] = field(default_factory=list)
     posted: list[bytes] = field(default_factory=list)
+    since: Callable[[object, str], bool] = lambda row, since: True
+    """Whether a row is among those since a mark that the parameter ``since`` names."""
+    etags: bool = False
+    """Answers have ETags, and none that is known is sent again."""
     released: threading.Event = field(default_factory=threading.Event)
     """Ends the answers that wait."""
 
     def answer(self, request: web.Request) -> web.Response:
         """The rows that *request* asks for."""
         kind = request.match_info.get("kind", "all")
+        there, since = list(self.rows), request.query.get("since")
+        if since is not None:
+            there = [row for row in there if self.since(row, since)]
         size = int(request.query.get("page_size", request.query.get("limit", SIZE)))
         at = {
             "page": (int(request.query.get("page", 1)) - 1) * size,
@@ -48,9 +56,9 @@ class RestServer:
             "cursor": int(request.query.get("cursor", "c0")[1:]),
         }.get(kind, int(request.query.get("from", 0)))
         if kind == "all":
-            return _json(list(self.rows))
-        rows, end = list(self.rows[at : at + size]), at + size
-        more = end < len(self.rows)
+            return _json(there)
+        rows, end = there[at : at + size], at + size
+        more = end < len(there)
         following = f"{self.url}{request.rel_url.update_query({'from': end, 'limit': size})}"
         if kind == "cursor":
             meta = {"next_cursor": f"c{end}" if more else None}
@@ -84,7 +92,15 @@ class RestServer:
             return await self.faults.popleft()(request)
         if not self.allowed(request):
             return web.Response(status=401)
-        return self.answer(request)
+        return self._tagged(request, self.answer(request)) if self.etags else self.answer(request)
+
+    def _tagged(self, request: web.Request, response: web.Response) -> web.Response:
+        assert isinstance(response.body, bytes)
+        tag = f'"{hashlib.sha256(response.body).hexdigest()[:16]}"'
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers={"ETag": tag})
+        response.headers["ETag"] = tag
+        return response
 
     async def token(self, request: web.Request) -> web.Response:
         """Another token each time, when client ``me`` says its secret."""

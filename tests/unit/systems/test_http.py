@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
@@ -89,8 +90,6 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(server: RestServer, co
 
 
 def test_retry_after_is_waited_for_in_seconds_or_to_a_date(server: RestServer) -> None:
-    import time
-
     server.faults.extend(
         [status(429, retry_after="7"), status(503, retry_after=formatdate(time.time() + 30))]
     )
@@ -118,6 +117,29 @@ def test_a_server_that_is_silent_is_an_error_within_its_time(server: RestServer)
     server.faults.append(waits(server))
     with pytest.raises(Transient, match=r"no whole answer within 0.2 s"):
         ask(f"{server.url}/all", limits=replace(LIMITS, seconds=0.2, retries=0))
+
+
+class Passing(Clock):
+    """Time passes, and sleeping takes none of it."""
+
+    def __call__(self) -> float:
+        return time.monotonic() + sum(self.slept)
+
+
+def test_a_server_that_stays_silent_is_an_error_before_all_retries_are_made(server: RestServer) -> None:
+    server.faults.extend([waits(server)] * 20)
+    clock = Passing()
+    began = clock()
+    with pytest.raises(Transient, match=r"no whole answer within 0.\d+ s, [2-5] times.*give_up_seconds="):
+        ask(f"{server.url}/all", limits=replace(LIMITS, seconds=0.3, retries=20, give_up=3.0), clock=clock)
+    assert clock() - began < 3.0 + 0.5
+
+
+def test_pauses_that_the_server_asks_for_are_not_counted(server: RestServer) -> None:
+    server.faults.extend([status(429, retry_after="50")] * 3)
+    clock = Clock()
+    assert ask(f"{server.url}/all", limits=replace(LIMITS, seconds=1, give_up=1), clock=clock).status == 200
+    assert clock.slept == [50] * 3
 
 
 def test_nobody_there(server: RestServer) -> None:
