@@ -11,7 +11,9 @@ from streamcore.sources.catalogue import open_unbounded
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("https://api/rows", "postgresql"),
+        ("kafka://api/rows", "postgresql"),
+        ("https://u:s3cret@api/rows", "add poll="),
+        ("mongodb://u:s3cret@h/x?collection=users", "add changes="),
         ("postgres://u:s3cret@h/x?table=users", "add poll="),
         ("sqlite:///nowhere.db?poll=version", "no such file"),
     ],
