@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -173,18 +174,21 @@ class BatchIngestionEngine:
         what = _digest(dataset.source.uri, type(sink).__name__, sink.name, _address(sink), *of_steps)
         name = f"{'transform' if steps else 'ingest'}-{what}"
         runs = Runs(settings.state.dir / name, run_id)
-        target = None if sink is destination else OneFile.of(sink, f"{name}-{_digest(runs.current)}")
+        read = _digest(runs.current, dataset.source.fingerprint())  # a source that has changed is read anew
+        target = None if sink is destination else OneFile.of(sink, name, read)
         topology = Topology(name)
         declare = steps.declare if steps else _as_it_is
         stream = declare(topology, dataset.columns)
         stream.to(sink if target is None else target.sink)
         topology.freeze()
         gate = MemoryGate(config.memory_limit if config.enable_memory_monitoring else None)
-        workers = config.max_workers or self.processing.workers
-        splits = 1 if target is not None and target.in_order else workers
+        workers = config.max_workers or self.processing.workers or os.cpu_count() or 1
         rows = config.chunk_size or self.processing.chunk_size
-        how = ReplayOptions(_within(settings, config.memory_limit, rows, dataset), run=runs.current)
-        how = how if splits is None else replace(how, splits=splits)
+        how = ReplayOptions(
+            _within(settings, config.memory_limit, rows, dataset),
+            run=runs.current,
+            splits=1 if target is not None and target.in_order else runs.parts(workers),
+        )
         return _Job(topology, dataset, stream.columns, target, output, how, gate, runs, began)
 
     def _task(self, source: Given, destination: Destination, run_id: str | None) -> dict[str, object]:

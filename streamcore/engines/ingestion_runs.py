@@ -22,6 +22,7 @@ class Runs:
         there = orjson.loads(self._file.read_bytes()) if self._file.exists() else {}
         self._number: int = there.get("number", 1)
         self._finished: list[str] = there.get("finished", [])
+        self._parts: dict[str, int] = there.get("parts", {})
         if wanted is None and str(self._number) in self._finished:
             self._finished.remove(str(self._number))
             self._number += 1
@@ -33,8 +34,19 @@ class Runs:
         """Whether the current run was finished."""
         return self.current in self._finished
 
+    def parts(self, wanted: int) -> int:
+        """In how many parts the current run reads: *wanted*, durably, or as many as when it began.
+
+        Cut otherwise it would be another replay, whose rows come once more.
+        """
+        if self.current not in self._parts:
+            self._parts[self.current] = wanted
+            self._write()
+        return self._parts[self.current]
+
     def finish(self) -> None:
         """Remember that the current run is finished, durably."""
+        self._parts.pop(self.current, None)
         self._finished = [*self._finished, self.current][-_REMEMBERED:]
         self._write()
 
@@ -42,7 +54,8 @@ class Runs:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         aside = self._file.with_suffix(".tmp")
         with aside.open("wb") as file:
-            file.write(orjson.dumps({"number": self._number, "finished": self._finished}))
+            state = {"number": self._number, "finished": self._finished, "parts": self._parts}
+            file.write(orjson.dumps(state))
             file.flush()
             os.fsync(file.fileno())
         aside.replace(self._file)

@@ -8,6 +8,7 @@ there in one step: readers see the old file or the new one. Done again after a c
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -29,17 +30,21 @@ _PIECE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class OneFile:
-    """The file at *path*; *sink* writes its parts into the hidden folder *parts* beside it."""
+    """The file at *path*; *sink* writes its parts into the hidden folder *parts* beside it.
+
+    *others*: the pattern of all folders of the same writer, also of runs that were given up.
+    """
 
     path: Path
     parts: Path
     sink: FileSink
+    others: str
 
     @classmethod
-    def of(cls, sink: Sink, run: str) -> OneFile | None:
+    def of(cls, sink: Sink, writer: str, run: str) -> OneFile | None:
         """The one file that *sink* was meant to write, by its path; None when that is a folder, or elsewhere.
 
-        *run* names the run that writes it. BadConfig for what can't be one file.
+        *writer* names who writes it, and *run* what is read for it. BadConfig for what can't be one file.
         """
         if not isinstance(sink, FileSink) or "://" in sink.path or sink.folders:
             return None
@@ -48,10 +53,11 @@ class OneFile:
             return None
         if path.suffix.lower() in _COMPRESSED:
             raise BadConfig("files are not written compressed", where=sink.path, fix="leave the suffix away")
-        parts = path.parent / f".{path.name[:100]}.{run}"
+        prefix = f".{path.name[:100]}.{writer}"
+        parts = path.parent / f"{prefix}-{run}"
         rows = SHEET_ROWS if isinstance(sink, Excel) else sink.roll_rows
         staged = dataclasses.replace(sink, path=str(parts), name=sink.name, roll_rows=rows)
-        return cls(path, parts, staged)
+        return cls(path, parts, staged, f"{glob.escape(prefix)}-*")
 
     @property
     def in_order(self) -> bool:
@@ -80,8 +86,9 @@ class OneFile:
                 aside.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Take the parts away."""
-        shutil.rmtree(self.parts, ignore_errors=True)
+        """Take the parts away, and those of runs that were given up."""
+        for folder in self.path.parent.glob(self.others):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _write_empty(self, aside: Path, columns: pl.Schema) -> None:
         if isinstance(self.sink, JsonLines) and _is_array(self.path):

@@ -126,7 +126,8 @@ class StreamIngestionEngine:
         """Append *payload*, as JSON, to *topic*; it is durable when this returns.
 
         Messages of one *key* go to one partition. BadConfig for what JSON can't hold, and embedded for a
-        topic that nobody handles; Transient or Permanent when the broker does not take it.
+        topic that nobody handles; Transient or Permanent when the broker does not take it, or when the work
+        has ended.
         """
         running = self._there()
         if running.embedded and topic not in self._handlings:
@@ -136,6 +137,7 @@ class StreamIngestionEngine:
             value = orjson.dumps(payload)
         except TypeError as error:
             raise BadConfig(f"the payload can't be JSON: {error}", where=topic) from None
+        running.check()
         await running.outbox.send(topic, value, None if key is None else key.encode())
 
     async def stop(self) -> None:
@@ -209,6 +211,11 @@ class _Running:
     @property
     def embedded(self) -> bool:
         return self._broker is not None
+
+    def check(self) -> None:
+        """Raise what ended the work, if something did."""
+        if self._work is not None and self._work.done():
+            self._work.result()
 
     async def unless_it_ends(self, waiting: Awaitable[object]) -> None:
         """Wait for *waiting*; raises what ends the work before that."""

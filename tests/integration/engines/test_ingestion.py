@@ -150,21 +150,37 @@ class HeldGate(MemoryGate):
             assert self._held.go_on.wait(60)
 
 
-async def test_a_cancelled_one_stops_and_is_taken_up(engine: BatchIngestionEngine) -> None:
-    slow = BatchIngestionEngine(BatchIngestionConfig(chunk_size=5000, max_workers=1))
+async def broken_off(engine: BatchIngestionEngine, target: str) -> None:
+    """A call that is cancelled when some rows are written."""
     reached, go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
     held = Held(open_source(SOURCE), lambda: loop.call_soon_threadsafe(reached.set), go_on)
-    task = asyncio.create_task(slow.ingest_data(held, "out.csv"))
+    task = asyncio.create_task(engine.ingest_data(held, target))
     await reached.wait()
     task.cancel()
     await asyncio.sleep(0)  # the cancellation is delivered
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_cancelled_one_stops_and_is_taken_up(engine: BatchIngestionEngine) -> None:
+    slow = BatchIngestionEngine(BatchIngestionConfig(chunk_size=5000, max_workers=1))
+    await broken_off(slow, "out.csv")
     assert not Path("out.csv").exists()
     taken_up = await slow.ingest_data(SOURCE, "out.csv")
     assert 0 < taken_up.processed_records < ROWS
     assert pl.read_csv("out.csv", schema_overrides={"zip": pl.String}).equals(people(ROWS))
+
+
+async def test_a_source_that_has_changed_meanwhile_is_read_anew(
+    engine: BatchIngestionEngine, tmp_path: Path
+) -> None:
+    await broken_off(BatchIngestionEngine(BatchIngestionConfig(chunk_size=5000, max_workers=1)), "out.csv")
+    people(ROWS + 1).write_csv("people.csv")
+    metrics = await engine.ingest_data(SOURCE, "out.csv")
+    assert metrics.processed_records == ROWS + 1
+    assert pl.read_csv("out.csv", schema_overrides={"zip": pl.String}).equals(people(ROWS + 1))
+    assert list(tmp_path.glob(".out.csv*")) == []
 
 
 PROGRAM = """

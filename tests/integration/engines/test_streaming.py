@@ -143,29 +143,30 @@ async def test_reading_waits_while_the_buffer_is_full() -> None:
 
 
 async def test_what_was_not_read_waits_for_the_next_start() -> None:
-    first, begun, seen = (
-        StreamIngestionEngine(StreamProcessingConfig(buffer_size=1, batch_size=2)),
-        asyncio.Event(),
-        Seen(),
-    )
+    first = StreamIngestionEngine(StreamProcessingConfig(buffer_size=1, batch_size=2))
+    begun, release, seen = asyncio.Event(), asyncio.Event(), Seen()
 
     async def slow(message: Message) -> None:
         begun.set()
-        await asyncio.sleep(0.01)
+        await release.wait()
+        await asyncio.sleep(0.02)
         seen(message)
 
     first.register_message_handler("events", slow)
     await first.start()
-    await asyncio.gather(*(first.send_message("events", number) for number in range(300)))
+    await asyncio.gather(*(first.send_message("events", number) for number in range(200)))
     await begun.wait()
-    await first.stop()
-    assert 0 < len(seen.messages) < 300
+    stopping = asyncio.create_task(first.stop())
+    await asyncio.sleep(0)
+    release.set()
+    await stopping
+    assert 0 < len(seen.messages) < 200
     second = StreamIngestionEngine()
     second.register_message_handler("events", seen)
     await second.start()
-    await until(lambda: len(seen.messages) == 300)
+    await until(lambda: len(seen.messages) == 200)
     await second.stop()
-    assert seen.payloads == list(range(300))
+    assert seen.payloads == list(range(200))
 
 
 PROGRAM = """

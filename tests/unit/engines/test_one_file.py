@@ -26,7 +26,7 @@ def staged(target: OneFile, frames: list[pl.DataFrame]) -> None:
 
 
 def made(sink: Csv | Excel | JsonLines | Parquet, frames: list[pl.DataFrame]) -> Path:
-    target = OneFile.of(sink, "run-1")
+    target = OneFile.of(sink, "writer", "run")
     assert target is not None
     staged(target, frames)
     target.publish(ROWS.schema)
@@ -56,7 +56,7 @@ def test_parts_are_joined(tmp_path: Path, parts: list[pl.DataFrame]) -> None:
 
 
 def test_one_workbook_holds_what_a_sheet_holds(tmp_path: Path) -> None:
-    target = OneFile.of(Excel(str(tmp_path / "x.xlsx")), "run-1")
+    target = OneFile.of(Excel(str(tmp_path / "x.xlsx")), "writer", "run")
     assert target is not None
     assert target.in_order
     staged(target, PARTS)
@@ -67,7 +67,7 @@ def test_one_workbook_holds_what_a_sheet_holds(tmp_path: Path) -> None:
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("old")
-    target = OneFile.of(Csv(str(tmp_path / "x.csv")), "run-1")
+    target = OneFile.of(Csv(str(tmp_path / "x.csv")), "writer", "run")
     assert target is not None
     staged(target, PARTS)
     blocked = tmp_path / f"{target.parts.name}.tmp"
@@ -85,7 +85,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         Parquet("s3://bucket/x.parquet"),
         Csv(str(tmp_path)),
     ]
-    assert [OneFile.of(sink, "run-1") for sink in folders] == [None] * len(folders)
-    assert OneFile.of(SQLite("t", tmp_path / "x.db"), "run-1") is None
+    assert [OneFile.of(sink, "writer", "run") for sink in folders] == [None] * len(folders)
+    assert OneFile.of(SQLite("t", tmp_path / "x.db"), "writer", "run") is None
     with pytest.raises(BadConfig, match="not written compressed"):
-        OneFile.of(Csv(str(tmp_path / "x.csv.gz")), "run-1")
+        OneFile.of(Csv(str(tmp_path / "x.csv.gz")), "writer", "run")
