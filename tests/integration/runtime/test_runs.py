@@ -139,7 +139,7 @@ def run(folder: Path, shop: Shop, *options: str, crash: str = "") -> subprocess.
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
