@@ -18,7 +18,7 @@ from tests.faults.run import SESSION_SECONDS, Invalid, Run, until
 Fault = Callable[[Run], Awaitable[None]]
 _ZOMBIE_SECONDS = 4.0
 _FULL_SECONDS, _FILL_SECONDS = 1.5, 0.05
-_CUTS, _WAITING_SECONDS = (1_500, 4_000, 11_000, 60_000), 1.5
+_CUTS, _WIDE_CUT, _WAITING_SECONDS = (1_500, 4_000, 11_000, 30_000), 60_000, 1.5
 ONCE = "pipeline.taken_over"
 """The crash point that a life passes once."""
 
@@ -180,7 +180,8 @@ def cut_otherwise(point: str) -> Fault:
     """Killed at *point*, where rows are stored, three times with rows waiting: each life cuts them anew."""
 
     async def fault(run: Run) -> None:
-        run.fetch_bytes = lambda: run.dice.choice(_CUTS)
+        cuts = iter(run.dice.sample(_CUTS, 3))
+        run.fetch_bytes = lambda: next(cuts, _WIDE_CUT)
         run.feed.on()
         await asyncio.sleep(_WAITING_SECONDS)
         run.supervisor.start(0, *[f"{point}:{run.dice.randint(1, 4)}" for _ in range(3)])
