@@ -28,7 +28,7 @@ PLANTED = {
     "state_begins_at_the_commit": "windows-files:kill at commit.after",
     "watermark_of_another_position": "windows-postgres:kill at postgres.before_commit",
     "lookups_do_not_wait": "tables-postgres:postgres restart",
-    "blind_fence": "kafka-mongodb:commit reply lost",
+    "blind_fence": "kafka-mysql:zombie at pipeline.before_sinks",
     "rows_before_the_position": "kafka-sqlite:kill at sqlite.before_commit",
     "errors_are_confirmed": "kafka-sqlite:disk full",
     "stored_position_is_a_hint": "kafka-mysql:another cut",
