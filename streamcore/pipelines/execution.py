@@ -74,6 +74,10 @@ class Execution:
             log.warning("another orchestrator has taken run %s over", self.run_id)
         except StreamcoreError as error:
             log.error("run %s can't go on here: %s", self.run_id, error)
+            await self._give_up()
+        except Exception:
+            log.exception("run %s can't go on here", self.run_id)
+            await self._give_up()
         finally:
             await self._end_attempts()
             self.began.set()
@@ -149,6 +153,11 @@ class Execution:
         self._stop_all("its run is over here")
         if self._watchers:
             await asyncio.wait(self._watchers)
+
+    async def _give_up(self) -> None:
+        """Others may go on, at once if the store hears of it."""
+        with suppress(StreamcoreError):
+            await self._store.release(self._claim)
 
     def _now(self) -> int:
         return round(self._clock() * 1e6)

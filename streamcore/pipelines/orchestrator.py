@@ -19,8 +19,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -91,6 +91,8 @@ class PipelineOrchestrator:
         self._store: Store | None = None
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taking: set[str] = set()
+        """Runs that are its own or about to be, and that it does not execute yet."""
         self._beating: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
         self._stopping = False
@@ -175,28 +177,25 @@ class PipelineOrchestrator:
         plan = self._plan(record.config)
         check_parameters(plan, parameters or {})
         now, run_id = self._now(), uuid.uuid4().hex
-        await store.create_run(
-            NewRun(
-                run_id,
-                pipeline_id,
-                record.version,
-                plan.graph.order,
-                dict(parameters or {}),
-                priority=priority,
-                owner=None if queue else self.owner,
-                lease_until_us=None if queue else now + self._lease_us,
-            ),
-            now,
+        new = NewRun(
+            run_id,
+            pipeline_id,
+            record.version,
+            plan.graph.order,
+            dict(parameters or {}),
+            priority=priority,
+            owner=None if queue else self.owner,
+            lease_until_us=None if queue else now + self._lease_us,
         )
-        if queue:
-            if wait:
-                await self.wait(run_id)
-            return run_id
-        run = await self._run(run_id)
-        execution = self._execute(Claim(run_id, self.owner, run.epoch, run.changes), run, plan)
-        await (execution.over if wait else execution.began).wait()
+        with self._taken(run_id):
+            await store.create_run(new, now)
+            if not queue:
+                run = await self._run(run_id)
+                execution = self._execute(Claim(run_id, self.owner, run.epoch, run.changes), run, plan)
+        if not queue:
+            await execution.began.wait()
         if wait:
-            await self.wait(run_id)  # another orchestrator may have taken it over
+            await self.wait(run_id)
         return run_id
 
     async def get_pipeline_status(self, run_id: str) -> RunView | None:
@@ -282,13 +281,23 @@ class PipelineOrchestrator:
     async def _claim(self, run_id: str) -> None:
         """Execute the run here, if nobody else has it."""
         now = self._now()
-        claim = await self.store.claim(run_id, self.owner, now + self._lease_us, now)
-        if claim is None:
-            return
-        run = await self._run(run_id)
-        record = await self.store.pipeline(run.pipeline_id, run.version)
-        assert record is not None, "a run has its pipeline"
-        self._execute(claim, run, self._plan(record.config))
+        with self._taken(run_id):
+            claim = await self.store.claim(run_id, self.owner, now + self._lease_us, now)
+            if claim is None:
+                return
+            run = await self._run(run_id)
+            record = await self.store.pipeline(run.pipeline_id, run.version)
+            assert record is not None, "a run has its pipeline"
+            self._execute(claim, run, self._plan(record.config))
+
+    @contextmanager
+    def _taken(self, run_id: str) -> Iterator[None]:
+        """While the run becomes this orchestrator's own."""
+        self._taking.add(run_id)
+        try:
+            yield
+        finally:
+            self._taking.discard(run_id)
 
     def _execute(self, claim: Claim, run: RunRecord, plan: Plan) -> Execution:
         execution = Execution(self.store, claim, run, plan, self._means, self._clock)
@@ -325,11 +334,19 @@ class PipelineOrchestrator:
         own = await store.beat(self.owner, now + self._lease_us, progress)
         self._lifeline.extend(until)
         for run_id, cancelled in own.items():
-            if cancelled and run_id in self._executions:
-                self._executions[run_id].cancel()
+            if (execution := self._executions.get(run_id)) is None:
+                if run_id not in self._taking:
+                    await self._let_go(run_id)
+            elif cancelled:
+                execution.cancel()
         room = MOST_RUNS - len(self._executions)
         if self._take_up and not self._stopping and room > 0:
             await self._take(await store.claimable(now, room))
+
+    async def _let_go(self, run_id: str) -> None:
+        """A run that is its own and that nothing executes, as something failed in between, is free again."""
+        run = await self._run(run_id)
+        await self.store.release(Claim(run_id, self.owner, run.epoch, run.changes))
 
     async def _take(self, run_ids: Sequence[str]) -> None:
         for run_id in run_ids:

@@ -6,12 +6,15 @@ goes on where a lost one stood. What it has written is the dataset of the task's
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
 from streamcore.pipelines.kinds.datasets import SourceConfig, as_source, effect_name
+
+if TYPE_CHECKING:
+    from streamcore.engines.ingestion import IngestionMetrics
 
 
 class IngestionOptions(Options):
@@ -34,11 +37,16 @@ async def run(options: IngestionOptions, context: TaskContext) -> TaskResult:
         run_id=effect_name(context),
         on_progress=lambda progress: context.report(progress.rows_in, progress.bytes_in),
     )
+    return result_of(metrics, options.destination_config, context)
+
+
+def result_of(metrics: IngestionMetrics, destination: SourceConfig, context: TaskContext) -> TaskResult:
+    """What an ingestion did: what it has written is the dataset of the task's own name."""
     message = str(metrics.status)
     if metrics.failed_records:
         message += f", {metrics.failed_records} dead letters in {metrics.dead_letter_log}"
     return TaskResult(
-        datasets={context.task_id: as_source(options.destination_config)},
+        datasets={context.task_id: as_source(destination)},
         rows=metrics.processed_records,
         bytes=metrics.bytes,
         message=message,

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field
 
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
-from streamcore.pipelines.kinds.datasets import SourceConfig, as_source, effect_name, source_of
+from streamcore.pipelines.kinds.datasets import SourceConfig, effect_name, source_of
+from streamcore.pipelines.kinds.ingestion import result_of
 
 
 class TransformationOptions(Options):
@@ -41,15 +42,7 @@ async def run(options: TransformationOptions, context: TaskContext) -> TaskResul
         run_id=effect_name(context),
         on_progress=lambda progress: context.report(progress.rows_in, progress.bytes_in),
     )
-    message = str(metrics.status)
-    if metrics.failed_records:
-        message += f", {metrics.failed_records} dead letters in {metrics.dead_letter_log}"
-    return TaskResult(
-        datasets={context.task_id: as_source(options.destination_config)},
-        rows=metrics.processed_records,
-        bytes=metrics.bytes,
-        message=message,
-    )
+    return result_of(metrics, options.destination_config, context)
 
 
 TRANSFORMATION = Kind(

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from streamcore.errors import Transient
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
+from streamcore.metadata.records import PipelineRecord
 from streamcore.metadata.states import AttemptStatus, PipelineStatus
 from streamcore.pipelines.checks import Kinds
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
@@ -117,6 +119,26 @@ async def test_one_that_is_slow_to_renew_is_fenced_and_drops_its_run(store: Stor
         assert await store.events(run_id) == events
     states = [a.status for a in await store.attempts(run_id)]
     assert states == [AttemptStatus.LOST, AttemptStatus.SUCCESS]
+
+
+async def test_a_run_that_was_claimed_in_vain_is_no_orphan(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the claim and the work the store broke: the run is given back, and taken up again."""
+    read, failures = store.pipeline, [Transient("the store broke")]
+
+    async def pipeline(pipeline_id: str, version: int | None = None) -> PipelineRecord | None:
+        if version is not None and failures:
+            raise failures.pop()
+        return await read(pipeline_id, version)
+
+    monkeypatch.setattr(store, "pipeline", pipeline)
+    async with PipelineOrchestrator(store, kinds=KINDS, lease_seconds=600) as orchestrator:
+        await orchestrator.register_pipeline(chain(2))
+        run_id = await orchestrator.trigger_pipeline("p", queue=True)
+        await asyncio.wait_for(orchestrator.wait(run_id), 60)
+    assert not failures
+    await check(store, [run_id], 2)
 
 
 async def test_commits_whose_answers_are_lost_are_made_once(postgres: PostgresServer) -> None:
