@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from streamcore.errors import Transient
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
-from streamcore.metadata.records import PipelineRecord
+from streamcore.metadata.records import Claim, PipelineRecord
 from streamcore.metadata.states import AttemptStatus, PipelineStatus
 from streamcore.pipelines.checks import Kinds
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
@@ -125,19 +126,29 @@ async def test_a_run_that_was_claimed_in_vain_is_no_orphan(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the claim and the work the store broke: the run is given back, and taken up again."""
-    read, failures = store.pipeline, [Transient("the store broke")]
+    read, claim = store.pipeline, store.claim
+    failures: list[Transient] = []
+    broke = 0
+
+    async def claim_and_break(*given: Any) -> Claim | None:
+        if not broke:
+            failures.append(Transient("the store broke"))
+        return await claim(*given)
 
     async def pipeline(pipeline_id: str, version: int | None = None) -> PipelineRecord | None:
-        if version is not None and failures:
+        nonlocal broke
+        if failures:
+            broke += 1
             raise failures.pop()
         return await read(pipeline_id, version)
 
+    monkeypatch.setattr(store, "claim", claim_and_break)
     monkeypatch.setattr(store, "pipeline", pipeline)
     async with PipelineOrchestrator(store, kinds=KINDS, lease_seconds=600) as orchestrator:
         await orchestrator.register_pipeline(chain(2))
         run_id = await orchestrator.trigger_pipeline("p", queue=True)
         await asyncio.wait_for(orchestrator.wait(run_id), 60)
-    assert not failures
+    assert broke == 1
     await check(store, [run_id], 2)
 
 
