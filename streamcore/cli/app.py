@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from streamcore.cli.backfill import backfill
 from streamcore.cli.command import INTERRUPTED, Globals, Group
 from streamcore.cli.config import config
 from streamcore.cli.connect import connect
@@ -46,6 +47,7 @@ for command in (
     topologies,
     pipeline,
     schedule,
+    backfill,
     state,
     dlq,
     connect,

@@ -12,6 +12,7 @@ import click
 
 from streamcore.cli.command import INTERRUPTED, Command, Globals, Group, suggest
 from streamcore.cli.pipeline_files import files_of, of_file, read
+from streamcore.cli.pipeline_parameters import Parameter
 from streamcore.cli.pipeline_runs import cancel, history, list_, logs, status
 from streamcore.cli.pipeline_store import print_rows, registered, run_of, with_store
 
@@ -20,21 +21,6 @@ if TYPE_CHECKING:
     from streamcore.pipelines.status import RunView
 
 T = TypeVar("T")
-
-
-class Parameter(click.ParamType):
-    """``NAME=VALUE``; a value that is JSON is taken as that, anything else as a text."""
-
-    name = "parameter"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        name, equals, text = str(value).partition("=")
-        if not equals or not name:
-            self.fail(f"{value!r} is no parameter; write NAME=VALUE", param, ctx)
-        try:
-            return name, json.loads(text)
-        except ValueError:
-            return name, text
 
 
 @click.group(cls=Group)

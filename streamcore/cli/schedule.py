@@ -8,12 +8,13 @@ import json
 import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from streamcore.cli.command import Command, Globals, Group
 from streamcore.cli.pipeline_files import of_file
+from streamcore.cli.pipeline_parameters import Time
 from streamcore.cli.pipeline_store import print_rows, registered, with_store
 from streamcore.errors import BadConfig
 
@@ -22,20 +23,6 @@ if TYPE_CHECKING:
     from streamcore.metadata.scheduling import ScheduleRecord
     from streamcore.pipelines.models import PipelineConfig
     from streamcore.pipelines.schedules import Schedule
-
-
-class Time(click.ParamType):
-    """ISO 8601, as a date, a time on the walls of the schedule's zone, or with its distance from UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:
-        if isinstance(value, dt.datetime):
-            return value
-        try:
-            return dt.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-        except ValueError:
-            self.fail(f"{value!r} is no time; write 2026-03-29, 2026-03-29T02:30 or …T02:30Z", param, ctx)
 
 
 @click.group(cls=Group)

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from streamcore.metadata.backfills import Backfills
 from streamcore.metadata.records import (
     AttemptRecord,
     Change,
@@ -46,7 +47,8 @@ PATIENCE = 20.0
 class NewRun:
     """A run to be made. With ``owner`` it is claimed at once, until ``lease_until_us``.
 
-    ``scheduled_us``: it is the firing of its pipeline at this time, which happens once.
+    ``scheduled_us``: it is the firing of its pipeline at this time, which happens once. ``instead_of``: the
+    run that the firing had, whose place this one takes.
     """
 
     run_id: str
@@ -58,14 +60,19 @@ class NewRun:
     priority: int = 0
     owner: str | None = None
     lease_until_us: int | None = None
+    instead_of: str | None = None
 
 
 class Store(Protocol):
-    """The truth about pipelines and runs. ``scheduling``: that about their schedules."""
+    """The truth about pipelines and runs; that about their schedules and backfills are parts of it."""
 
     @property
     def scheduling(self) -> Scheduling:
         """See :mod:`streamcore.metadata.scheduling`."""
+
+    @property
+    def backfills(self) -> Backfills:
+        """See :mod:`streamcore.metadata.backfills`."""
 
     async def close(self) -> None:
         """Free what is open."""
@@ -80,7 +87,10 @@ class Store(Protocol):
         """The newest version of each, by id."""
 
     async def create_run(self, run: NewRun, now: int) -> bool:
-        """Make a queued run with its tasks. False when its firing was taken already: nothing was made."""
+        """Make a queued run with its tasks.
+
+        False, and nothing is made: its firing was taken already, or has another run than ``instead_of``.
+        """
 
     async def run(self, run_id: str) -> RunRecord | None:
         """That run."""
@@ -132,4 +142,8 @@ class Store(Protocol):
         """These events are published."""
 
     async def lease(self, name: str, owner: str, until: int, now: int) -> bool:
-        """Take or renew the lease *name*, e.g. that of the leading scheduler; False: another one has it."""
+        """Take or renew the lease *name*, e.g. that of the leading scheduler; False: another one has it.
+
+        A lease that reaches more than twice as far ahead as this one would is not kept from anybody: it was
+        taken before the clock was put back.
+        """

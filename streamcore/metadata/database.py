@@ -5,7 +5,7 @@ SQL is what SQLite and PostgreSQL have alike, with parameters ``$1``, ``$2`` …
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 Value: TypeAlias = str | int | None
@@ -28,6 +28,12 @@ class Bulk(NamedTuple):
 
 
 Work: TypeAlias = Sequence[Statement | Bulk]
+
+
+class Rows(Protocol):
+    """All rows of a query, asked for patiently."""
+
+    def __call__(self, sql: str, *values: Value) -> Awaitable[Sequence[Row]]: ...
 
 
 class Database(Protocol):

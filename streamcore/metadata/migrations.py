@@ -45,4 +45,14 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """create table streamcore_schedules (
             pipeline_id text primary key, position_us bigint, paused_us bigint)""",
     ),
+    (
+        """create table streamcore_backfills (
+            backfill_id text primary key, pipeline_id text not null, status text not null,
+            created_us bigint not null, ended_us bigint, from_us bigint not null, to_us bigint not null,
+            parallel bigint not null, reprocess text not null, parameters text not null,
+            started bigint not null)""",
+        """create table streamcore_backfill_firings (
+            backfill_id text not null, place bigint not null, scheduled_us bigint not null,
+            status text not null, run_id text, primary key (backfill_id, place))""",
+    ),
 )

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
-from streamcore.metadata.database import Row, Statement, Value, Work
+from streamcore.metadata.database import Rows, Statement, Work
 from streamcore.metadata.scheduling import ScheduleRecord
-
-
-class Rows(Protocol):
-    """Asks the database for rows, patiently."""
-
-    def __call__(self, sql: str, *values: Value) -> Awaitable[Sequence[Row]]: ...
 
 
 class SqlScheduling:

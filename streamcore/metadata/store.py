@@ -11,6 +11,8 @@ from typing import TypeVar, cast
 
 from streamcore.errors import BadConfig, Fenced, Transient
 from streamcore.metadata import reading, writing
+from streamcore.metadata.backfilled import SqlBackfills
+from streamcore.metadata.backfills import Backfills
 from streamcore.metadata.contract import PATIENCE, NewRun
 from streamcore.metadata.database import Bulk, Database, Row, Statement, Value, Work
 from streamcore.metadata.migrations import STEPS
@@ -39,10 +41,15 @@ class SqlStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._scheduling = SqlScheduling(self._transact, self._rows)
+        self._backfills = SqlBackfills(self._transact, self._rows)
 
     @property
     def scheduling(self) -> Scheduling:
         return self._scheduling
+
+    @property
+    def backfills(self) -> Backfills:
+        return self._backfills
 
     async def open(self) -> None:
         """Bring the tables up to date; BadConfig when they are those of a newer streamcore."""
@@ -239,7 +246,8 @@ class SqlStore:
     async def lease(self, name: str, owner: str, until: int, now: int) -> bool:
         sql = """insert into streamcore_leases as held (name, owner, until_us) values ($1, $2, $3)
             on conflict (name) do update set owner = excluded.owner, until_us = excluded.until_us
-            where held.owner = excluded.owner or held.until_us < $4"""
+            where held.owner = excluded.owner or held.until_us < $4
+            or held.until_us > excluded.until_us + (excluded.until_us - $4)"""
         return await self._transact([Statement(sql, (name, owner, until, now), 1)])
 
     # ------------------------------------------------------------ the database

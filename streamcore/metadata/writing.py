@@ -30,6 +30,8 @@ _NEW_TASK = """insert into streamcore_tasks (run_id, task_id, place, status, att
     datasets) values ($1, $2, $3, 'pending', 0, 0, 0, '', '{}')"""
 _FIRING = """insert into streamcore_firings (pipeline_id, scheduled_us, run_id, created_us)
     values ($1, $2, $3, $4) on conflict do nothing"""
+_FIRED_AGAIN = """update streamcore_firings set run_id = $3
+    where pipeline_id = $1 and scheduled_us = $2 and run_id = $4"""
 _REOPENED = """update streamcore_runs set status = 'queued', ended_us = null, reason = '', owner = null,
     lease_until_us = null, cancel_us = null where run_id = $1 and status = $2"""
 _REOPENED_TASK = """update streamcore_tasks set status = 'pending', failures = 0, lost = 0, started_us = null,
@@ -54,8 +56,11 @@ def created(run: NewRun, now: int) -> Work:
     """A queued run, its tasks and, if it has one, its firing."""
     work: list[Statement | Bulk] = []
     if run.scheduled_us is not None:
-        values: tuple[Value, ...] = (run.pipeline_id, run.scheduled_us, run.run_id, now)
-        work.append(Statement(_FIRING, values, 1))
+        values: tuple[Value, ...] = (run.pipeline_id, run.scheduled_us, run.run_id)
+        if run.instead_of is None:
+            work.append(Statement(_FIRING, (*values, now), 1))
+        else:
+            work.append(Statement(_FIRED_AGAIN, (*values, run.instead_of), 1))
     epoch = 0 if run.owner is None else 1
     values = (run.run_id, run.pipeline_id, run.version, now, run.scheduled_us, text(run.parameters))
     work.append(Statement(_NEW_RUN, (*values, run.priority, run.owner, epoch, run.lease_until_us)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ from streamcore.errors import BadConfig, StreamcoreError
 from streamcore.metadata.contract import NewRun, Store
 from streamcore.metadata.records import PipelineRecord
 from streamcore.metadata.scheduling import ScheduleRecord
+from streamcore.pipelines.backfilling import advance
 from streamcore.pipelines.due import Period, due
 from streamcore.pipelines.graph import graph_of
 from streamcore.pipelines.models import PipelineConfig
@@ -76,19 +77,12 @@ class Scheduler:
         leads = await self._store.lease(LEASE, self._owner, now + self._lease_us, now)
         if leads != self.leads:
             self.leads = leads
-            log.info(
-                "this orchestrator %s", "leads: it makes the scheduled runs" if leads else "leads no more"
-            )
+            log.info("this orchestrator makes the scheduled runs %s", "now" if leads else "no more")
         if not leads:
             return 0
-        made = 0
-        wake: dict[ScheduleRecord, int | None] = {}
-        for record in await self._store.scheduling.schedules():
-            if record.paused_us is None:
-                count, wake[record] = await self._look_at(record, now, MOST_FIRINGS - made)
-                made += count
-        self._wake = wake
-        return made
+        records = await self._store.scheduling.schedules()
+        made = await self._make_due(records, now)
+        return made + await self._carry_on_backfills({one.pipeline_id: one for one in records}, now)
 
     async def _go_on(self) -> None:
         while True:
@@ -96,7 +90,31 @@ class Scheduler:
                 await self.tick(self._clock())
             except StreamcoreError as error:
                 log.warning("schedules wait for the store: %s", error)
+            except Exception:
+                log.exception("a mistake in the scheduler, which goes on")
             await asyncio.sleep(PAUSE)
+
+    async def _make_due(self, records: Sequence[ScheduleRecord], now: int) -> int:
+        made = 0
+        wake: dict[ScheduleRecord, int | None] = {}
+        for record in records:
+            if record.paused_us is None:
+                count, wake[record] = await self._look_at(record, now, MOST_FIRINGS - made)
+                made += count
+        self._wake = wake
+        return made
+
+    async def _carry_on_backfills(self, records: Mapping[str, ScheduleRecord], now: int) -> int:
+        made = 0
+        for backfill in reversed(await self._store.backfills.backfills(running=True)):
+            try:
+                planned = await self._newest(records[backfill.pipeline_id])
+            except (BadConfig, ValidationError) as error:
+                log.error("backfill %s waits, its pipeline can't be read: %s", backfill.backfill_id, error)
+                continue
+            if planned is not None:
+                made += await advance(self._store, backfill, planned.version, planned.tasks, now)
+        return made
 
     async def _look_at(self, record: ScheduleRecord, now: int, room: int) -> tuple[int, int | None]:
         """How many runs of the pipeline were made, and when to look again if its record stays as it is."""

@@ -50,3 +50,11 @@ async def test_pausing_and_resuming(store: Store) -> None:
     assert await store.scheduling.resume("p")
     assert await schedule(store) == ScheduleRecord("p", 1, 20, None)
     assert await store.scheduling.pause("p", 30)
+
+
+async def test_a_lease_of_a_clock_that_was_put_back_holds_nobody_up(store: Store) -> None:
+    day = 24 * 60 * 60_000_000
+    assert await store.lease("leader", "one", day + 15, day)
+    assert not await store.lease("leader", "two", day + 10, day - 5)
+    assert await store.lease("leader", "two", 15, 0)
+    assert not await store.lease("leader", "one", 16, 1)

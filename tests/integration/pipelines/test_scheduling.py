@@ -17,6 +17,7 @@ import pytest
 
 from streamcore.crashpoints import VARIABLE
 from streamcore.metadata import open_store
+from streamcore.metadata.backfills import BackfillStatus, NewBackfill
 from streamcore.metadata.contract import Store
 from streamcore.metadata.records import RunRecord
 from streamcore.metadata.states import PipelineStatus
@@ -100,6 +101,34 @@ async def test_a_leader_that_stood_still_makes_nothing_twice(url: str) -> None:
         check(await made(store, int((clock(began) - START) / 60) + 3))
     finally:
         zombie.kill()
+        if other is not None:
+            other.kill()
+        await store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("crash", ["backfill.due:2", "backfill.started:2"])
+async def test_a_backfill_goes_on_when_its_leader_was_killed(url: str, crash: str) -> None:
+    store = await open_store(url)
+    began = await registered(store)
+    await store.scheduling.pause("p", 1)
+    firings = [round(START * 1e6) - n * MINUTE for n in range(1, 7)]
+    await store.backfills.create(NewBackfill("b", "p", firings, parallel=3), 1)
+    leader = started(url, began, crash)
+    other = None
+    try:
+        assert await asyncio.to_thread(leader.wait, 60) == -signal.SIGKILL
+        other = started(url, began)
+        deadline = time.monotonic() + 60
+        while (found := (await store.backfills.backfills())[0]).status is BackfillStatus.RUNNING:
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.2)
+        assert (found.status, found.counts) == (BackfillStatus.DONE, {"success": 6})
+        runs = await store.runs(limit=1000)
+        assert sorted(run.scheduled_us or 0 for run in runs) == sorted(firings)
+    finally:
+        leader.kill()
         if other is not None:
             other.kill()
         await store.close()
