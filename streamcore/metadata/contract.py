@@ -26,6 +26,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from streamcore.metadata.backfills import Backfills
+from streamcore.metadata.notices import Notices
 from streamcore.metadata.records import (
     AttemptRecord,
     Change,
@@ -73,6 +74,10 @@ class Store(Protocol):
     @property
     def backfills(self) -> Backfills:
         """See :mod:`streamcore.metadata.backfills`."""
+
+    @property
+    def notices(self) -> Notices:
+        """See :mod:`streamcore.metadata.notices`."""
 
     async def close(self) -> None:
         """Free what is open."""

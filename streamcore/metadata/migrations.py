@@ -55,4 +55,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
             backfill_id text not null, place bigint not null, scheduled_us bigint not null,
             status text not null, run_id text, primary key (backfill_id, place))""",
     ),
+    (
+        """create table streamcore_notices (
+            notice_id text primary key, run_id text not null, pipeline_id text not null,
+            version bigint not null, event text not null, at_us bigint not null, facts text not null,
+            due_us bigint not null, tries bigint not null, lead text, done_us bigint, error text not null)""",
+        "create index streamcore_notices_due on streamcore_notices (due_us) where done_us is null",
+        "create index streamcore_notices_of_message on streamcore_notices (lead)",
+        "create index streamcore_notices_last on streamcore_notices (pipeline_id, event, done_us)",
+    ),
 )

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue
 
+from streamcore.metadata.notices import Notice
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
 
 
@@ -129,7 +130,14 @@ class AttemptMoved:
     after: AttemptRecord
 
 
-Change: TypeAlias = RunMoved | TaskMoved | AttemptMoved
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Somebody is to be told of the changes beside it."""
+
+    notice: Notice
+
+
+Change: TypeAlias = RunMoved | TaskMoved | AttemptMoved | Noticed
 
 
 @dataclass(slots=True)

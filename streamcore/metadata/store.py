@@ -16,6 +16,8 @@ from streamcore.metadata.backfills import Backfills
 from streamcore.metadata.contract import PATIENCE, NewRun
 from streamcore.metadata.database import Bulk, Database, Row, Statement, Value, Work
 from streamcore.metadata.migrations import STEPS
+from streamcore.metadata.noticed import SqlNotices
+from streamcore.metadata.notices import Notices
 from streamcore.metadata.records import (
     AttemptRecord,
     Change,
@@ -42,6 +44,7 @@ class SqlStore:
         self._database = database
         self._scheduling = SqlScheduling(self._transact, self._rows)
         self._backfills = SqlBackfills(self._transact, self._rows)
+        self._notices = SqlNotices(self._transact, self._rows)
 
     @property
     def scheduling(self) -> Scheduling:
@@ -50,6 +53,10 @@ class SqlStore:
     @property
     def backfills(self) -> Backfills:
         return self._backfills
+
+    @property
+    def notices(self) -> Notices:
+        return self._notices
 
     async def open(self) -> None:
         """Bring the tables up to date; BadConfig when they are those of a newer streamcore."""

@@ -10,7 +10,8 @@ from pydantic import JsonValue
 
 from streamcore.metadata.contract import NewRun
 from streamcore.metadata.database import Bulk, Statement, Value, Work
-from streamcore.metadata.records import AttemptMoved, Change, Claim, RunMoved, TaskMoved
+from streamcore.metadata.noticed import ADD, added
+from streamcore.metadata.records import AttemptMoved, Change, Claim, Noticed, RunMoved, TaskMoved
 from streamcore.metadata.states import RUN_ENDS, PipelineStatus, TaskStatus, check_move
 
 EVENT = "insert into streamcore_events (run_id, at_us, kind, task_id, data) values ($1, $2, $3, $4, $5)"
@@ -83,6 +84,8 @@ def committed(claim: Claim, changes: Sequence[Change], now: int) -> Work:
         elif isinstance(change, TaskMoved):
             work.append(_task_moved(claim.run_id, change))
             events.append(_task_event(claim.run_id, change, now))
+        elif isinstance(change, Noticed):
+            work.append(Statement(ADD, added(change.notice)))
         else:
             work.append(_attempt_moved(claim.run_id, change))
     return [*work, Bulk(EVENT, events)]

@@ -17,7 +17,7 @@ from pydantic import JsonValue, ValidationError
 from streamcore.errors import BadConfig, StreamcoreError, did_you_mean
 from streamcore.metadata.records import Progress, RunRecord
 from streamcore.metadata.states import AttemptStatus
-from streamcore.pipelines.checks import Kinds, of_validation
+from streamcore.pipelines.checks import Kinds
 from streamcore.pipelines.children import Nursery
 from streamcore.pipelines.deciding import Ended, Plan, RunState
 from streamcore.pipelines.guarded import Lifeline
@@ -30,6 +30,7 @@ from streamcore.pipelines.kinds.contract import (
     TaskSkipped,
 )
 from streamcore.pipelines.models import TaskConfig
+from streamcore.pipelines.problems import of_validation
 from streamcore.pipelines.references import Names, filled, resolved
 from streamcore.secrets import references
 

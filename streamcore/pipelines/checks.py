@@ -4,51 +4,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.pipelines.graph import cycle_in
 from streamcore.pipelines.kinds.contract import Kind, Options
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
+from streamcore.pipelines.notifications.checks import notification_problems
+from streamcore.pipelines.problems import Problem, of_validation
 from streamcore.pipelines.references import RUN_NAMES, check_environment, filled, has_reference, unfilled
 from streamcore.pipelines.schedules import cron_of, schedule_of, zone_of
+from streamcore.settings.model import Notifications
 
 Kinds: TypeAlias = Mapping[TaskType, Kind[Any]]
 """What each type of task is."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is wrong; ``at`` is where in the configuration, as keys and indices."""
-
-    at: tuple[str | int, ...]
-    what: str
-    got: object = None
-    allowed: tuple[object, ...] | None = None
-    fix: str | None = None
-
-    def error(self, where: str) -> BadConfig:
-        """The error to raise for it, at the place *where*."""
-        return BadConfig(self.what, where=where, got=self.got, allowed=self.allowed, fix=self.fix)
-
-
-def check(config: PipelineConfig, kinds: Kinds) -> None:
+def check(config: PipelineConfig, kinds: Kinds, defaults: Notifications | None = None) -> None:
     """BadConfig for the first problem, with the place in *config*."""
-    for problem in problems(config, kinds):
+    for problem in problems(config, kinds, defaults):
         raise problem.error(_written(config, problem.at))
 
 
-def problems(config: PipelineConfig, kinds: Kinds) -> Iterator[Problem]:
-    """All that keeps *config* from being registered."""
+def problems(
+    config: PipelineConfig, kinds: Kinds, defaults: Notifications | None = None
+) -> Iterator[Problem]:
+    """All that keeps *config* from being registered.
+
+    *defaults*: what the settings say of notifications; None: not known, so nothing is missing.
+    """
     yield from _named(("pipeline_id",), "a pipeline_id", config.pipeline_id)
     if not config.tasks:
         yield Problem(("tasks",), "a pipeline needs a task", fix="add tasks=[TaskConfig(…)]")
     yield from _scheduled(config)
-    yield from _environment(("notifications",), {k: v.model_dump() for k, v in config.notifications.items()})
+    yield from notification_problems(config, defaults)
     seen: set[str] = set()
     for number, task in enumerate(config.tasks):
         at: tuple[str | int, ...] = ("tasks", number)
@@ -169,47 +161,6 @@ def _wired(config: PipelineConfig) -> Iterator[Problem]:
             f"the tasks wait for each other: {shown}",
             fix="remove one of these dependencies",
         )
-
-
-def of_validation(
-    error: ValidationError, model: type[BaseModel], at: tuple[str | int, ...] = ()
-) -> Iterator[Problem]:
-    """What pydantic says of a *model*, in our words; no value is shown."""
-    for one in error.errors(include_url=False):
-        where, path = (*at, *one["loc"]), ".".join(str(k) for k in one["loc"] if k != "[key]") or "it"
-        if one["type"] == "extra_forbidden":
-            known = _fields(model, one["loc"][:-1])
-            name = str(one["loc"][-1])
-            yield Problem(where, f"unknown field {name!r}", None, known, did_you_mean(name, known))
-        elif one["type"] == "missing":
-            yield Problem(where, f"{one['loc'][-1]} is missing", fix=f"add {one['loc'][-1]}")
-        elif one["type"] in ("enum", "literal_error"):
-            known = tuple(re.findall(r"'([^']*)'", one["ctx"]["expected"]))
-            hint = did_you_mean(str(one["input"]), known)
-            yield Problem(where, f"{path} must be one of a few", None, known, hint)
-        else:
-            said = (
-                one["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should", "must", 1)
-            )
-            yield Problem(where, f"{path}: {said[:1].lower()}{said[1:]}")
-
-
-def _fields(model: type[BaseModel], path: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The fields of the model at *path* below *model*, as far as it can be told."""
-    found: type[BaseModel] = model
-    for key in path:
-        if not isinstance(key, str) or key not in found.model_fields:
-            continue
-        inner = _models_in(found.model_fields[key].annotation)
-        if inner:
-            found = inner[0]
-    return tuple(found.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
 
 
 def _written(config: PipelineConfig, at: tuple[str | int, ...]) -> str:

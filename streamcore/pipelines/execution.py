@@ -16,10 +16,11 @@ from dataclasses import replace
 from streamcore.crashpoints import crash_point
 from streamcore.errors import Fenced, StreamcoreError, Transient
 from streamcore.metadata.contract import Store
-from streamcore.metadata.records import Change, Claim, Progress, RunRecord
+from streamcore.metadata.records import Change, Claim, Noticed, Progress, RunRecord
 from streamcore.metadata.states import RUN_ENDS, AttemptStatus
 from streamcore.pipelines.attempts import Attempt, Means
-from streamcore.pipelines.deciding import Ended, Plan, RunState, decide, lost
+from streamcore.pipelines.deciding import Decision, Ended, Plan, RunState, decide, lost
+from streamcore.pipelines.notifications.events import noticed
 
 log = logging.getLogger("streamcore.pipelines")
 STORE_PAUSE = 1.0
@@ -92,6 +93,7 @@ class Execution:
             taken, self._ended = self._ended, []
             now = self._now()
             decision = decide(self._plan, state, taken, now, begin=not self._hand_over)
+            decision.changes += self._noticed(decision, now)
             if decision.changes:
                 crash_point("pipeline.decided")
                 await self._commit_patiently(decision.changes, now)
@@ -109,6 +111,11 @@ class Execution:
                 await self._store.release(self._claim)
                 return
             await self._wait(decision.wake_us)
+
+    def _noticed(self, decision: Decision, now: int) -> list[Noticed]:
+        """What is to be told of the changes, stored with them."""
+        tasks, changes = decision.state.tasks, decision.changes
+        return noticed(self._plan.config, self._run, tasks, changes, now, self._claim.changes)
 
     async def _commit_patiently(self, changes: Sequence[Change], now: int) -> None:
         """Stored, however long the store is away: what has happened must not be forgotten."""

@@ -7,7 +7,7 @@ attempts that were running as lost, and goes on.
 Life::
 
     start()   open the store, begin to beat: renew leases, see cancellations, take up runs that nobody owns;
-              begin to schedule, if no other orchestrator does
+              begin to schedule and to send notifications, if no other orchestrator does
     stop()    stop what runs and hand the runs over, end children, close the store
 """
 
@@ -38,6 +38,7 @@ from streamcore.pipelines.execution import Execution
 from streamcore.pipelines.guarded import Lifeline
 from streamcore.pipelines.kinds.catalogue import KINDS
 from streamcore.pipelines.models import PipelineConfig
+from streamcore.pipelines.notifications.notifier import Notifier
 from streamcore.pipelines.scheduler import Scheduler
 from streamcore.pipelines.status import RunView, view_of
 from streamcore.settings import Settings, load
@@ -103,11 +104,15 @@ class PipelineOrchestrator:
         """Open the store and begin to execute. BadConfig or Permanent when the store can't be used."""
         if self._beating is not None:
             return
-        self._store = await self._opened()
+        settings = self._settings or load().settings
+        self._notifications = settings.notifications
+        self._store = await self._opened(settings)
         self._stopping = False
         self._lifeline = Lifeline(self._lease)
         self._means = Means(self._kinds, self._lifeline, Nursery(self._lifeline))
         self._beating = asyncio.ensure_future(self._beat_on())
+        self._notifier = Notifier(self._store, self.owner, self._lease_us, self._now, self._notifications)
+        self._notifier.start()
         if self._take_up:
             self._scheduler = Scheduler(self._store, self.owner, self._lease_us, self._now)
             self._scheduler.start()
@@ -123,6 +128,7 @@ class PipelineOrchestrator:
             execution.hand_over()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._notifier.stop()
         self._beating.cancel()
         with suppress(asyncio.CancelledError):
             await self._beating
@@ -143,7 +149,7 @@ class PipelineOrchestrator:
 
     async def register_pipeline(self, config: PipelineConfig) -> RegisteredPipeline:
         """Check *config* and store it. BadConfig says what is missing or wrong, and where."""
-        check(config, self._kinds)
+        check(config, self._kinds, self._notifications)
         text = config.model_dump_json(exclude_defaults=True)
         record = await self.store.register(config.pipeline_id, text, self._now())
         kinds = [self._kinds[task.task_type] for task in config.tasks if task.task_type is not None]
@@ -255,10 +261,9 @@ class PipelineOrchestrator:
             raise Permanent("the orchestrator is not started", fix="await orchestrator.start() first")
         return self._store
 
-    async def _opened(self) -> Store:
+    async def _opened(self, settings: Settings) -> Store:
         if self._given is not None and not isinstance(self._given, str):
             return self._given
-        settings = self._settings or load().settings
         return await open_store(self._given or settings.metadata_url())
 
     def _plan(self, config: str) -> Plan:

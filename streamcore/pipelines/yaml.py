@@ -14,8 +14,9 @@ from typing import cast
 from pydantic import JsonValue, ValidationError
 
 from streamcore.errors import BadConfig
-from streamcore.pipelines.checks import Kinds, of_validation, problems
+from streamcore.pipelines.checks import Kinds, problems
 from streamcore.pipelines.models import PipelineConfig
+from streamcore.pipelines.problems import of_validation
 from streamcore.secrets import resolve
 from streamcore.settings.nodes import At, Document
 

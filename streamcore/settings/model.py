@@ -124,6 +124,27 @@ class Metadata(Section):
     )
 
 
+class Notifications(Section):
+    """The mail server of notifications that name none, and where webhooks may go."""
+
+    server: Text | None = Field(None, description="Name of the mail server.")
+    port: int | None = Field(
+        None, ge=1, le=65_535, description="Its port; 587 when not set, 465 with `tls`, 25 with `none`."
+    )
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How mail is encrypted on its way to the server; both ways check its name."
+    )
+    user: Text | None = Field(None, description="Who logs in there; nobody does when not set.")
+    password: SecretReference | None = Field(None, description="The user's password, as a reference.")
+    sender: Text | None = Field(None, description="Address that mail is from.")
+    ca_file: Text | None = Field(
+        None, description="PEM file of the authority that the server's certificate is checked by."
+    )
+    allow_private: bool = Field(
+        False, description="Whether webhooks may go to this machine and to private networks."
+    )
+
+
 class Limits(Section):
     """Bounds of memory, which press back on the source."""
 
@@ -208,6 +229,7 @@ class Settings(Section):
     broker: Broker = Field(default_factory=Broker)
     state: State = Field(default_factory=State)
     metadata: Metadata = Field(default_factory=Metadata)
+    notifications: Notifications = Field(default_factory=Notifications)
     limits: Limits = Field(default_factory=Limits)
     runtime: Runtime = Field(default_factory=Runtime)
     retry: Retry = Field(default_factory=Retry)

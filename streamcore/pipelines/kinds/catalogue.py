@@ -9,6 +9,7 @@ from streamcore.pipelines.kinds.command import COMMAND
 from streamcore.pipelines.kinds.contract import Kind
 from streamcore.pipelines.kinds.empty import EMPTY
 from streamcore.pipelines.kinds.ingestion import INGESTION
+from streamcore.pipelines.kinds.notification import NOTIFICATION
 from streamcore.pipelines.kinds.python import PYTHON
 from streamcore.pipelines.kinds.quality_report import QUALITY_REPORT
 from streamcore.pipelines.kinds.replay import REPLAY
@@ -27,6 +28,7 @@ KINDS: Mapping[TaskType, Kind[Any]] = {
     TaskType.SQL: SQL,
     TaskType.PYTHON: PYTHON,
     TaskType.COMMAND: COMMAND,
+    TaskType.NOTIFICATION: NOTIFICATION,
     TaskType.SENSOR: SENSOR,
     TaskType.EMPTY: EMPTY,
 }

@@ -1,0 +1,171 @@
+"""Sends what is to be told, in the background. One of many orchestrators leads, by a lease of the store.
+
+A message that can't be sent waits 5 s, then twice as long each time up to 15 minutes, and is given up a day
+after what it tells. After a message, further notices of the same pipeline and event wait until its
+``fold_within`` is over, and are one message then. A run never waits for any of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from pydantic import JsonValue, ValidationError
+
+from streamcore.crashpoints import crash_point
+from streamcore.errors import BadConfig, StreamcoreError
+from streamcore.metadata.contract import Store
+from streamcore.metadata.notices import Notice
+from streamcore.metadata.states import PipelineStatus
+from streamcore.pipelines.models import PipelineConfig
+from streamcore.pipelines.notifications.channels import Channel, channel_of, fold_seconds, with_defaults
+from streamcore.pipelines.notifications.events import late
+from streamcore.pipelines.notifications.messages import facts_of
+from streamcore.pipelines.notifications.sending import send
+from streamcore.settings.model import Notifications
+
+log = logging.getLogger("streamcore.pipelines")
+LEASE = "notifications"
+PAUSE = 1.0
+SEND_SECONDS = 60.0
+"""So long one message may take. It is taken for twice that, so no other orchestrator sends it meanwhile."""
+LAST_SECONDS = 10.0
+"""So long an orchestrator that stops sends what is due."""
+FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 5.0, 900.0, 86_400.0
+_AT_ONCE = 8
+_MOST_RUNS = 1000
+_SECOND = 1_000_000
+
+
+class Notifier:
+    """Sends what is due, if it leads. *clock*: the time in microseconds."""
+
+    def __init__(
+        self, store: Store, owner: str, lease_us: int, clock: Callable[[], int], defaults: Notifications
+    ) -> None:
+        self._store, self._owner, self._lease_us, self._clock = store, owner, lease_us, clock
+        self._defaults = defaults
+        self._task: asyncio.Task[None] | None = None
+        self._configs: dict[tuple[str, int], PipelineConfig] = {}
+        self._leads, self._stopping = False, asyncio.Event()
+
+    def start(self) -> None:
+        """Send what is due every PAUSE seconds, until :meth:`stop`."""
+        self._stopping.clear()
+        self._task = asyncio.ensure_future(self._go_on())
+
+    async def stop(self) -> None:
+        """Send what is due now, if it can be sent soon; the rest is left to others, or to the next start."""
+        if self._task is not None:
+            self._stopping.set()
+            await asyncio.wait([self._task], timeout=LAST_SECONDS)
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if self._leads:
+            self._leads, now = False, self._clock()
+            with suppress(StreamcoreError):  # then its lease runs out
+                await self._store.lease(LEASE, self._owner, now - 1, now)
+
+    async def tick(self) -> None:
+        """Send what is due. Nothing happens when another orchestrator leads."""
+        now = self._clock()
+        self._leads = await self._store.lease(LEASE, self._owner, now + self._lease_us, now)
+        if not self._leads:
+            return
+        await self._look_for_late_runs(now)
+        due = await self._store.notices.due(now, 100)
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(notice: Notice) -> None:
+            async with limit:
+                await self._deal_with(notice)
+
+        await asyncio.gather(*(one(notice) for notice in due))
+
+    async def _go_on(self) -> None:
+        last = False
+        while not last:
+            last = self._stopping.is_set()  # what has ended until then is told too
+            try:
+                await self.tick()
+            except StreamcoreError as error:
+                log.warning("notifications wait for the store: %s", error)
+            except Exception:
+                log.exception("notifications: this is a mistake in streamcore")
+            if not last:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), PAUSE)
+
+    async def _look_for_late_runs(self, now: int) -> None:
+        alive = (PipelineStatus.QUEUED, PipelineStatus.RUNNING)
+        for run in await self._store.runs(statuses=alive, limit=_MOST_RUNS):
+            config = await self._config(run.pipeline_id, run.version)
+            if "on_sla_miss" in config.notifications and (notice := late(config, run, now)) is not None:
+                await self._store.notices.add([notice])
+
+    async def _config(self, pipeline_id: str, version: int) -> PipelineConfig:
+        key = (pipeline_id, version)
+        if key not in self._configs:
+            record = await self._store.pipeline(pipeline_id, version)
+            assert record is not None, "a run has its pipeline"
+            self._configs[key] = PipelineConfig.model_validate_json(record.config)
+        return self._configs[key]
+
+    # ------------------------------------------------------------ one message
+
+    async def _deal_with(self, notice: Notice) -> None:
+        """Send the message of *notice*, or let it wait."""
+        notices, now = self._store.notices, self._clock()
+        try:
+            channel = await self._channel(notice)
+        except BadConfig as error:
+            await self._failed(notice, error)
+            return
+        span = round(fold_seconds(channel, notice.event) * _SECOND)
+        if notice.lead is None and span:
+            free_at = await self._free_at(notice, span, now)
+            if free_at > now:
+                await notices.postpone(notice, free_at)
+                return
+        message = await notices.take(notice, now + round(2 * SEND_SECONDS * _SECOND), fold=span > 0)
+        if not message:
+            return
+        facts: dict[str, JsonValue] = facts_of(message)
+        crash_point("notification.taken")
+        try:
+            sending = send(channel, facts, message[0].notice_id, self._clock() / _SECOND)
+            await asyncio.wait_for(sending, SEND_SECONDS)
+        except (StreamcoreError, asyncio.TimeoutError) as error:
+            await self._failed(message[0], error)
+            return
+        crash_point("notification.sent")
+        await notices.done(message[0], self._clock())
+
+    async def _free_at(self, notice: Notice, span: int, now: int) -> int:
+        """When a message of this pipeline and event may be sent again."""
+        under_way, done = await self._store.notices.last(notice.pipeline_id, notice.event)
+        soon = now + round(FIRST_WAIT * _SECOND) if under_way else 0
+        return max(soon, 0 if done is None else done + span)
+
+    async def _channel(self, notice: Notice) -> Channel:
+        config = await self._config(notice.pipeline_id, notice.version)
+        wanted = config.notifications[notice.event]  # type: ignore[index]
+        try:
+            return with_defaults(channel_of(wanted.model_dump()), self._defaults)
+        except ValidationError:
+            raise BadConfig("a variable of the notification is wrong", fix="check it") from None
+
+    async def _failed(self, notice: Notice, error: BaseException) -> None:
+        said = str(error) or f"it took longer than {SEND_SECONDS:g} s"
+        now, what = self._clock(), f"{notice.event} of pipeline {notice.pipeline_id}"
+        if now > notice.at_us + GIVE_UP * _SECOND:
+            log.error("the notification %s is given up: %s", what, said)
+            await self._store.notices.done(notice, now, said)
+            return
+        wait = min(FIRST_WAIT * 2.0**notice.tries, LONGEST_WAIT)
+        log.warning("the notification %s could not be sent, again in %.0f s: %s", what, wait, said)
+        await self._store.notices.postpone(notice, now + round(wait * _SECOND), said)
