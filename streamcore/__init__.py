@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from streamcore.pipelines.kinds.contract import TaskContext as TaskContext
     from streamcore.pipelines.kinds.contract import TaskResult as TaskResult
     from streamcore.pipelines.kinds.contract import TaskSkipped as TaskSkipped
+    from streamcore.pipelines.metrics import MetricsConfig as MetricsConfig
+    from streamcore.pipelines.metrics import PipelineMetrics as PipelineMetrics
     from streamcore.pipelines.models import PipelineConfig as PipelineConfig
     from streamcore.pipelines.models import TaskConfig as TaskConfig
     from streamcore.pipelines.models import TaskType as TaskType
@@ -67,7 +69,9 @@ _WHERE = {
     "Json": "streamcore.formats",
     "JsonSchema": "streamcore.formats",
     "PROCESSING_TIME": "streamcore.times",
+    "MetricsConfig": "streamcore.pipelines.metrics",
     "PipelineConfig": "streamcore.pipelines.models",
+    "PipelineMetrics": "streamcore.pipelines.metrics",
     "PipelineOrchestrator": "streamcore.pipelines.orchestrator",
     "PipelineStatus": "streamcore.metadata.states",
     "RECORD_TIME": "streamcore.times",
@@ -113,7 +117,9 @@ __all__ = [
     "Field",
     "Json",
     "JsonSchema",
+    "MetricsConfig",
     "PipelineConfig",
+    "PipelineMetrics",
     "PipelineOrchestrator",
     "PipelineStatus",
     "Raw",

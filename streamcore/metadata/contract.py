@@ -35,6 +35,7 @@ from streamcore.metadata.records import (
     PipelineRecord,
     Progress,
     RunRecord,
+    RunTotals,
     TaskRecord,
 )
 from streamcore.metadata.scheduling import Scheduling
@@ -109,6 +110,9 @@ class Store(Protocol):
         before_us: int | None = None,
     ) -> list[RunRecord]:
         """The newest runs first, created before *before_us*, in one of *statuses* (none: any)."""
+
+    async def totals(self) -> list[RunTotals]:
+        """What there is of all pipelines, by pipeline and state."""
 
     async def tasks(self, run_id: str) -> list[TaskRecord]:
         """The run's tasks, as the pipeline orders them."""

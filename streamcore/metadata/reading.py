@@ -7,7 +7,14 @@ from typing import cast
 import orjson
 
 from streamcore.metadata.database import Row
-from streamcore.metadata.records import AttemptRecord, EventRecord, PipelineRecord, RunRecord, TaskRecord
+from streamcore.metadata.records import (
+    AttemptRecord,
+    EventRecord,
+    PipelineRecord,
+    RunRecord,
+    RunTotals,
+    TaskRecord,
+)
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
 
 PIPELINE = "pipeline_id, version, config, registered_us"
@@ -34,6 +41,13 @@ def run_of(row: Row) -> RunRecord:
     values[3] = PipelineStatus(values[3])
     values[8] = {} if values[8] == "{}" else orjson.loads(cast("str", values[8]))
     return RunRecord(*values)  # type: ignore[arg-type]
+
+
+def totals_of(row: Row) -> RunTotals:
+    """From a pipeline, a state, how many runs, their microseconds, rows and bytes, and the last end."""
+    pipeline_id, status, runs, microseconds, rows, size, last = row
+    seconds = cast("int", microseconds) / 1e6
+    return RunTotals(pipeline_id, PipelineStatus(status), runs, seconds, rows, size, last)  # type: ignore[arg-type]
 
 
 def task_of(row: Row) -> TaskRecord:

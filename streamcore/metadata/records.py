@@ -53,6 +53,22 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RunTotals:
+    """All runs of a pipeline that are in one state: how many, and what they did together.
+
+    ``seconds``: of those that began and ended. ``rows`` and ``bytes``: of all their tasks.
+    """
+
+    pipeline_id: str
+    status: PipelineStatus
+    runs: int
+    seconds: float
+    rows: int
+    bytes: int
+    last_ended_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRecord:
     """A task in a run.
 

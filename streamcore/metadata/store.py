@@ -26,6 +26,7 @@ from streamcore.metadata.records import (
     PipelineRecord,
     Progress,
     RunRecord,
+    RunTotals,
     TaskRecord,
 )
 from streamcore.metadata.scheduled import SqlScheduling
@@ -151,6 +152,18 @@ class SqlStore:
             *values,
         )
         return [reading.run_of(row) for row in rows]
+
+    async def totals(self) -> list[RunTotals]:
+        # The casts: PostgreSQL adds up bigint to numeric.
+        rows = await self._rows(
+            """select pipeline_id, status, count(*), coalesce(cast(sum(ended_us - started_us) as bigint), 0),
+            coalesce(cast(sum(row_count) as bigint), 0), coalesce(cast(sum(byte_count) as bigint), 0),
+            max(ended_us) from streamcore_runs as one left join
+            (select run_id, sum(row_count) as row_count, sum(byte_count) as byte_count from streamcore_tasks
+            group by run_id) as done on done.run_id = one.run_id
+            group by pipeline_id, status order by pipeline_id, status"""
+        )
+        return [reading.totals_of(row) for row in rows]
 
     async def tasks(self, run_id: str) -> list[TaskRecord]:
         sql = f"select {reading.TASK} from streamcore_tasks where run_id = $1 order by place"

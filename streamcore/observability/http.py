@@ -71,15 +71,26 @@ async def serving(
     Port 0 takes a free one. The caller's event loop beats for *health* meanwhile.
     BadConfig when the address can't be listened on.
     """
-    listener = listen(host, port, _OTHER_PORT)
-    address = f"http://{host}:{listener.getsockname()[1]}"
-    server = ServerThread(_application([*_own(metrics, health), *more]), listener)
-    beats = asyncio.create_task(health.keep_beating(), name="health beats")
+    async with answering([*_own(metrics, health), *more], host, port, fix=_OTHER_PORT) as address:
+        beats = asyncio.create_task(health.keep_beating(), name="health beats")
+        try:
+            yield address
+        finally:
+            beats.cancel()
+
+
+@contextlib.asynccontextmanager
+async def answering(endpoints: Sequence[Endpoint], host: str, port: int, *, fix: str) -> AsyncIterator[str]:
+    """Serve *endpoints* while the context is open; gives the base URL. Port 0 takes a free one.
+
+    BadConfig with *fix* when the address can't be listened on.
+    """
+    listener = listen(host, port, fix)
+    server = ServerThread(_application(endpoints), listener)
     server.start()
     try:
-        yield address
+        yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
-        beats.cancel()
         await asyncio.to_thread(server.stop)
 
 

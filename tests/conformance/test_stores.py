@@ -14,7 +14,15 @@ import pytest
 from streamcore.errors import BadConfig, Fenced, Permanent
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
-from streamcore.metadata.records import AttemptMoved, AttemptRecord, Claim, Progress, RunMoved, TaskMoved
+from streamcore.metadata.records import (
+    AttemptMoved,
+    AttemptRecord,
+    Claim,
+    Progress,
+    RunMoved,
+    RunTotals,
+    TaskMoved,
+)
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
 
 Open = Callable[[], Awaitable[Store]]
@@ -300,3 +308,22 @@ async def test_texts_of_all_kinds_come_back(store: Store) -> None:
 async def test_an_unknown_kind_of_store_is_told() -> None:
     with pytest.raises(BadConfig, match="did you mean 'sqlite'"):
         await open_store("sqlit:///x.db")
+
+
+async def test_totals_add_up_by_pipeline_and_state(store: Store) -> None:
+    assert await store.totals() == []
+    for rows in (10, 32):
+        claim = await claimed(store, await queued(store, "a", "b"))
+        await store.commit(claim, [RunMoved(R.QUEUED, R.RUNNING)], 2_000_000)
+        for task_id in ("a", "b"):
+            await started(store, claim, task_id)
+            task = next(t for t in await store.tasks(claim.run_id) if t.task_id == task_id)
+            done = replace(task, status=T.SUCCESS, rows=rows, bytes=1 << 40, ended_us=9)
+            await store.commit(claim, [TaskMoved(T.RUNNING, done)], 9)
+        await store.commit(claim, [RunMoved(R.RUNNING, R.SUCCESS)], 5_500_000 + rows)
+    await queued(store)
+    waiting, done = await store.totals()
+    assert waiting == RunTotals("p", R.QUEUED, 1, 0.0, 0, 0, None)
+    assert (done.status, done.runs, done.rows, done.bytes) == (R.SUCCESS, 2, 84, 1 << 42)
+    assert done.seconds == pytest.approx(7.000042)
+    assert done.last_ended_us == 5_500_032

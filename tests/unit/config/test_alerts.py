@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from streamcore.observability.metrics import table
+from streamcore.pipelines.metrics import LABELS as PIPELINES
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "config" / "prometheus"
@@ -17,7 +18,7 @@ RULES = [
     rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
 TESTS = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
-LABELS = {row.name: set(row.labels) for row in table()}
+LABELS = {row.name: set(row.labels) for row in table()} | PIPELINES
 
 
 @pytest.mark.parametrize(
