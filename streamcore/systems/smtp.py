@@ -82,7 +82,8 @@ def _translated(error: Exception, where: str) -> StreamcoreError:
     if isinstance(error, aiosmtplib.SMTPResponseException):
         kind = Transient if error.code < 500 else Permanent
         return kind("the server refused the mail", where=where, got=error.code, fix="see the server's log")
-    if isinstance(error, aiosmtplib.SMTPNotSupported):
+    lacks_tls = type(error) is aiosmtplib.SMTPException and "STARTTLS" in error.message
+    if lacks_tls or isinstance(error, aiosmtplib.SMTPNotSupported):
         return Permanent(
             "the server does not offer STARTTLS, or no way to log in",
             where=where,

@@ -103,7 +103,10 @@ class Notifier:
     async def _look_for_late_runs(self, now: int) -> None:
         alive = (PipelineStatus.QUEUED, PipelineStatus.RUNNING)
         for run in await self._store.runs(statuses=alive, limit=_MOST_RUNS):
-            config = await self._config(run.pipeline_id, run.version)
+            try:
+                config = await self._config(run.pipeline_id, run.version)
+            except BadConfig:
+                continue  # its owner says so
             if "on_sla_miss" in config.notifications and (notice := late(config, run, now)) is not None:
                 await self._store.notices.add([notice])
 
@@ -112,7 +115,11 @@ class Notifier:
         if key not in self._configs:
             record = await self._store.pipeline(pipeline_id, version)
             assert record is not None, "a run has its pipeline"
-            self._configs[key] = PipelineConfig.model_validate_json(record.config)
+            try:
+                self._configs[key] = PipelineConfig.model_validate_json(record.config)
+            except ValidationError:
+                where = f"pipeline {pipeline_id!r}, version {version}"
+                raise BadConfig("it was registered by another streamcore", where=where) from None
         return self._configs[key]
 
     # ------------------------------------------------------------ one message
@@ -139,7 +146,7 @@ class Notifier:
         try:
             sending = send(channel, facts, message[0].notice_id, self._clock() / _SECOND)
             await asyncio.wait_for(sending, SEND_SECONDS)
-        except (StreamcoreError, asyncio.TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - what is wrong with one message must not hold up others
             await self._failed(message[0], error)
             return
         crash_point("notification.sent")
@@ -160,7 +167,11 @@ class Notifier:
             raise BadConfig("a variable of the notification is wrong", fix="check it") from None
 
     async def _failed(self, notice: Notice, error: BaseException) -> None:
-        said = str(error) or f"it took longer than {SEND_SECONDS:g} s"
+        said = f"{type(error).__name__} in sending"  # its text may hold a secret
+        if isinstance(error, StreamcoreError):
+            said = str(error)
+        elif isinstance(error, asyncio.TimeoutError):
+            said = f"it took longer than {SEND_SECONDS:g} s"
         now, what = self._clock(), f"{notice.event} of pipeline {notice.pipeline_id}"
         if now > notice.at_us + GIVE_UP * _SECOND:
             log.error("the notification %s is given up: %s", what, said)

@@ -70,7 +70,7 @@ async def mail_server(port: int = 0) -> AsyncIterator[Received]:
 
     def known(server: object, session: object, envelope: object, mechanism: str, data: Any) -> AuthResult:
         right = isinstance(data, LoginPassword) and data.login == USER.encode()
-        return AuthResult(success=right and data.password == PASSWORD.encode())
+        return AuthResult(success=right and data.password == PASSWORD.encode(), handled=False)
 
     def protocol() -> SMTP:
         return SMTP(
