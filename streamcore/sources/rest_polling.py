@@ -107,6 +107,8 @@ class RestPollReader:
         self._source, self._seen, self._place = source, seen, place
         self._path = source.options.poll.split(".")
         self._client = PageClient(source.collection)
+        self._gave = place is not None
+        """Whether the last bookmark that was kept may be one from within the round."""
         self._asked: Future[Page | None] | None = None
         self._page: _Read | None = None
         self._tags: dict[str, tuple[str, Place | None]] = {}
@@ -120,11 +122,12 @@ class RestPollReader:
                 continue
             rows = [] if self._page is None else self._new_rows(self._page, max_bytes)
             if rows:
+                self._gave = True
                 chunk = RecordChunk(_NOWHERE, np.arange(len(rows)), rows)
                 return Polled(self._bookmark(), (Taken(chunk),))
             self._turn()
             if self._place is None:
-                return None  # the round is over
+                return self._round_is_over()
         return Polled(self._bookmark())
 
     def forget(self, bookmark: bytes) -> None:
@@ -135,6 +138,11 @@ class RestPollReader:
         if self._asked is not None:
             self._asked.cancel()
         self._client.close()
+
+    def _round_is_over(self) -> Polled | None:
+        """Keep that it is over: who goes on behind a page of it would miss rows that have moved since."""
+        gave, self._gave = self._gave, False
+        return Polled(self._bookmark(), keep=True) if gave else None
 
     def _has_come(self, seconds: float) -> bool:
         """Ask for the page, and wait so long. One that is as it was has come too, and has no new rows."""

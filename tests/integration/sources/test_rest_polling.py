@@ -57,6 +57,25 @@ def test_each_round_asks_from_the_highest_mark_on_less_the_lag(server: RestServe
     assert server.asked[-1] == "/all?since=54"
 
 
+def test_who_goes_on_behind_a_whole_round_reads_rows_that_moved_meanwhile(server: RestServer) -> None:
+    """The pages are in the order of the marks: a page of the old round is another one by then."""
+    server.rows = rows(120, 1)
+    source = open_unbounded(
+        uri(server, "/by/offset?poll=version&since_param=since&pagination=offset&page_size=50")
+    )
+    kept: list[bytes] = []
+    with reading(source) as reader:
+        while (one := reader.poll(1 << 20, 0.0)) is not None:
+            kept += [one.bookmark] if one.parts or one.keep else []
+        asked = len(server.asked)
+        to_the_rounds_end(reader)
+        assert len(server.asked) > asked, "a round without rows, of which nothing is kept"
+    changed = [{"id": n, "name": "new", "version": 120 + n} for n in range(1, 61)]
+    server.rows = [*rows(60, 61), *changed]
+    with reading(source, kept[-1]) as reader:
+        assert sorted(found_ids(polled(reader, 60))) == [*range(1, 61)]
+
+
 def test_a_page_that_is_as_it_was_is_not_sent_again_and_the_next_ones_are_asked_for(
     server: RestServer,
 ) -> None:
