@@ -221,7 +221,10 @@ class SqlStore:
         await self._transact([Statement(sql, (claim.run_id, claim.owner, claim.epoch))])
 
     async def beat(self, owner: str, until: int, progress: Sequence[Progress] = ()) -> dict[str, bool]:
-        shown = [(one.rows, one.bytes, one.log, one.run_id, one.task_id, one.attempt) for one in progress]
+        shown = [
+            (one.rows, one.bytes, writing.storable(one.log), one.run_id, one.task_id, one.attempt)
+            for one in progress
+        ]
         work: list[Statement | Bulk] = [
             Statement(
                 f"update streamcore_runs set lease_until_us = $1 where owner = $2 and {_ALIVE}",

@@ -45,11 +45,20 @@ def text(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
+def storable(said: str) -> str:
+    """What a task said, without what a database or UTF-8 can't hold: NUL and lone surrogates are escaped."""
+    return said.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
 def event(
     run_id: str, at: int, kind: str, task_id: str | None = None, **data: JsonValue
 ) -> tuple[Value, ...]:
     """The values of :data:`EVENT`; what is None or empty is left out of *data*."""
-    said = {key: value for key, value in data.items() if value not in (None, "", {})}
+    said = {
+        key: storable(value) if isinstance(value, str) else value
+        for key, value in data.items()
+        if value not in (None, "", {})
+    }
     return run_id, at, kind, task_id, text(said)
 
 
@@ -106,7 +115,7 @@ def _run_moved(run_id: str, change: RunMoved, now: int) -> Statement:
     what = "ended_us = $5" if change.after in RUN_ENDS else "started_us = coalesce(started_us, $5)"
     return Statement(
         f"update streamcore_runs set status = $1, reason = $2, {what} where run_id = $3 and status = $4",
-        (change.after.value, change.reason, run_id, change.before.value, now),
+        (change.after.value, storable(change.reason), run_id, change.before.value, now),
         1,
     )
 
@@ -115,7 +124,7 @@ def _task_moved(run_id: str, change: TaskMoved) -> Statement:
     task = change.after
     check_move(change.before, task.status, f"task {task.task_id} of run {run_id}")
     values = (task.status.value, task.attempts, task.failures, task.lost, task.started_us, task.ended_us)
-    more = (task.due_us, task.rows, task.bytes, task.reason, text(task.datasets))
+    more = (task.due_us, task.rows, task.bytes, storable(task.reason), text(task.datasets))
     return Statement(_TASK, (*values, *more, run_id, task.task_id, change.before.value), 1)
 
 
@@ -125,7 +134,7 @@ def _attempt_moved(run_id: str, change: AttemptMoved) -> Statement:
         values: tuple[Value, ...] = (run_id, one.task_id, one.attempt, one.status.value, one.started_us)
         return Statement(_NEW_ATTEMPT, values)
     check_move(change.before, one.status, f"attempt {one.attempt} at {one.task_id} of run {run_id}")
-    values = (one.status.value, one.ended_us, one.rows, one.bytes, one.error, one.log)
+    values = (one.status.value, one.ended_us, one.rows, one.bytes, storable(one.error), storable(one.log))
     return Statement(_ATTEMPT, (*values, run_id, one.task_id, one.attempt, change.before.value), 1)
 
 

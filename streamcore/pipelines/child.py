@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from streamcore.errors import StreamcoreError
+from streamcore.metadata.writing import storable
 from streamcore.pipelines.kinds.catalogue import KINDS
 from streamcore.pipelines.kinds.contract import TaskContext, TaskResult
 from streamcore.pipelines.models import TaskType
@@ -53,10 +54,10 @@ def _done(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
     try:
         result = asyncio.run(_run(job, channel))
     except StreamcoreError as error:
-        return {"error": str(error), "type": _sort(error)}
+        return {"error": storable(str(error)), "type": _sort(error)}
     except Exception as error:  # noqa: BLE001 - whatever a task raises is told
         traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {error}", "type": "Permanent"}
+        return {"error": storable(f"{type(error).__name__}: {error}"), "type": "Permanent"}
     return {"result": asdict(result)}
 
 

@@ -41,6 +41,11 @@ class Child:
             await self._reader.readline()
             self._ready = True
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._process.gone
+
     @staticmethod
     async def start(lifeline: Lifeline, ahead: Sequence[str] = ()) -> Child:
         """A new one; it imports the modules *ahead* while the caller goes on."""
@@ -127,7 +132,9 @@ class Nursery:
         """A child of the caller's own, ready if there is one."""
         if ahead is None:
             return await Child.start(self._lifeline)
-        ready = self._ready.get(ahead)
+        ready = self._ready.get(ahead, deque())
+        while ready and ready[0].ended:  # its guard ended it: the lease was over for a while
+            await ready.popleft().stop()
         child = ready.popleft() if ready else await Child.start(self._lifeline, ahead)
         self.warm(ahead, HEAD_START)
         return child

@@ -101,6 +101,8 @@ class Execution:
             state = decision.state
             for task_id in decision.start:
                 self._start(state, task_id)
+            if self._hand_over:  # asked for while the beginning was stored
+                self._stop_all("its orchestrator was stopped")
             self.began.set()
             for stop in decision.stop:
                 if stop.task_id in self._attempts:

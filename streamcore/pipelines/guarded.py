@@ -88,6 +88,11 @@ class Guarded:
             guarded.tell(f"{lifeline.deadline}\n")  # it moved while the process was made
         return guarded
 
+    @property
+    def gone(self) -> bool:
+        """Whether the guard has ended, and with it the process."""
+        return self._process.returncode is not None
+
     def tell(self, line: str) -> None:
         """Write a line to the guard, if it still listens."""
         pipe = self._process.stdin

@@ -195,8 +195,12 @@ class PipelineMetrics:
             firing = None if record.pipeline_id in paused else _newest_firing(record, now)
             if firing is None:
                 continue
-            good = await store.runs(record.pipeline_id, statuses=[PipelineStatus.SUCCESS], limit=1)
-            done = any((run.scheduled_us or run.created_us) >= firing for run in good)
+            own = await store.backfills.runs_of(record.pipeline_id, firing, firing)
+            good = await store.runs(record.pipeline_id, statuses=[PipelineStatus.SUCCESS], limit=100)
+            # A run on demand does for a firing before it; a backfill's is that of its own firing only.
+            done = any(run.status is PipelineStatus.SUCCESS for run in own.values()) or any(
+                run.scheduled_us is None and run.created_us >= firing for run in good
+            )
             family.add_metric([record.pipeline_id], 0.0 if done else (now - firing) / 1e6)
         return family
 

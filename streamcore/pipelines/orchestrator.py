@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, did_you_mean
 from streamcore.metadata import open_store
@@ -93,6 +93,7 @@ class PipelineOrchestrator:
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking: set[str] = set()
+        self._unreadable: set[str] = set()
         """Runs that are its own or about to be, and that it does not execute yet."""
         self._beating: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
@@ -126,17 +127,21 @@ class PipelineOrchestrator:
             await self._scheduler.stop()
         for execution in self._executions.values():
             execution.hand_over()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._idle()
         await self._notifier.stop()
         self._beating.cancel()
         with suppress(asyncio.CancelledError):
             await self._beating
+        await self._idle()  # what the last beat had claimed
         self._beating = None
         await self._means.nursery.close()
         if self._store is not None and self._store is not self._given:
             await self._store.close()
         self._store = None
+
+    async def _idle(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def __aenter__(self) -> PipelineOrchestrator:
         await self.start()
@@ -284,7 +289,12 @@ class PipelineOrchestrator:
         return run
 
     async def _claim(self, run_id: str) -> None:
-        """Execute the run here, if nobody else has it."""
+        """Execute the run here, if nobody else has it, and it is not being taken up already.
+
+        Two claims by one owner look to the store like one whose answer was lost: both would have the run.
+        """
+        if run_id in self._taking:
+            return
         now = self._now()
         with self._taken(run_id):
             claim = await self.store.claim(run_id, self.owner, now + self._lease_us, now)
@@ -308,6 +318,8 @@ class PipelineOrchestrator:
         execution = Execution(self.store, claim, run, plan, self._means, self._clock)
         if run.cancel_us is not None:
             execution.cancel()
+        if self._stopping:  # the claim was under way when the end began
+            execution.hand_over()
         self._executions[run.run_id] = execution
         task = asyncio.ensure_future(execution.execute())
         self._tasks.add(task)
@@ -329,14 +341,20 @@ class PipelineOrchestrator:
                 if time.monotonic() > self._lifeline.deadline:
                     for execution in self._executions.values():
                         execution.lose()
+            except Exception:  # without this loop no lease is renewed, and all runs are lost
+                log.exception("something went wrong while leases were renewed")
             await asyncio.sleep(min(self._lease / 3, 1.0))
 
     async def _beat(self) -> None:
         """Renew the leases, look for cancellations, take up what nobody owns."""
         store, until = self.store, time.monotonic() + self._lease
         now = self._now()
-        progress = [one for execution in self._executions.values() for one in execution.progress()]
+        executed = dict(self._executions)
+        progress = [one for execution in executed.values() for one in execution.progress()]
         own = await store.beat(self.owner, now + self._lease_us, progress)
+        for run_id, other in executed.items():
+            if run_id not in own:  # it has ended, or another orchestrator has taken it up
+                other.lose()
         self._lifeline.extend(until)
         for run_id, cancelled in own.items():
             if (execution := self._executions.get(run_id)) is None:
@@ -355,8 +373,13 @@ class PipelineOrchestrator:
 
     async def _take(self, run_ids: Sequence[str]) -> None:
         for run_id in run_ids:
-            if run_id not in self._executions and not self._stopping:
+            if run_id in self._executions or run_id in self._unreadable or self._stopping:
+                continue
+            try:
                 await self._claim(run_id)
+            except ValidationError:
+                log.exception("run %s is of a pipeline that this version can't read: left to others", run_id)
+                self._unreadable.add(run_id)
 
     @property
     def _lease_us(self) -> int:

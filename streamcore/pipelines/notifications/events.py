@@ -8,8 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from streamcore.metadata.notices import Notice
-from streamcore.metadata.records import Change, Noticed, RunMoved, RunRecord, TaskMoved, TaskRecord
-from streamcore.metadata.states import RUN_ENDS, PipelineStatus, TaskStatus
+from streamcore.metadata.records import (
+    AttemptMoved,
+    Change,
+    Noticed,
+    RunMoved,
+    RunRecord,
+    TaskMoved,
+    TaskRecord,
+)
+from streamcore.metadata.states import RUN_ENDS, AttemptStatus, PipelineStatus, TaskStatus
 from streamcore.pipelines.models import NotifyOn, PipelineConfig
 from streamcore.pipelines.notifications.channels import sla_seconds
 
@@ -52,9 +60,15 @@ def _of_changes(
     now: int,
     commit: int,
 ) -> Iterator[Notice]:
+    failed = {
+        change.after.task_id
+        for change in changes
+        if isinstance(change, AttemptMoved)
+        and change.after.status in (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)
+    }
     for change in changes:
         if isinstance(change, TaskMoved) and change.after.status is TaskStatus.RETRYING:
-            if "on_retry" in config.notifications:
+            if "on_retry" in config.notifications and change.after.task_id in failed:
                 yield _retried(config, run, change.after, now)
         elif isinstance(change, RunMoved) and change.after in RUN_ENDS:
             if (missed := late(config, run, now)) is not None:

@@ -67,3 +67,8 @@ def die() -> None:
 def give_data() -> list[int]:
     """Data instead of a reference."""
     return [1, 2, 3]
+
+
+async def fail_oddly() -> None:
+    """With a text that neither PostgreSQL nor UTF-8 can hold."""
+    raise RuntimeError("a\0b\ud800c")

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamcore import MetricsConfig, PipelineConfig, PipelineMetrics, PipelineOrchestrator, TaskConfig
 from streamcore.errors import BadConfig, Permanent
 from streamcore.metadata import open_store
-from streamcore.metadata.contract import Store
+from streamcore.metadata.contract import NewRun, Store
 from streamcore.pipelines.models import TaskType
 
 HOUR = 3600.0
@@ -110,6 +110,16 @@ async def test_a_pipeline_is_late_from_its_firing_until_a_run_of_it_succeeds(sto
     assert await late() == HOUR
     await run(store, doing("true"), now)
     assert await late() == 0
+
+    now += 24 * HOUR
+    assert await late() == HOUR
+    version = (await store.pipelines())[0].version
+    for days, still_late in ((1, HOUR), (0, 0)):
+        firing = round((now - HOUR - days * 24 * HOUR) * 1e6)
+        await store.create_run(NewRun(f"{days}", "p", version, ["a"], scheduled_us=firing), round(now * 1e6))
+        async with PipelineOrchestrator(store, clock=lambda: now) as orchestrator:
+            await orchestrator.wait(f"{days}")
+        assert await late() == still_late, "a backfill's run is that of its own firing"
 
 
 async def test_metrics_are_served_while_started(store: Store) -> None:
