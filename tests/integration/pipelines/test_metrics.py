@@ -117,7 +117,8 @@ async def test_a_pipeline_is_late_from_its_firing_until_a_run_of_it_succeeds(sto
     for days, still_late in ((1, HOUR), (0, 0)):
         firing = round((now - HOUR - days * 24 * HOUR) * 1e6)
         await store.create_run(NewRun(f"{days}", "p", version, ["a"], scheduled_us=firing), round(now * 1e6))
-        async with PipelineOrchestrator(store, clock=lambda: now) as orchestrator:
+        async with PipelineOrchestrator(store, take_up=False, clock=lambda: now) as orchestrator:
+            await orchestrator._claim(f"{days}")
             await orchestrator.wait(f"{days}")
         assert await late() == still_late, "a backfill's run is that of its own firing"
 
