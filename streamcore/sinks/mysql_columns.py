@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from streamcore.batch import DELETES
 from streamcore.errors import BadConfig
 from streamcore.sinks.nested_json import as_json, json_can_hold
 
@@ -152,7 +153,8 @@ class ColumnPair:
         """Code, message and condition of the rows that the server would refuse, or change without a word."""
         name, shown, column = self.table.name, self.table.shown, pl.col(self.table.name)
         if self.table.required:
-            yield "bad_null_error", f"{name} is null, the table wants a value", column.is_null()
+            missing = column.is_null() & ~DELETES  # a delete need have only the key
+            yield "bad_null_error", f"{name} is null, the table wants a value", missing
         if (long := self._too_long(column)) is not None:
             yield "data_too_long", f"{name} is longer than {shown}", long
         if (outside := self._outside(column)) is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from streamcore.batch import DELETES
 from streamcore.errors import BadConfig
 from streamcore.sinks.nested_json import json_can_hold
 
@@ -106,7 +107,8 @@ class ColumnPair:
         """Code, message and condition of the rows that the server would refuse."""
         name, shown, column = self.table.name, self.table.shown, pl.col(self.table.name)
         if self.table.required:
-            yield "not_null_violation", f"{name} is null, the table wants a value", column.is_null()
+            missing = column.is_null() & ~DELETES  # a delete need have only the key
+            yield "not_null_violation", f"{name} is null, the table wants a value", missing
         if self.is_text:
             text = column.cast(pl.String)
             yield "nul_in_text", f"{name} holds a NUL character", text.str.contains("\0", literal=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from streamcore.batch import DELETES
 from streamcore.errors import BadConfig
 from streamcore.sinks.nested_json import as_json, json_can_hold
 
@@ -92,7 +93,8 @@ class ColumnPair:
         """Code, message and condition of the rows that SQLite would refuse, or change without a word."""
         name, column = self.table.name, pl.col(self.table.name)
         if self.table.required:
-            yield "not_null_violation", f"{name} is null, the table wants a value", column.is_null()
+            missing = column.is_null() & ~DELETES  # a delete need have only the key
+            yield "not_null_violation", f"{name} is null, the table wants a value", missing
         if self.dtype.is_float():
             yield "not_a_number", f"{name} is NaN, of which SQLite makes a null", column.is_nan()
         if isinstance(self.dtype, pl.UInt64):
