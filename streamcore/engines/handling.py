@@ -221,11 +221,14 @@ class HandlingWriter:
             await self._refuse(waiting, "json", "the message is no JSON")
             return
         try:
-            if inspect.iscoroutinefunction(self._sink.handler):
-                await self._sink.handler(message)
+            handler = self._sink.handler
+            if inspect.iscoroutinefunction(handler):
+                result: object = handler(message)
             else:
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._threads, self._sink.handler, message)
+                result = await loop.run_in_executor(self._threads, handler, message)
+            if inspect.isawaitable(result):  # also of an object or a lambda, which don't look like async ones
+                await result
         except Exception as error:  # noqa: BLE001 - it is this message's
             await self._refuse(waiting, "handler", f"{type(error).__name__} at {raised_at(error)}")
         else:

@@ -96,6 +96,30 @@ async def test_what_a_handler_raises_for_is_a_dead_letter_and_the_next_goes_on(f
     assert "s3cret" not in letter.message
 
 
+async def test_handlers_that_are_async_without_looking_like_it_are_awaited() -> None:
+    handled: list[object] = []
+
+    class Object:
+        async def __call__(self, message: Message) -> None:
+            await asyncio.sleep(0)
+            if message.payload == 1:
+                raise ValueError
+            handled.append(message.payload)
+
+    engine, of_object = StreamIngestionEngine(), Object()
+    engine.register_message_handler("objects", of_object)
+    engine.register_message_handler("lambdas", lambda message: of_object(message))
+    await engine.start()
+    for number in range(3):
+        await engine.send_message("objects", number)
+        await engine.send_message("lambdas", number)
+    await until(lambda: engine.metrics.handled + engine.metrics.failed == 6)
+    metrics = engine.metrics
+    await engine.stop()
+    assert sorted(map(str, handled)) == ["0", "0", "2", "2"]
+    assert (metrics.handled, metrics.failed) == (4, 2)
+
+
 async def test_workers_handle_side_by_side_and_keep_the_order_of_a_key() -> None:
     config = StreamProcessingConfig(max_workers=4, batch_size=20)
     engine, seen = StreamIngestionEngine(config), Seen()
