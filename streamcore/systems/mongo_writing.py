@@ -49,7 +49,9 @@ class Upsert(NamedTuple):
         if self.fields is None:
             return pymongo.DeleteOne({**self.query, **self._unless_newer()})
         if self.version is None:
-            parts = {"$set": self.fields, "$setOnInsert": self.made}
+            # A change may not be empty; setting the key where it is made changes nothing.
+            made = self.made if self.made or self.fields else self.query
+            parts = {"$set": self.fields, "$setOnInsert": made}
             return pymongo.UpdateOne(self.query, {name: v for name, v in parts.items() if v}, upsert=True)
         name, value = self.version
         changed = {"$mergeObjects": [{"$literal": self.made}, "$$ROOT", {"$literal": self.fields}]}
