@@ -30,7 +30,7 @@ from streamcore.engines.one_file import OneFile
 from streamcore.engines.own_process import in_own_process
 from streamcore.engines.own_thread import in_own_thread
 from streamcore.engines.processing import BatchProcessingConfig
-from streamcore.errors import BadConfig
+from streamcore.errors import BadConfig, Permanent
 from streamcore.progress import OnProgress, Progress, Status, Summary
 from streamcore.runtime.replay import ReplayOptions, replay
 from streamcore.secrets import mask_url, resolve
@@ -233,8 +233,13 @@ class _Job:
         if self.runs.finished:
             return self._metrics(None)
         source = Gated(self.dataset.source, self.gate)
+        has_parts = self.target is not None and self.target.parts.is_dir()
         summary = await replay(self.topology, {STREAM: source}, self.options, on_progress, stop)
-        if summary.status != "interrupted":
+        if summary.status == "already finished" and self.runs.finished_by_another():
+            return self._metrics(summary)  # its file is there
+        if self.target is not None and summary.status == "already finished" and not has_parts:
+            self._was_published(self.target)
+        elif summary.status != "interrupted":
             if self.target is not None:
                 await asyncio.to_thread(self.target.publish, self.columns)
             crash_point("ingestion.published")
@@ -242,6 +247,17 @@ class _Job:
             if self.target is not None:
                 self.target.discard()
         return self._metrics(summary)
+
+    def _was_published(self, target: OneFile) -> None:
+        """Nothing was left to read and there is nothing to join: of a run that was forgotten the file stays.
+
+        Permanent when there is none.
+        """
+        target.discard()  # the replay has made the folder anew
+        if not target.path.exists():
+            fix = "give a run_id that was not used yet"
+            raise Permanent("the rows of this run were read, and are gone", where=self.output, fix=fix)
+        self.runs.finish()
 
     def _metrics(self, summary: Summary | None) -> IngestionMetrics:
         """None: nothing was left to do."""

@@ -34,6 +34,12 @@ class Runs:
         """Whether the current run was finished."""
         return self.current in self._finished
 
+    def finished_by_another(self) -> bool:
+        """Whether another call has finished the current run since this one began."""
+        there = orjson.loads(self._file.read_bytes())
+        followed = self.current == str(self._number) and there["number"] > self._number
+        return followed or self.current in there["finished"]
+
     def parts(self, wanted: int) -> int:
         """In how many parts the current run reads: *wanted*, durably, or as many as when it began.
 
@@ -47,7 +53,10 @@ class Runs:
     def finish(self) -> None:
         """Remember that the current run is finished, durably."""
         self._parts.pop(self.current, None)
-        self._finished = [*self._finished, self.current][-_REMEMBERED:]
+        finished = [run for run in self._finished if run != self.current] + [self.current]
+        names = [run for run in finished if run.startswith("run ")][-_REMEMBERED:]
+        # The last one without a name stays: forgotten, it would be taken up instead of followed by a new one.
+        self._finished = [*(run for run in finished if not run.startswith("run ")), *names]
         self._write()
 
     def _write(self) -> None:

@@ -67,6 +67,9 @@ class OneFile:
     def publish(self, columns: pl.Schema) -> None:
         """Join the parts and put the file in its place, durably. Permanent when that can't be done."""
         there = sorted(part for part in self.parts.glob(f"*{self.sink.format.suffix}") if part.is_file())
+        if not there and not self.parts.is_dir():  # a run without rows leaves an empty folder
+            fix = "does another call write the same file? Call again"
+            raise Permanent("the parts of the file are gone", where=str(self.path), fix=fix)
         aside = self.path.parent / f"{self.parts.name}.tmp"
         try:
             if there:
@@ -87,6 +90,8 @@ class OneFile:
 
     def discard(self) -> None:
         """Take the parts away, and those of runs that were given up."""
+        with suppress(OSError):  # in one step: who joins them at the same time finds all of them or none
+            self.parts.rename(self.parts.with_name(f"{self.parts.name}.gone"))
         for folder in self.path.parent.glob(self.others):
             shutil.rmtree(folder, ignore_errors=True)
 

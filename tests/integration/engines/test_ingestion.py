@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from batch_adapters.catalogue import open_source
 from streamcore import BatchIngestionConfig, BatchIngestionEngine
 from streamcore.contracts import BoundedSource, Split
 from streamcore.deadletter.reader import Filter, read
+from streamcore.engines import ingestion_runs
+from streamcore.engines.ingestion_runs import Runs
 from streamcore.engines.memory import GatedSplit, MemoryGate
-from streamcore.errors import BadConfig
+from streamcore.engines.one_file import OneFile
+from streamcore.errors import BadConfig, Permanent
 from streamcore.settings import Settings
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
@@ -82,6 +86,52 @@ async def test_a_run_with_a_name_is_done_once(engine: BatchIngestionEngine) -> N
     await engine.ingest_data(SOURCE, target, run_id="2026-11-30")
     with sqlite3.connect("copy.db") as file:
         assert file.execute("select count(*), count(distinct id) from people").fetchone() == (2 * ROWS, ROWS)
+
+
+async def test_a_file_that_is_there_is_never_emptied_by_a_run_that_was_finished(
+    engine: BatchIngestionEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts are gone since it was published, and of so many runs not all are remembered."""
+    monkeypatch.setattr(ingestion_runs, "_REMEMBERED", 1)
+    Path("few.csv").write_text("a,b\n1,2\n")
+    for run in (None, "first", "second", "first", None):
+        metrics = await engine.ingest_data("few.csv", "out.csv", run_id=run)
+        assert Path("out.csv").read_text() == "a,b\n1,2\n", run
+    assert (metrics.status, metrics.processed_records) == ("finished", 1), "without a name it is read anew"
+    Path("out.csv").unlink()
+    for _ in range(2):
+        with pytest.raises(Permanent, match="give a run_id"):
+            await engine.ingest_data("few.csv", "out.csv", run_id="second")
+    assert not Path("out.csv").exists()
+
+
+async def test_of_two_calls_at_once_the_second_leaves_the_file_as_the_first_has_made_it(
+    engine: BatchIngestionEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is free again while the first one joins its parts: then the second one takes the run up."""
+    Path("few.csv").write_text("a,b\n1,2\n")
+    joining, replayed, publish = threading.Event(), threading.Event(), OneFile.publish
+
+    def slow(target: OneFile, columns: pl.Schema) -> None:
+        joining.set()
+        replayed.wait(60)
+        publish(target, columns)
+
+    monkeypatch.setattr(OneFile, "publish", slow)
+    first = asyncio.create_task(engine.ingest_data("few.csv", "out.csv"))
+    await asyncio.to_thread(joining.wait, 60)
+    real = Runs.finished_by_another
+
+    def after_the_first(runs: Runs) -> bool:
+        replayed.set()
+        while not Path("out.csv").exists() or not real(runs):
+            time.sleep(0.01)
+        return True
+
+    monkeypatch.setattr(Runs, "finished_by_another", after_the_first)
+    second = await engine.ingest_data("few.csv", "out.csv")
+    assert [(await first).status, second.status] == ["finished", "already finished"]
+    assert Path("out.csv").read_text() == "a,b\n1,2\n"
 
 
 async def test_rows_that_do_not_fit_are_failed_records(engine: BatchIngestionEngine, tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert (tmp_path / "x.csv").read_text() == "old"
 
 
+def test_without_its_parts_a_file_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("old")
+    target = OneFile.of(Csv(str(tmp_path / "x.csv")), "writer", "run")
+    assert target is not None
+    with pytest.raises(Permanent, match="parts of the file are gone"):
+        target.publish(ROWS.schema)
+    assert (tmp_path / "x.csv").read_text() == "old"
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     folders = [
         Parquet(str(tmp_path / "out")),
