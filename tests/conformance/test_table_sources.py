@@ -97,6 +97,7 @@ class TestPostgresQuery(PostgresLaws):
     query = "query=select id, name from {quoted}&key=id"
 
 
+@pytest.mark.slow
 class TestPostgresByTextsOfTwoColumns(PostgresLaws):
     """Keys that are not numbers: in the server's own order."""
 
@@ -154,6 +155,7 @@ class TestMysqlQuery(MysqlLaws):
     query = "query=select id, name from `Rows o'f`&key=id"
 
 
+@pytest.mark.slow
 class TestMysqlByTextsOfTwoColumns(MysqlLaws):
     """Pages along an index of two texts, in an order of the server's own."""
 
@@ -212,6 +214,7 @@ class TestSqliteByRowid(SqliteLaws):
     pass
 
 
+@pytest.mark.slow
 class TestSqliteWithoutRowid(SqliteLaws):
     definition = "(id text primary key, name text) without rowid"
     options = 'query=select cast(id as integer) as n, id, name from "Rows o\'f"&key=n&columns=id,name'
@@ -271,6 +274,7 @@ class TestMongoByNumbers(MongoLaws):
     pass
 
 
+@pytest.mark.slow
 class TestMongoByIdsOfSeveralTypes(MongoLaws):
     """Numbers come before texts before dates: each border and bookmark lies among all of them."""
 
@@ -332,6 +336,7 @@ class TestRedisByFields(RedisLaws):
     pass
 
 
+@pytest.mark.slow
 class TestRedisByValue(RedisLaws):
     """The row is JSON in a field, which the stream's format judges."""
 

@@ -97,6 +97,7 @@ class TestPostgresPolling(PostgresTable, CatchingUpConformance):
         return open_unbounded(f"{self.dsn}&table={self.name}&poll=updated_at&settle=0s&every=10ms")
 
 
+@pytest.mark.slow
 class TestMysqlPolling(CatchingUpConformance):
     """By the clock of the database, which shows microseconds."""
 
@@ -145,12 +146,14 @@ class TestNewFilesOfAFolder(UnboundedSourceConformance):
         return open_unbounded(f"{self.path}/*.jsonl?{self.options}")
 
 
+@pytest.mark.slow
 class TestNewFilesThatAreDeleted(TestNewFilesOfAFolder):
     """What was read and is durable goes."""
 
     options = "settle=0s&every=10ms&done=delete"
 
 
+@pytest.mark.slow
 class TestNewFilesOfCsvThatAreMovedAway(TestNewFilesOfAFolder):
     """The rows are columns."""
 
@@ -233,6 +236,7 @@ class TestMongoChanges(UnboundedSourceConformance):
         return open_unbounded(f"{self.uri}&collection=users&changes=suite&every=10ms")
 
 
+@pytest.mark.slow
 class TestMongoChangesOfADatabase(TestMongoChanges):
     """From a time on, each document as it was then; deletes are told by collection and id."""
 
@@ -287,6 +291,7 @@ class TestRedisStream(UnboundedSourceConformance):
         assert set(self.source().columns() or {"id", "name"}) == {"id", "name"}
 
 
+@pytest.mark.slow
 class TestRedisStreamOfDocuments(TestRedisStream):
     """A field holds a row."""
 

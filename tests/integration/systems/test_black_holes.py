@@ -76,8 +76,10 @@ async def _written(uri: str) -> None:
 
 def live(uri: str) -> None:
     reader = open_unbounded(uri).open(b"")
-    try:
-        reader.poll(1 << 20, time.time())
+    until = time.monotonic() + PATIENCE
+    try:  # a source that asks in the background has nothing at first
+        while reader.poll(1 << 20, time.time()) is None and time.monotonic() < until:
+            time.sleep(0.05)
     finally:
         reader.close()
 
@@ -115,6 +117,9 @@ CASES: dict[str, Callable[[str], None]] = {
     "live postgresql-poll": lambda at: live(f"postgresql://u:s3cret@{at}/d?table=t&poll=id"),
     "live postgresql-slot": lambda at: live(f"postgresql://u:s3cret@{at}/d?slot=s&table=t"),
     "live mysql-poll": lambda at: live(f"mysql://u:s3cret@{at}/d?table=t&poll=id"),
+    "live rest-poll": lambda at: live(
+        f"http://{at}/x?poll=id&since_param=since&allow_private=true&timeout_seconds=5&retries=0"
+    ),
     "live mongodb-changes": lambda at: live(f"mongodb://u:s3cret@{at}/d?changes=t"),
     "live redis-stream": lambda at: live(f"redis://:s3cret@{at}/0?stream=t&value=v&group=g"),
     "lookup postgres": lambda at: looked_up(
