@@ -78,7 +78,8 @@ def live(uri: str) -> None:
     reader = open_unbounded(uri).open(b"")
     until = time.monotonic() + PATIENCE
     try:  # a source that asks in the background has nothing at first
-        while reader.poll(1 << 20, time.time()) is None and time.monotonic() < until:
+        while time.monotonic() < until:
+            reader.poll(1 << 20, time.time())
             time.sleep(0.05)
     finally:
         reader.close()
