@@ -300,10 +300,10 @@ class TableWriter(Generic[SessionT]):
                 except RefusedRows as error:
                     if not error.places or not (careful or error.complete):
                         raise
-                    part.batches[0], rows = split_off(piece, error.places)
-                    await self._context.refuse(
-                        piece, Rejects.of(rows, self._context.sink, error.code, error.what)
-                    )
+                    left, rows = split_off(piece, error.places)
+                    rejects = Rejects.of(rows, self._context.sink, error.code, error.what)
+                    await self._context.refuse(piece, rejects)
+                    part.batches[0] = left  # not before: who is cancelled while it waits refuses them again
                 else:
                     part.forget_until(piece.range.end)
 
