@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import NamedTuple, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,10 +21,11 @@ from pydantic import TypeAdapter, ValidationError
 from streamcore.durations import duration
 from streamcore.errors import Permanent
 
-Order: TypeAlias = "float | datetime | str"
+Order: TypeAlias = "float | Decimal | datetime | str"
 Value: TypeAlias = "float | str"
 _DIGEST = 8
 _TIMES = TypeAdapter(datetime)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _DATE = len("2026-11-29")
 MOST_KNOWN = 40_000
 """Hashes that a bookmark holds: on Kafka there is no room for more."""
@@ -55,6 +58,9 @@ class Lag:
         """The mark to ask from, written as *mark* is."""
         if isinstance(mark.order, datetime) and self.time:
             return _time(str(mark.value), mark.order - self.time)
+        if isinstance(mark.order, Decimal) and self.number:
+            exact = mark.order - Decimal(str(self.number))
+            return Mark(f"{exact:f}", exact)
         if isinstance(mark.order, (int, float)) and self.number:
             order = mark.order - self.number
             return Mark(str(order) if isinstance(mark.value, str) else order, order)
@@ -82,8 +88,8 @@ def mark_of(value: object, where: str) -> Mark:
             got=type(value).__name__,
             fix="name with poll= a member that each row has and that grows with each change",
         )
-    if value.isdigit():
-        return Mark(value, int(value))
+    if _NUMBER.fullmatch(value):  # before times: a number is also one, of seconds
+        return Mark(value, Decimal(value) if "." in value else int(value))
     try:
         found = _TIMES.validate_python(value)
     except ValidationError:

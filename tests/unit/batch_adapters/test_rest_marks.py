@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from batch_adapters.rest_marks import MOST_KNOWN, Lag, Seen, mark_of
@@ -20,11 +22,25 @@ from streamcore.errors import BadConfig, Permanent
         (17, "5", 12),
         ("0017", "5", "12"),
         (17.5, "0.5", 17.0),
+        ("1700000000.123456", None, "1700000000.123456"),
+        ("1700000000.123456", "0.5", "1699999999.623456"),
+        ("-5", "2", "-7"),
         ("v1.7", None, "v1.7"),
     ],
 )
 def test_asked_is_from_a_lag_behind_the_highest_mark(value: object, lag: str | None, asked: object) -> None:
     assert Lag.of(lag).behind(mark_of(value, "x")).value == asked
+
+
+def test_a_number_as_text_is_compared_exactly_as_a_number() -> None:
+    """A time that has its digits would be another value to the server, and a float would lose some."""
+    marks = ["-5", "9", "9.5", "10.25", "1700000000.123456", "1700000000123456789.5", "1700000000123456790"]
+    orders = [mark_of(value, "x").order for value in marks]
+    assert orders == sorted(orders, key=lambda order: Decimal(str(order)))
+    assert len({str(order) for order in orders}) == len(orders)
+    found = seen("0")
+    assert all(found.is_new(value.encode(), value) for value in marks)
+    assert mark_of("\N{SUPERSCRIPT TWO}", "x").order == "\N{SUPERSCRIPT TWO}", "a digit that is no number"
 
 
 @pytest.mark.parametrize("value", [None, True, "", {}, []])
