@@ -198,6 +198,8 @@ class HeldGate(MemoryGate):
         if self._passed == 3:
             self._held.reached()
             assert self._held.go_on.wait(60)
+        elif self._passed > 3:
+            time.sleep(1)  # what is told to stop must not be done before it has heard of it
 
 
 async def broken_off(engine: BatchIngestionEngine, target: str) -> None:
