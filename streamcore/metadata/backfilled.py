@@ -6,12 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
-import orjson
-
 from streamcore.metadata import reading, writing
-from streamcore.metadata.backfills import BackfillRecord, BackfillStatus, NewBackfill, Reprocess, Waiting
+from streamcore.metadata.backfills import BackfillRecord, BackfillStatus, NewBackfill, Waiting
 from streamcore.metadata.contract import NewRun
-from streamcore.metadata.database import Bulk, Row, Rows, Statement, Value, Work
+from streamcore.metadata.database import Bulk, Rows, Statement, Value, Work
 from streamcore.metadata.records import RunRecord
 
 _BACKFILL = """backfill_id, pipeline_id, status, created_us, ended_us, from_us, to_us, parallel, reprocess,
@@ -25,6 +23,9 @@ _COUNTED = """update streamcore_backfills set started = started + 1
 _STARTED = """update streamcore_backfill_firings set status = 'started', run_id = $3
     where backfill_id = $1 and place = $2 and status = 'waiting'"""
 _RUNS_OF = "select run_id from streamcore_backfill_firings where backfill_id = $1 and status = 'started'"
+
+_backfill_of = reading.reader(BackfillRecord, status=BackfillStatus, parameters=reading.mapping)
+_waiting_of = reading.reader(Waiting)
 
 
 class SqlBackfills:
@@ -54,7 +55,8 @@ class SqlBackfills:
             order by created_us desc, backfill_id limit $1""",
             *values,
         )
-        return [_backfill_of(row, await self._counts(str(row[0]))) for row in rows]
+        found = [_backfill_of(row) for row in rows]
+        return [replace(one, counts=await self._counts(one.backfill_id)) for one in found]
 
     async def _counts(self, backfill_id: str) -> dict[str, int]:
         rows = await self._rows(
@@ -68,7 +70,7 @@ class SqlBackfills:
     async def waiting(self, backfill_id: str, limit: int) -> list[Waiting]:
         sql = """select place, scheduled_us from streamcore_backfill_firings
             where backfill_id = $1 and status = 'waiting' order by place limit $2"""
-        return [Waiting(*row) for row in await self._rows(sql, backfill_id, limit)]  # type: ignore[arg-type]
+        return [_waiting_of(row) for row in await self._rows(sql, backfill_id, limit)]
 
     async def runs_of(self, pipeline_id: str, from_us: int, to_us: int) -> dict[int, RunRecord]:
         sql = f"""select {reading.RUN} from streamcore_runs where run_id in (select run_id
@@ -111,11 +113,3 @@ def _started(backfill: BackfillRecord, place: int, run_id: str) -> list[Statemen
         Statement(_COUNTED, (backfill.backfill_id, backfill.started), 1),
         Statement(_STARTED, (backfill.backfill_id, place, run_id), 1),
     ]
-
-
-def _backfill_of(row: Row, counts: dict[str, int]) -> BackfillRecord:
-    values = list(row)
-    values[2] = BackfillStatus(values[2])
-    values[8] = cast("Reprocess", values[8])
-    values[9] = orjson.loads(cast("str", values[9]))
-    return replace(BackfillRecord(*values), counts=counts)  # type: ignore[arg-type]

@@ -7,8 +7,9 @@ from typing import cast
 
 import orjson
 
-from streamcore.metadata.database import Bulk, Row, Rows, Statement, Value, Work
+from streamcore.metadata.database import Bulk, Rows, Statement, Value, Work
 from streamcore.metadata.notices import Notice
+from streamcore.metadata.reading import mapping, reader
 
 _COLUMNS = "notice_id, run_id, pipeline_id, version, event, at_us, facts, due_us, tries, lead"
 ADD = f"""insert into streamcore_notices ({_COLUMNS}, error)
@@ -22,10 +23,7 @@ def added(notice: Notice) -> tuple[Value, ...]:
     return *about, notice.at_us, facts, notice.due_us
 
 
-def _notice_of(row: Row) -> Notice:
-    values = list(row)
-    values[6] = orjson.loads(cast("str", values[6]))
-    return Notice(*values)  # type: ignore[arg-type]
+_notice_of = reader(Notice, facts=mapping)
 
 
 class SqlNotices:

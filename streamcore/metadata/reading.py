@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 import orjson
+from pydantic import JsonValue
 
 from streamcore.metadata.database import Row
 from streamcore.metadata.records import (
@@ -17,6 +20,7 @@ from streamcore.metadata.records import (
 )
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
 
+T = TypeVar("T")
 PIPELINE = "pipeline_id, version, config, registered_us"
 RUN = (
     "run_id, pipeline_id, version, status, created_us, started_us, ended_us, scheduled_us, parameters, "
@@ -30,43 +34,36 @@ ATTEMPT = "task_id, attempt, status, started_us, ended_us, row_count, byte_count
 EVENT = "event_id, run_id, at_us, kind, task_id, data"
 
 
-def pipeline_of(row: Row) -> PipelineRecord:
-    """From the columns PIPELINE."""
-    return PipelineRecord(*row)  # type: ignore[arg-type]
+def reader(record: Callable[..., T], **read: Callable[[Any], object]) -> Callable[[Row], T]:
+    """Makes a *record* of a row whose columns are its fields, in their order; *read* says of some how.
+
+    What a column holds is for the statement to see to: a driver's rows have no types.
+    """
+    names = list(signature(record).parameters)
+    places = [(names.index(name), function) for name, function in read.items()]
+
+    def made(row: Row) -> T:
+        values = list(row)
+        for place, function in places:
+            values[place] = function(values[place])
+        return record(*values)
+
+    return made
 
 
-def run_of(row: Row) -> RunRecord:
-    """From the columns RUN."""
-    values = list(row)
-    values[3] = PipelineStatus(values[3])
-    values[8] = {} if values[8] == "{}" else orjson.loads(cast("str", values[8]))
-    return RunRecord(*values)  # type: ignore[arg-type]
+def mapping(text: str) -> Mapping[str, JsonValue]:
+    """What JSON of a mapping says; mostly it is an empty one."""
+    return {} if text == "{}" else cast("dict[str, JsonValue]", orjson.loads(text))
 
 
-def totals_of(row: Row) -> RunTotals:
-    """From a pipeline, a state, how many runs, their microseconds, rows and bytes, and the last end."""
-    pipeline_id, status, runs, microseconds, rows, size, last = row
-    seconds = cast("int", microseconds) / 1e6
-    return RunTotals(pipeline_id, PipelineStatus(status), runs, seconds, rows, size, last)  # type: ignore[arg-type]
+def seconds(microseconds: int) -> float:
+    """*microseconds* in seconds."""
+    return microseconds / 1e6
 
 
-def task_of(row: Row) -> TaskRecord:
-    """From the columns TASK."""
-    values = list(row)
-    values[1] = TaskStatus(values[1])
-    values[11] = {} if values[11] == "{}" else orjson.loads(cast("str", values[11]))
-    return TaskRecord(*values)  # type: ignore[arg-type]
-
-
-def attempt_of(row: Row) -> AttemptRecord:
-    """From the columns ATTEMPT."""
-    values = list(row)
-    values[2] = AttemptStatus(values[2])
-    return AttemptRecord(*values)  # type: ignore[arg-type]
-
-
-def event_of(row: Row) -> EventRecord:
-    """From the columns EVENT."""
-    values = list(row)
-    values[5] = orjson.loads(cast("str", values[5]))
-    return EventRecord(*values)  # type: ignore[arg-type]
+pipeline_of = reader(PipelineRecord)
+run_of = reader(RunRecord, status=PipelineStatus, parameters=mapping)
+totals_of = reader(RunTotals, status=PipelineStatus, seconds=seconds)
+task_of = reader(TaskRecord, status=TaskStatus, datasets=mapping)
+attempt_of = reader(AttemptRecord, status=AttemptStatus)
+event_of = reader(EventRecord, data=mapping)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from streamcore.metadata.database import Rows, Statement, Work
+from streamcore.metadata.reading import reader
 from streamcore.metadata.scheduling import ScheduleRecord
+
+_schedule_of = reader(ScheduleRecord)
 
 
 class SqlScheduling:
@@ -21,7 +24,7 @@ class SqlScheduling:
             as known left join streamcore_schedules as held on held.pipeline_id = known.pipeline_id
             order by known.pipeline_id"""
         )
-        return [ScheduleRecord(*row) for row in rows]  # type: ignore[arg-type]
+        return [_schedule_of(row) for row in rows]
 
     async def passed(self, pipeline_id: str, position_us: int, seen_us: int | None) -> bool:
         sql = """insert into streamcore_schedules as held (pipeline_id, position_us) values ($1, $2)
