@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -44,22 +45,13 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: object) -> 
 
 
 def _global_options() -> list[click.Parameter]:
-    def option(name: str, help: str, **kind: object) -> click.Option:
-        return click.Option(
-            [name],
-            help=help,
-            expose_value=False,
-            is_eager=True,
-            callback=_remember,
-            **kind,  # type: ignore[arg-type]
-        )
-
+    option = partial(click.Option, expose_value=False, is_eager=True, callback=_remember)
     return [
-        option("--json", "Print one JSON document on standard output.", is_flag=True),
-        option("--debug", "Show tracebacks.", is_flag=True),
+        option(["--json"], help="Print one JSON document on standard output.", is_flag=True),
+        option(["--debug"], help="Show tracebacks.", is_flag=True),
         option(
-            "--config",
-            "Settings file.  [default: config/streamcore.yaml]",
+            ["--config"],
+            help="Settings file.  [default: config/streamcore.yaml]",
             type=click.Path(path_type=Path),
             metavar="FILE",
         ),

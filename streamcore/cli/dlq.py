@@ -26,10 +26,22 @@ from streamcore.cli.command import (
 from streamcore.errors import BadConfig
 
 if TYPE_CHECKING:
+    from typing_extensions import TypedDict, Unpack
+
     from streamcore.deadletter.reader import Filter
     from streamcore.deadletter.record import DeadLetter
     from streamcore.deadletter.redrive import RedrivePlan
     from streamcore.settings import Settings
+
+    class Chosen(TypedDict):
+        """What the options of :func:`filters` give."""
+
+        code: str | None
+        stage: str | None
+        stream: str | None
+        since: float | None
+        until: float | None
+
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -85,7 +97,13 @@ def dlq() -> None:
 @broker_options
 @click.pass_obj
 def list_(
-    options: Globals, /, topology: str, limit: int, broker: str | None, state_dir: Path | None, **only: object
+    options: Globals,
+    /,
+    topology: str,
+    limit: int,
+    broker: str | None,
+    state_dir: Path | None,
+    **only: Unpack[Chosen],
 ) -> None:
     """List the dead letters of a topology.
 
@@ -151,7 +169,7 @@ def redrive(
     dry_run: bool,
     broker: str | None,
     state_dir: Path | None,
-    **only: object,
+    **only: Unpack[Chosen],
 ) -> None:
     """Send dead letters again, each one once.
 
@@ -198,10 +216,10 @@ async def _redrive(settings: Settings, topology: str, only: Filter, dry_run: boo
         return chosen
 
 
-def _filter(only: dict[str, object], ids: tuple[str, ...] = ()) -> Filter:
+def _filter(only: Chosen, ids: tuple[str, ...] = ()) -> Filter:
     from streamcore.deadletter.reader import Filter
 
-    return Filter(**only, ids=frozenset(ids) or None)  # type: ignore[arg-type]
+    return Filter(**only, ids=frozenset(ids) or None)
 
 
 def _place(letter: DeadLetter) -> str:

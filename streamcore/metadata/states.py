@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamcore.errors import Permanent
 
@@ -83,10 +83,10 @@ ATTEMPT_MOVES: Mapping[AttemptStatus, frozenset[AttemptStatus]] = {
 }
 
 StateT = TypeVar("StateT", PipelineStatus, TaskStatus, AttemptStatus)
-_MOVES: Mapping[type[State], Mapping[State, frozenset[State]]] = {
-    PipelineStatus: RUN_MOVES,  # type: ignore[dict-item]
-    TaskStatus: TASK_MOVES,  # type: ignore[dict-item]
-    AttemptStatus: ATTEMPT_MOVES,  # type: ignore[dict-item]
+_MOVES: Mapping[type[State], Mapping[Any, frozenset[Any]]] = {
+    PipelineStatus: RUN_MOVES,
+    TaskStatus: TASK_MOVES,
+    AttemptStatus: ATTEMPT_MOVES,
 }
 
 

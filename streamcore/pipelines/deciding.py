@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from streamcore.metadata.records import AttemptMoved, AttemptRecord, Change, RunMoved, TaskMoved, TaskRecord
 from streamcore.metadata.states import RUN_ENDS, TASK_ENDS, AttemptStatus, PipelineStatus, TaskStatus
 from streamcore.pipelines.graph import TaskGraph, graph_of
-from streamcore.pipelines.kinds.contract import TaskResult
+from streamcore.pipelines.kinds.contract import Dataset, TaskResult
 from streamcore.pipelines.models import PipelineConfig, TaskConfig
 
 LOST_LIMIT = 5
@@ -277,12 +277,12 @@ class _Work:
         reason: str,
         *,
         due_us: int | None = None,
-        datasets: Mapping[str, object] | None = None,
+        datasets: Mapping[str, Dataset] | None = None,
     ) -> None:
         ended = self._now if status in TASK_ENDS else None
         after = replace(task, status=status, reason=reason, due_us=due_us, ended_us=ended)
         if datasets:
-            after = replace(after, datasets=datasets)  # type: ignore[arg-type]
+            after = replace(after, datasets=datasets)
         self._decision.changes.append(TaskMoved(task.status, after))
         self._tasks[task.task_id] = after
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from pydantic import JsonValue, ValidationError
 
@@ -19,7 +20,7 @@ from streamcore.errors import BadConfig, StreamcoreError
 from streamcore.metadata.contract import Store
 from streamcore.metadata.notices import Notice
 from streamcore.metadata.states import PipelineStatus
-from streamcore.pipelines.models import PipelineConfig
+from streamcore.pipelines.models import NotifyOn, PipelineConfig
 from streamcore.pipelines.notifications.channels import Channel, channel_of, fold_seconds, with_defaults
 from streamcore.pipelines.notifications.events import late
 from streamcore.pipelines.notifications.messages import facts_of
@@ -160,7 +161,7 @@ class Notifier:
 
     async def _channel(self, notice: Notice) -> Channel:
         config = await self._config(notice.pipeline_id, notice.version)
-        wanted = config.notifications[notice.event]  # type: ignore[index]
+        wanted = config.notifications[cast("NotifyOn", notice.event)]
         try:
             return with_defaults(channel_of(wanted.model_dump()), self._defaults)
         except ValidationError:
