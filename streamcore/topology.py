@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from streamcore.aggregates.table import Maker, with_own
-from streamcore.contracts import Format, Sink
+from streamcore.contracts import Format, Sink, WritesTopic
 from streamcore.declaring import at, caller, check_name
 from streamcore.errors import BadConfig
 from streamcore.event_time import TimeOf
@@ -196,7 +196,7 @@ class Topology:
                 raise BadConfig(
                     f"{label(node)!r} leads to no sink", where=node.where, fix="end it with .to(sink)"
                 )
-            written = _written(node.part)
+            written = node.part.own_topic if isinstance(node.part, WritesTopic) else None
             if written in topics:
                 raise BadConfig(
                     f"cycle: sink {node.id!r} writes the topic {written!r} that this topology reads",
@@ -263,9 +263,3 @@ class Topology:
             number += 1
             free = f"{wanted}-{number}"
         return free
-
-
-def _written(part: Part) -> str | None:
-    """The topic of the worker's own broker that *part* writes to."""
-    elsewhere = getattr(part, "url", None) is not None
-    return getattr(part, "topic", None) if isinstance(part, Sink) and not elsewhere else None

@@ -346,6 +346,16 @@ class SinkWriter(Protocol):
 
 
 @runtime_checkable
+class WritesTopic(Protocol):
+    """A sink that may write to the broker of the worker: a topology must not read what it writes."""
+
+    @property
+    def own_topic(self) -> str | None:
+        """The topic of that broker; None when it is of another one."""
+        ...
+
+
+@runtime_checkable
 class Reachable(Protocol):
     """A sink's writer that can try its target: ``streamcore connect test --sink``."""
 

@@ -119,6 +119,11 @@ class Topic:
         return f"{mask_url(self.url).partition('?')[0].rstrip('/')}/{self.topic}"
 
     @property
+    def own_topic(self) -> str | None:
+        """See :class:`streamcore.contracts.WritesTopic`."""
+        return self.topic if self.url is None else None
+
+    @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns of ``key``."""
         return () if self.key is None else (self.key,) if isinstance(self.key, str) else tuple(self.key)

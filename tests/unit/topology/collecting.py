@@ -12,7 +12,7 @@ from streamcore.contracts import SinkAbilities, SinkContext, SinkWriter
 @dataclass(frozen=True)
 class Collect:
     name: str
-    topic: str | None = None
+    own_topic: str | None = None
     abilities = SinkAbilities()
 
     def check(self, columns: pl.Schema) -> None:

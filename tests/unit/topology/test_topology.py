@@ -87,7 +87,7 @@ def test_a_stream_without_a_sink_is_refused() -> None:
 
 def test_a_sink_that_feeds_its_own_source_is_a_cycle() -> None:
     topology, stream = users()
-    stream.to(Collect("loop", topic="users"))
+    stream.to(Collect("loop", own_topic="users"))
     with pytest.raises(BadConfig, match="cycle"):
         topology.freeze()
 
