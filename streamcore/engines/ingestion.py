@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,12 @@ from typing import Any, TypeAlias
 import polars as pl
 from pydantic import ByteSize, Field
 
-from batch_adapters.sampling import sample
 from streamcore.contracts import Sink
 from streamcore.crashpoints import crash_point
 from streamcore.engines.config import EngineConfig
 from streamcore.engines.datasets import Dataset, Given, open_dataset, silent
 from streamcore.engines.ingestion_runs import Runs
-from streamcore.engines.memory import Gated, MemoryGate, shares
+from streamcore.engines.memory import Gated, MemoryGate, within
 from streamcore.engines.one_file import OneFile
 from streamcore.engines.own_process import in_own_process
 from streamcore.engines.own_thread import in_own_thread
@@ -42,12 +42,8 @@ from streamcore.topology import Topology
 Destination: TypeAlias = str | Path | Mapping[str, Any] | Sink
 """A path, a URI, the dictionary of a sink, or a sink."""
 STREAM = "rows"
-_LOOKED_AT = 1000
-"""Rows that say how large a row is."""
 _OF_REPLAYS = {"state", "limits", "runtime", "retry", "dead_letters"}
 """Settings that a replay in this process depends on; none is a secret, as it is used here."""
-_LEAST_CHUNK = 1024
-"""Bytes; see ``limits.fetch_max_bytes``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +147,8 @@ class BatchIngestionEngine:
 
         *steps* happen to the rows on their way, in this process.
 
-        BadConfig before a row is read, Permanent when source or destination give up.
+        BadConfig before a row is read, Permanent when source or destination give up, Transient while another
+        call of the same source and destination is at work.
         """
         began = time.monotonic()
         if self.processing.use_processes and steps is None:
@@ -159,13 +156,28 @@ class BatchIngestionEngine:
             drain = (self._settings or Settings()).runtime.drain_timeout_s
             done = await in_own_process(task, on_progress, drain)
             return IngestionMetrics(**{**done, "seconds": time.monotonic() - began})
-        job = await asyncio.to_thread(self._job, source_config, destination_config, steps, run_id, began)
-        return await in_own_thread(partial(job.run, on_progress), job.topology.name)
+        opening = partial(self._job, source_config, destination_config, steps, run_id, began)
+
+        async def work(stop: asyncio.Event) -> IngestionMetrics:
+            with ExitStack() as held:
+                job = await asyncio.to_thread(opening, held)
+                return await job.run(on_progress, stop)
+
+        return await in_own_thread(work, "ingestion")
 
     def _job(
-        self, source: Given, destination: Destination, steps: Steps | None, run_id: str | None, began: float
+        self,
+        source: Given,
+        destination: Destination,
+        steps: Steps | None,
+        run_id: str | None,
+        began: float,
+        held: ExitStack,
     ) -> _Job:
-        """Everything opened and checked. BadConfig when it can't work; not for event loops."""
+        """Everything opened and checked; its runs are nobody else's until *held* ends.
+
+        BadConfig when it can't work; not for event loops.
+        """
         config, settings = self.config, self._settings or load().settings
         sink = destination if isinstance(destination, Sink) else open_sink(destination)
         output = str(getattr(sink, "target", sink.name))
@@ -173,7 +185,7 @@ class BatchIngestionEngine:
         of_steps = [steps.name] if steps else []
         what = _digest(dataset.source.uri, type(sink).__name__, sink.name, _address(sink), *of_steps)
         name = f"{'transform' if steps else 'ingest'}-{what}"
-        runs = Runs(settings.state.dir / name, run_id)
+        runs = held.enter_context(Runs.open(settings.state.dir / name, run_id))
         read = _digest(runs.current, dataset.source.fingerprint())  # a source that has changed is read anew
         target = None if sink is destination else OneFile.of(sink, name, read)
         topology = Topology(name)
@@ -185,7 +197,7 @@ class BatchIngestionEngine:
         workers = config.max_workers or self.processing.workers or os.cpu_count() or 1
         rows = config.chunk_size or self.processing.chunk_size
         how = ReplayOptions(
-            _within(settings, config.memory_limit, rows, dataset),
+            within(settings, config.memory_limit, rows, dataset),
             run=runs.current,
             splits=1 if target is not None and target.in_order else runs.parts(workers),
         )
@@ -235,8 +247,6 @@ class _Job:
         source = Gated(self.dataset.source, self.gate)
         has_parts = self.target is not None and self.target.parts.is_dir()
         summary = await replay(self.topology, {STREAM: source}, self.options, on_progress, stop)
-        if summary.status == "already finished" and self.runs.finished_by_another():
-            return self._metrics(summary)  # its file is there
         if self.target is not None and summary.status == "already finished" and not has_parts:
             self._was_published(self.target)
         elif summary.status != "interrupted":
@@ -277,22 +287,6 @@ class _Job:
 
 def _as_it_is(topology: Topology, columns: pl.Schema) -> Stream:
     return topology.stream(STREAM, columns)
-
-
-def _within(settings: Settings, memory: int | None, chunk_rows: int | None, dataset: Dataset) -> Settings:
-    """*settings* with limits for so much memory, and chunks of so many rows."""
-    limits: dict[str, int] = {}
-    if memory is not None:
-        limits |= shares(memory)
-    if chunk_rows is not None:
-        limits["fetch_max_bytes"] = max(_LEAST_CHUNK, chunk_rows * _row_bytes(dataset))
-    return settings.model_copy(update={"limits": settings.limits.model_copy(update=limits)})
-
-
-def _row_bytes(dataset: Dataset) -> int:
-    """What a row takes, about."""
-    rows = sample(dataset.source, _LOOKED_AT).frame
-    return int(rows.estimated_size()) // max(1, rows.height) + 1
 
 
 def _address(sink: Sink) -> str:

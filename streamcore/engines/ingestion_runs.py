@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
+
+from streamcore.errors import BadConfig, Transient
+from streamcore.locked_file import InUse, locked
 
 _REMEMBERED = 1000
 """So many finished runs with names are known as such."""
@@ -14,7 +19,7 @@ _REMEMBERED = 1000
 class Runs:
     """The runs of one ingestion, and the ``current`` one: *wanted*, or the last that was not finished.
 
-    One process at a time; what else would write the same is refused by the log's lock.
+    One call at a time has them: see :meth:`open`.
     """
 
     def __init__(self, folder: Path, wanted: str | None) -> None:
@@ -29,16 +34,35 @@ class Runs:
             self._write()
         self.current = str(self._number) if wanted is None else f"run {wanted}"
 
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, wanted: str | None) -> Iterator[Runs]:
+        """The runs in *folder*, which nobody else has until they are left; a process that ends leaves them.
+
+        So from what is read here to what is published and removed, it is one call's. Transient when another
+        call has them, BadConfig when *folder* can't be used.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = locked(folder / "ingestions.lock")
+        except InUse as used:
+            fix = "call again when that one has ended"
+            raise Transient(
+                f"another call of this ingestion is at work, in process {used.pid}",
+                where=str(folder),
+                fix=fix,
+            ) from None
+        except OSError as error:
+            raise BadConfig(f"the folder can't be used: {error.strerror}", where=str(folder)) from error
+        try:
+            yield cls(folder, wanted)
+        finally:
+            os.close(lock)
+
     @property
     def finished(self) -> bool:
         """Whether the current run was finished."""
         return self.current in self._finished
-
-    def finished_by_another(self) -> bool:
-        """Whether another call has finished the current run since this one began."""
-        there = orjson.loads(self._file.read_bytes())
-        followed = self.current == str(self._number) and there["number"] > self._number
-        return followed or self.current in there["finished"]
 
     def parts(self, wanted: int) -> int:
         """In how many parts the current run reads: *wanted*, durably, or as many as when it began.
@@ -60,7 +84,6 @@ class Runs:
         self._write()
 
     def _write(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         aside = self._file.with_suffix(".tmp")
         with aside.open("wb") as file:
             state = {"number": self._number, "finished": self._finished, "parts": self._parts}

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 import polars as pl
 import psutil
 
+from batch_adapters.sampling import sample
 from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts import BoundedSource, Split, SplitReader
+from streamcore.engines.datasets import Dataset
 from streamcore.errors import BadConfig
+from streamcore.settings import Settings
 
 _SOFT = 0.9
 """Share of the limit from which on reading waits."""
@@ -25,6 +28,10 @@ _TICK, _LONGEST = 0.02, 1.0
 """Seconds between two looks, and of one wait: then one more chunk is read."""
 _LEAST = 64 << 20
 _CHUNK, _LEAST_CHUNK = 8 << 20, 256 << 10
+_LEAST_FETCH = 1024
+"""Bytes; see ``limits.fetch_max_bytes``."""
+_LOOKED_AT = 1000
+"""Rows that say how large a row is."""
 
 
 def process_memory() -> int:
@@ -50,6 +57,22 @@ def shares(limit: int, taken: Callable[[], int] = process_memory) -> dict[str, i
         "memory_mb": max(16, left // 4 >> 20),
         "fetch_max_bytes": max(_LEAST_CHUNK, min(_CHUNK, left // 64)),
     }
+
+
+def within(settings: Settings, memory: int | None, chunk_rows: int | None, dataset: Dataset) -> Settings:
+    """*settings* with limits for so much memory, and chunks of so many rows."""
+    limits: dict[str, int] = {}
+    if memory is not None:
+        limits |= shares(memory)
+    if chunk_rows is not None:
+        limits["fetch_max_bytes"] = max(_LEAST_FETCH, chunk_rows * _row_bytes(dataset))
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update=limits)})
+
+
+def _row_bytes(dataset: Dataset) -> int:
+    """What a row takes, about."""
+    rows = sample(dataset.source, _LOOKED_AT).frame
+    return int(rows.estimated_size()) // max(1, rows.height) + 1
 
 
 def _shown(size: int) -> str:

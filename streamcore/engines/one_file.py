@@ -89,8 +89,8 @@ class OneFile:
                 aside.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Take the parts away, and those of runs that were given up."""
-        with suppress(OSError):  # in one step: who joins them at the same time finds all of them or none
+        """Take the parts away, and those of runs that were given up. No other run of the writer may go on."""
+        with suppress(OSError):  # in one step: after a crash there are all of them or none
             self.parts.rename(self.parts.with_name(f"{self.parts.name}.gone"))
         for folder in self.path.parent.glob(self.others):
             shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -29,6 +28,7 @@ import orjson
 
 from streamcore.batch import PartitionId
 from streamcore.errors import BadConfig, Permanent
+from streamcore.locked_file import InUse, locked
 from streamcore.transport.embedded_segments import make_directory, sync_directory
 
 Kept: TypeAlias = "tuple[bytes, bytes]"
@@ -63,30 +63,21 @@ class Directory:
         try:
             for part in (path, self._topics, self._groups):
                 make_directory(part)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._lock = locked(path / "lock")
+        except InUse as used:
+            raise BadConfig(
+                f"the log directory is in use by process {used.pid}",
+                where=str(path),
+                fix="stop that process, or use another directory",
+            ) from None
         except OSError as error:
             raise BadConfig(
                 f"the log directory can't be opened: {os.strerror(error.errno or errno.EIO)}", where=str(path)
             ) from error
-        self._take_lock()
         for leftover in self._topics.glob("*~"):  # half made or half deleted
             shutil.rmtree(leftover)
         for part in (self._topics, self._groups):
             sync_directory(part)  # a process that was killed may have left its last names to the kernel
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            pid = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._lock)
-            raise BadConfig(
-                f"the log directory is in use by process {pid}",
-                where=str(self._path),
-                fix="stop that process, or use another directory",
-            ) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
     def close(self) -> None:
         """Let another process have the directory."""

@@ -24,7 +24,7 @@ from streamcore.engines import ingestion_runs
 from streamcore.engines.ingestion_runs import Runs
 from streamcore.engines.memory import GatedSplit, MemoryGate
 from streamcore.engines.one_file import OneFile
-from streamcore.errors import BadConfig, Permanent
+from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.settings import Settings
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
@@ -105,33 +105,31 @@ async def test_a_file_that_is_there_is_never_emptied_by_a_run_that_was_finished(
     assert not Path("out.csv").exists()
 
 
+@pytest.mark.parametrize("last", [(OneFile, "publish"), (Runs, "finish"), (OneFile, "discard")])
 async def test_of_two_calls_at_once_the_second_leaves_the_file_as_the_first_has_made_it(
-    engine: BatchIngestionEngine, monkeypatch: pytest.MonkeyPatch
+    engine: BatchIngestionEngine, monkeypatch: pytest.MonkeyPatch, last: tuple[type, str]
 ) -> None:
-    """The log is free again while the first one joins its parts: then the second one takes the run up."""
+    """The first one has read everything and its log is free: it is still the only one, to the end."""
     Path("few.csv").write_text("a,b\n1,2\n")
-    joining, replayed, publish = threading.Event(), threading.Event(), OneFile.publish
+    reached, go_on, real = threading.Event(), threading.Event(), getattr(*last)
 
-    def slow(target: OneFile, columns: pl.Schema) -> None:
-        joining.set()
-        replayed.wait(60)
-        publish(target, columns)
+    def slow(*given: object) -> None:
+        reached.set()
+        go_on.wait(60)
+        real(*given)
 
-    monkeypatch.setattr(OneFile, "publish", slow)
-    first = asyncio.create_task(engine.ingest_data("few.csv", "out.csv"))
-    await asyncio.to_thread(joining.wait, 60)
-    real = Runs.finished_by_another
-
-    def after_the_first(runs: Runs) -> bool:
-        replayed.set()
-        while not Path("out.csv").exists() or not real(runs):
-            time.sleep(0.01)
-        return True
-
-    monkeypatch.setattr(Runs, "finished_by_another", after_the_first)
-    second = await engine.ingest_data("few.csv", "out.csv")
-    assert [(await first).status, second.status] == ["finished", "already finished"]
+    monkeypatch.setattr(*last, slow)
+    first = asyncio.create_task(engine.ingest_data("few.csv", "out.csv", run_id="monday"))
+    await asyncio.to_thread(reached.wait, 60)
+    for run_id in ("monday", "tuesday", None):
+        with pytest.raises(Transient, match=f"at work, in process {os.getpid()}; call again"):
+            await engine.ingest_data("few.csv", "out.csv", run_id=run_id)
+    go_on.set()
+    statuses = [(await first).status]
+    statuses += [(await engine.ingest_data("few.csv", "out.csv", run_id="monday")).status]
+    assert statuses == ["finished", "already finished"]
     assert Path("out.csv").read_text() == "a,b\n1,2\n"
+    assert list(Path().glob(".out.csv*")) == []
 
 
 async def test_rows_that_do_not_fit_are_failed_records(engine: BatchIngestionEngine, tmp_path: Path) -> None:
