@@ -7,20 +7,18 @@ embedded, on a log in this process, or as a member of a consumer group on Kafka.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 
-import numpy as np
 import orjson
-import pyarrow as pa
 from pydantic import Field, JsonValue
 
-from streamcore.contracts import Log, Records
+from streamcore.contracts import Log
 from streamcore.engines.config import EngineConfig
 from streamcore.engines.handling import COLUMNS, Handler, Handling
+from streamcore.engines.outbox import Outbox
 from streamcore.errors import BadConfig, did_you_mean
+from streamcore.runtime.kafka_app import topic_of
 from streamcore.runtime.live.worker import SEGMENT_BYTES, work_embedded
 from streamcore.runtime.worker import work
 from streamcore.settings import Settings, load
@@ -88,6 +86,7 @@ class StreamIngestionEngine:
         self._broker, self._settings = broker, settings
         self._handlings: dict[str, Handling] = {}
         self._running: _Running | None = None
+        self._sent = 0
 
     def register_message_handler(self, topic: str, handler: Handler) -> None:
         """Call *handler*, a function or an async one, with each message of *topic*. Before :meth:`start`."""
@@ -112,7 +111,7 @@ class StreamIngestionEngine:
             handling = self._handlings[topic] = replace(self._handlings[topic], ready=asyncio.Event())
             topology.stream(topic, COLUMNS, format="raw", topic=topic).to(handling)
         settings = self._with_limits(self._settings or (await asyncio.to_thread(load)).settings)
-        running = await _Running.open(topology, settings, [*self._handlings], self.config)
+        running = await _Running.open(topology, settings, self.config, self._count_sent)
         self._running = running
         try:
             for handling in self._handlings.values():
@@ -126,8 +125,8 @@ class StreamIngestionEngine:
         """Append *payload*, as JSON, to *topic*; it is durable when this returns.
 
         Messages of one *key* go to one partition. BadConfig for what JSON can't hold, and embedded for a
-        topic that nobody handles; Transient or Permanent when the broker does not take it, or when the work
-        has ended.
+        topic that nobody handles; Transient or Permanent when the broker does not take it, or when the engine
+        ends while it waits for room.
         """
         running = self._there()
         if running.embedded and topic not in self._handlings:
@@ -143,7 +142,8 @@ class StreamIngestionEngine:
     async def stop(self) -> None:
         """Take no more messages, finish those that were read, commit. Others wait in the log.
 
-        Raises what ended the work, if something did.
+        Those that are being sent get ``runtime.drain_timeout_s`` seconds, and the work as many again. Raises
+        what ended the work, if something did.
         """
         running, self._running = self._there(), None
         await running.close()
@@ -152,13 +152,15 @@ class StreamIngestionEngine:
     def metrics(self) -> StreamMetrics:
         """What has been done so far."""
         counts = [handling.counts for handling in self._handlings.values()]
-        sent = 0 if self._running is None else self._running.outbox.sent
-        return StreamMetrics(sent, sum(c.handled for c in counts), sum(c.failed for c in counts))
+        return StreamMetrics(self._sent, sum(c.handled for c in counts), sum(c.failed for c in counts))
 
     @property
     def waiting(self) -> int:
         """Messages that were read and wait for their handler, or are with it."""
         return sum(handling.counts.waiting for handling in self._handlings.values())
+
+    def _count_sent(self, messages: int) -> None:
+        self._sent += messages
 
     def _there(self) -> _Running:
         if self._running is None:
@@ -179,34 +181,51 @@ class StreamIngestionEngine:
 class _Running:
     """A worker in a task, and what is appended to its topics."""
 
-    def __init__(self, log: Log, broker: Broker | None, config: StreamProcessingConfig) -> None:
-        self.log, self._broker = log, broker
-        self.outbox = _Outbox(log, config.batch_size)
+    def __init__(self, log: Log, broker: Broker | None, outbox: Outbox, drain_seconds: float) -> None:
+        self._log, self._broker, self.outbox, self._drain_seconds = log, broker, outbox, drain_seconds
         self._stop = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
-        cls, topology: Topology, settings: Settings, topics: list[str], config: StreamProcessingConfig
+        cls,
+        topology: Topology,
+        settings: Settings,
+        config: StreamProcessingConfig,
+        sent: Callable[[int], None],
     ) -> _Running:
-        """Topics made if they are to be, and the work begun."""
+        """Topics made if they are to be, and the work begun. *sent* is told how many messages are durable."""
         graph = topology.freeze()
+        log: Log
         if settings.broker.url == "embedded":
             folder = (settings.state.dir / topology.name).absolute()
             folder.mkdir(parents=True, exist_ok=True)
             broker = Broker.open(f"embedded://{topology.name}{folder}", segment_bytes=SEGMENT_BYTES)
-            for topic in topics:
-                broker.create(topic, config.partitions or 1, {RETENTION: "committed"})
-            running = cls(EmbeddedLog(broker), broker, config)
-            task = work_embedded(graph, broker, {}, settings, running._stop)
+            log, partitions, how = EmbeddedLog(broker), config.partitions or 1, {RETENTION: "committed"}
         else:
-            running = cls(KafkaLog(KafkaConnection.parse(settings.broker.url)), None, config)
-            if config.partitions is not None:
-                for topic in topics:
-                    await running.log.create(topic, config.partitions, {})
-            task = work(topology, settings, running._stop)
-        running._work = asyncio.create_task(task)
+            log, broker = KafkaLog(KafkaConnection.parse(settings.broker.url)), None
+            partitions, how = config.partitions or 0, {}
+        outbox = Outbox(log, config.batch_size, sent)
+        running = cls(log, broker, outbox, settings.runtime.drain_timeout_s)
+        try:
+            for node in graph.sources.values() if partitions else ():
+                await log.create(topic_of(node), partitions, how)
+        except BaseException:
+            await running._close_log()
+            raise
+        running._begin(
+            work(topology, settings, running._stop)
+            if broker is None
+            else work_embedded(graph, broker, {}, settings, running._stop)
+        )
         return running
+
+    def _begin(self, task: Coroutine[object, object, None]) -> None:
+        def ended(work: asyncio.Task[None]) -> None:
+            self.outbox.end(None if work.cancelled() else work.exception())
+
+        self._work = asyncio.create_task(task)
+        self._work.add_done_callback(ended)
 
     @property
     def embedded(self) -> bool:
@@ -232,69 +251,17 @@ class _Running:
         """Finish what was sent and read; raises what ended the work."""
         assert self._work is not None
         try:
-            await self.outbox.close()
+            await self.outbox.close(self._drain_seconds)
             self._stop.set()
             await self._work
         finally:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
-            await self.log.close()
+            await self._close_log()
+
+    async def _close_log(self) -> None:
+        try:
+            await self._log.close()
+        finally:
             if self._broker is not None:
                 self._broker.close()
-
-
-class _Outbox:
-    """Appends messages in their order, those that wait meanwhile together."""
-
-    def __init__(self, log: Log, most: int) -> None:
-        self._log, self._most = log, most
-        self._waiting: deque[_Sending] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self.sent = 0
-
-    async def send(self, topic: str, value: bytes, key: bytes | None) -> None:
-        """Returns when it is durable."""
-        sending = _Sending(topic, value, key, asyncio.get_running_loop().create_future())
-        self._waiting.append(sending)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
-        await sending.durable
-
-    async def close(self) -> None:
-        """Wait until all is appended."""
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while self._waiting:
-            together = [self._waiting.popleft()]
-            while (
-                self._waiting and self._waiting[0].topic == together[0].topic and len(together) < self._most
-            ):
-                together.append(self._waiting.popleft())
-            await self._append(together)
-
-    async def _append(self, together: list[_Sending]) -> None:
-        now = int(time.time() * 1000)
-        records = Records(
-            values=pa.array([one.value for one in together], pa.binary()),
-            timestamps=np.full(len(together), now, np.int64),
-            keys=pa.array([one.key for one in together], pa.binary()),
-        )
-        error: BaseException | None = None
-        try:
-            await (await self._log.append(together[0].topic, records))
-            self.sent += len(together)
-        except Exception as failed:  # noqa: BLE001 - told to each who sent
-            error = failed
-        for one in together:
-            if not one.durable.done():
-                one.durable.set_result(None) if error is None else one.durable.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    topic: str
-    value: bytes
-    key: bytes | None
-    durable: asyncio.Future[None]

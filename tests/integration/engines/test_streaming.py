@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,10 +16,12 @@ import pytest
 
 from streamcore import StreamIngestionEngine, StreamProcessingConfig
 from streamcore.deadletter.reader import Filter, read
-from streamcore.engines.handling import Message
-from streamcore.errors import BadConfig, Permanent
+from streamcore.engines.handling import Handler, HandlingWriter, Message
+from streamcore.errors import BadConfig, Permanent, Transient
+from streamcore.settings import Settings
 from streamcore.systems.kafka import KafkaConnection
 from streamcore.transport.embedded_broker import Broker
+from streamcore.transport.embedded_directory import Directory
 from streamcore.transport.embedded_log import EmbeddedLog
 from streamcore.transport.kafka_log import KafkaLog
 from tests.services.kafka import KafkaServer
@@ -83,6 +86,7 @@ async def test_what_a_handler_raises_for_is_a_dead_letter_and_the_next_goes_on(f
     await engine.stop()
     assert handled == [0, 1, 2, 4, 5, 6, 7]
     assert (metrics.sent, metrics.handled, metrics.failed) == (8, 7, 1)
+    assert engine.metrics == metrics, "they stay when it has stopped"
 
     broker = Broker.open(f"embedded://stream-ingestion{folder}/.streamcore/stream-ingestion")
     try:
@@ -191,6 +195,78 @@ async def test_what_was_not_read_waits_for_the_next_start() -> None:
     await until(lambda: len(seen.messages) == 200)
     await second.stop()
     assert seen.payloads == list(range(200))
+
+
+async def test_who_waits_for_room_is_told_what_ended_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody commits any more, so nobody makes room."""
+    engine, go_on = StreamIngestionEngine(StreamProcessingConfig(buffer_size=10)), asyncio.Event()
+
+    async def handler(message: Message) -> None:
+        await go_on.wait()
+        raise ValueError
+
+    async def refuse(*given: object) -> None:
+        raise Permanent("dead letters can't be written")
+
+    monkeypatch.setattr(HandlingWriter, "_refuse", refuse)
+    sends = await full(engine, handler)
+    go_on.set()
+    answers = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 60)
+    assert {type(answer) for answer in answers} == {type(None), Permanent}
+    assert engine.metrics.sent == answers.count(None)
+    with pytest.raises(Permanent, match="dead letters can't be written"):
+        await engine.send_message("events", 1)
+    with pytest.raises(Permanent, match="dead letters can't be written"):
+        await asyncio.wait_for(engine.stop(), 60)
+
+
+async def test_stop_waits_for_room_no_longer_than_it_may(tmp_path: Path) -> None:
+    settings = Settings(runtime={"drain_timeout_s": 0.5}, state={"dir": tmp_path})
+    engine, go_on = (
+        StreamIngestionEngine(StreamProcessingConfig(buffer_size=10), settings=settings),
+        asyncio.Event(),
+    )
+
+    async def handler(message: Message) -> None:
+        await go_on.wait()
+
+    sends = await full(engine, handler)
+    with contextlib.suppress(Permanent):  # the handler hangs
+        await asyncio.wait_for(engine.stop(), 60)
+    answers = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 60)
+    assert {type(answer) for answer in answers} == {type(None), Transient}
+    assert engine.metrics.sent == answers.count(None)
+
+
+async def full(engine: StreamIngestionEngine, handler: Handler) -> list[asyncio.Task[None]]:
+    """*engine* at work, and what is sent to it: for more than its log has room for."""
+    engine.register_message_handler("events", handler)
+    await engine.start()
+    assert engine._running is not None
+    broker = engine._running._broker
+    assert broker is not None
+    broker._partition_bytes = 3000
+    sends = [asyncio.create_task(engine.send_message("events", "x" * 200)) for _ in range(300)]
+    await until(lambda: broker.full)
+    return sends
+
+
+async def test_a_start_that_fails_leaves_the_log_to_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StreamIngestionEngine()
+    engine.register_message_handler("events", print)
+
+    def create(*given: object) -> bool:
+        raise Permanent("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Broker, "create", create)
+        with pytest.raises(Permanent, match="disk is full"):
+            await engine.start()
+    Directory(folder / ".streamcore" / "stream-ingestion").close()
+    await engine.start()
+    await engine.stop()
 
 
 PROGRAM = """
