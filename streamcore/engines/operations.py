@@ -11,13 +11,15 @@ there. A new one is a class here and one line in :data:`OPERATIONS`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamcore.errors import BadConfig, did_you_mean
+from streamcore.joined import On
 from streamcore.stream import Stream
 from streamcore.validation import rules
 from streamcore.windows.assigners import global_window, tumbling
@@ -26,16 +28,16 @@ Read: TypeAlias = Callable[[Any], pl.DataFrame]
 """Gives the rows that a path, a URI or a source's dictionary names."""
 
 
-class Operation(BaseModel):
+class Operation(BaseModel, ABC):
     """One operation of a configuration. Frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     timed: ClassVar[bool] = False
     """Whether its rows need an event time."""
 
+    @abstractmethod
     def apply(self, stream: Stream, name: str, read: Read) -> Stream:
         """*stream* with the step, called *name*, behind it. BadConfig as the stream's methods raise it."""
-        raise NotImplementedError
 
 
 class FilterRows(Operation):
@@ -109,14 +111,13 @@ class Lookup(Operation):
     """Add the columns of *reference* (a path, a URI, a source's dictionary) where *on* is equal."""
 
     reference: str | Mapping[str, Any] | pl.DataFrame
-    on: str | list[str] | Mapping[str, str]
-    how: str = "left"
+    on: On
+    how: Literal["inner", "left"] = "left"
 
     def apply(self, stream: Stream, name: str, read: Read) -> Stream:
         given = self.reference
         frame = given if isinstance(given, pl.DataFrame) else read(given)
-        on = tuple(self.on) if isinstance(self.on, list) else self.on
-        return stream.lookup(frame, on=on, how=self.how, name=name)  # type: ignore[arg-type]
+        return stream.lookup(frame, on=self.on, how=self.how, name=name)
 
 
 class Deduplicate(Operation):
@@ -145,7 +146,7 @@ class Aggregate(Operation):
         return made if self.window else made.select(*self.by, *self.aggregates, name=f"{name}-rows")
 
 
-class _Calling(Operation):
+class _Calling(Operation, ABC):
     """*function* is a Python function; *returns* are the columns of what it gives, where they differ."""
 
     function: Callable[..., Any]

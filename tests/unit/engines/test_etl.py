@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 import streamcore as sc
+from streamcore.engines.operations import Operation
 from streamcore.errors import BadConfig, BadRows
 from streamcore.settings import Settings
 from streamcore.settings.model import State
@@ -122,6 +123,10 @@ def test_rows_that_do_not_fit_are_named(engine):
         ),
         ({"type": "select", "columns": ["x"]}, r"operation 2 \(select\): .*'x', allowed: age, salary"),
         ({"type": "filter", "condition": 3}, r"operation 2 \(filter\): condition: .*got 3"),
+        (
+            {"type": "lookup", "reference": "x.csv", "on": "age", "how": "outer"},
+            r"operation 2 \(lookup\): how: .*'inner' or 'left', got 'outer'",
+        ),
         ("filter", r"operation 2: an operation is a mapping"),
     ],
 )
@@ -180,3 +185,20 @@ async def test_mistakes_are_found_before_a_row_is_read(engine, tmp_path):
     with pytest.raises(BadConfig, match=r"operation 1 \(drop\)"):
         await engine.run(tmp_path / "people.csv", sink, [{"type": "drop", "columns": ["x"]}])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("on", ["age", ["age"], ("age",), {"age": "age"}])
+def test_columns_of_a_lookup_are_given_in_any_form(on: object) -> None:
+    names = pl.DataFrame({"age": [30], "word": ["thirty"]})
+    made = sc.ETLEngine().transform(
+        pl.DataFrame({"age": [30, 31]}), [{"type": "lookup", "reference": names, "on": on, "how": "inner"}]
+    )
+    assert made.rows() == [(30, "thirty")]
+
+
+def test_an_operation_says_what_it_does() -> None:
+    class Forgotten(Operation):
+        column: str
+
+    with pytest.raises(TypeError, match="abstract"):
+        Forgotten.model_validate({"column": "x"})
