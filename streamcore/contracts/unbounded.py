@@ -177,7 +177,10 @@ class Intake(Protocol):
         ...
 
     async def keep(self, bookmark: bytes) -> None:
-        """Keep *bookmark*: from the last append up to it there are no rows. Durable on return."""
+        """Keep *bookmark*: from the last append up to it there are no rows. Durable on return.
+
+        b"" begins anew: all rows are read once more, and the next append may have any bookmark.
+        """
         ...
 
     async def close(self) -> None:

@@ -318,13 +318,13 @@ class Broker:
             await loop.run_in_executor(self._disk, self._directory.write_commits, group, committed)
 
     def kept(self, topic: str) -> Mapping[str, Kept]:
-        """The bookmarks that lanes keep beside *topic*, each with the one of the append that it is behind."""
+        """The bookmarks that lanes keep beside *topic*, with what the log says of the appends before."""
         if topic not in self._kept and self._directory is not None:
             self._kept[topic] = self._directory.kept(topic)
         return self._kept.get(topic, {})
 
     async def keep(self, topic: str, lane: str, after: bytes, bookmark: bytes) -> None:
-        """Keep *bookmark* for *lane* beside *topic*; durable on return."""
+        """Keep *bookmark* for *lane* beside *topic*, as that behind *after*; durable on return."""
         kept = self._kept[topic] = {**self.kept(topic), lane: (after, bookmark)}
         if self._directory is not None:
             loop = asyncio.get_running_loop()

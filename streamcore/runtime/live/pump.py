@@ -30,7 +30,7 @@ class Pump:
 
     ``rows`` counts what this process appended. ``opened``: it has reached both ends once. ``last_error`` is
     of an attempt that failed; None while it works. *once*: it ends when a reader has caught up (``at_end``).
-    *again*: it begins with the source's first row, whatever was read before.
+    *again*: it begins with the source's first row, whatever was read; who feeds next goes on from there.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class Pump:
         self.stream, self.source, self._maker, self._intake = stream, source, maker, intake
         self._executor, self._max_bytes, self._clock, self._retries = executor, max_bytes, clock, retries
         self._once, self._again = once, again
-        self._began_at: bytes | None = None
         self.rows = 0
         self.opened = False
         self.last_error: str | None = None
@@ -81,7 +80,7 @@ class Pump:
 
     async def _feed(self, stop: asyncio.Event) -> None:
         await self._maker.start()
-        bookmark = self._behind(await self._intake.open())
+        bookmark = await self._begin()
         reader = await self._in_thread(lambda: self.source.open(bookmark))
         try:
             if bookmark:
@@ -100,13 +99,16 @@ class Pump:
         finally:
             await self._in_thread(reader.close)
 
-    def _behind(self, durable: bytes) -> bytes:
-        """The bookmark to go on behind, where *durable* is that of the last append."""
-        if self._again:
-            # Another one than at first: of an append that took effect though nobody heard of it.
-            self._began_at = durable if self._began_at is None else self._began_at
-            self._again = durable == self._began_at
-        return b"" if self._again else durable
+    async def _begin(self) -> bytes:
+        """The bookmark to go on behind."""
+        durable = await self._intake.open()
+        if self._again and durable:
+            # Durable before a row is: from here on the bookmark tells what was read, also when the reply to
+            # an append is lost, and the last page may well have the bookmark of before.
+            await self._intake.keep(b"")
+            durable = b""
+        self._again = False
+        return durable
 
     async def _take(self, reader: UnboundedReader, polled: Polled) -> None:
         now = int(self._clock() * 1000)
@@ -114,10 +116,8 @@ class Pump:
         if records is not None:
             await self._intake.append(records, polled.bookmark)
             self.rows += len(records)
-            self._again = False
         elif polled.keep:
             await self._intake.keep(polled.bookmark)
-            self._again = False
         crash_point("live.appended")
         await self._in_thread(lambda: reader.forget(polled.bookmark))
 

@@ -75,6 +75,22 @@ async def test_a_bookmark_that_is_kept_without_rows_counts_until_the_next_append
     broker.close()
 
 
+async def test_an_append_counts_also_with_the_bookmark_of_the_one_before(tmp_path: Path) -> None:
+    """As it has when all is read once more, and nothing has changed."""
+    broker, log = opened(tmp_path)
+    intake = log.intake("rows", lane("a"), lambda _: None)
+    await intake.open()
+    await intake.append(records(b"1"), b"end")
+    await intake.keep(b"")
+    assert await intake.open() == b""
+    await intake.append(records(b"1"), b"end")
+    assert await intake.open() == b"end"
+    broker.close()
+    broker, log = opened(tmp_path)
+    assert await log.intake("rows", lane("a"), lambda _: None).open() == b"end"
+    broker.close()
+
+
 async def test_without_a_disk_a_bookmark_is_kept_too() -> None:
     broker = Broker.open("embedded://kept")
     broker.create("rows", 1)
