@@ -77,10 +77,14 @@ class Merge:
         rest = [name for name in columns if name in wanted and name not in (*self.key, self.version)]
         return rest if self.version is None else [*rest, self.version]
 
-    def rounds(self, frame: pl.DataFrame, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    def rounds(
+        self, frame: pl.DataFrame, columns: Sequence[str], *, in_order: bool = False
+    ) -> Iterator[pl.DataFrame]:
         """*frame* (with hidden columns, in order) as frames to write one after the other.
 
         In each of them a key comes once. *columns* are the stream's; others are those of the row that stays.
+        *in_order*: the system takes the rows of a frame one after the other. Then none is made of several,
+        which the system would refuse for the values of any of them.
         """
         if not self.key:
             yield frame
@@ -90,6 +94,9 @@ class Merge:
             op = pl.col(OP)
             paired = (op == OP_UPDATE_BEFORE) & (op.shift(-1).over(self.key) == OP_UPDATE_AFTER)
             frame = frame.filter(~paired.fill_null(False))
+            if in_order:
+                yield frame
+                return
             turns = DELETES.ne(DELETES.shift().over(self.key)).fill_null(False)
             frame = frame.with_columns(turns.cum_sum().over(self.key).alias(_RUN))
             runs = int(str(frame[_RUN].max())) + 1 if frame.height else 0

@@ -214,7 +214,7 @@ class Collection:
         values = frame.select(
             *(one.value.alias(one.name) for one in self._fields), place, DELETES.alias(_GONE), *HIDDEN
         )
-        for rows in self._merge.rounds(values, self._names):
+        for rows in self._merge.rounds(values, self._names, in_order=True):
             for part in rows.drop(HIDDEN).iter_slices(_SLICE_ROWS):
                 documents = part.drop(_PLACE, _GONE).to_dicts()
                 try:

@@ -43,22 +43,34 @@ class Upsert(NamedTuple):
     made: Document = {}
     version: tuple[str, object] | None = None
 
-    def request(self) -> Any:
-        """As the driver wants it."""
-        pymongo = driver()
+    def requests(self) -> list[Any]:
+        """As the driver wants them, one after the other: each makes nothing of what the one before it did."""
+        pymongo, query = driver(), self.query
         if self.fields is None:
-            return pymongo.DeleteOne({**self.query, **self._unless_newer()})
+            return [pymongo.DeleteOne({**query, **self._unless_newer()})]
         if self.version is None:
             # A change may not be empty; setting the key where it is made changes nothing.
-            made = self.made if self.made or self.fields else self.query
+            made = self.made if self.made or self.fields else query
             parts = {"$set": self.fields, "$setOnInsert": made}
-            return pymongo.UpdateOne(self.query, {name: v for name, v in parts.items() if v}, upsert=True)
+            return [pymongo.UpdateOne(query, {name: v for name, v in parts.items() if v}, upsert=True)]
+        if self.made:
+            # A pipeline can't tell a document that is made from one that is there and lacks the fields.
+            there = {**query, "$expr": self._newer}
+            new = {"$setOnInsert": {**self.made, **self.fields}}
+            return [
+                pymongo.UpdateOne(there, {"$set": self.fields}),
+                pymongo.UpdateOne(query, new, upsert=True),
+            ]
+        changed = {"$mergeObjects": ["$$ROOT", {"$literal": self.fields}]}
+        choice = {"$cond": [self._newer, changed, "$$ROOT"]}
+        return [pymongo.UpdateOne(query, [{"$replaceWith": choice}], upsert=True)]
+
+    @property
+    def _newer(self) -> Document:
+        """Of values of several types a missing one is the lowest, then null, then numbers, then times."""
+        assert self.version is not None
         name, value = self.version
-        changed = {"$mergeObjects": [{"$literal": self.made}, "$$ROOT", {"$literal": self.fields}]}
-        # Of values of several types a missing one is the lowest, then null, then numbers, then times.
-        newer = {"$lte": [f"${name}", {"$literal": value}]}
-        choice = {"$cond": [newer, changed, "$$ROOT"]}
-        return pymongo.UpdateOne(self.query, [{"$replaceWith": choice}], upsert=True)
+        return {"$lte": [f"${name}", {"$literal": value}]}
 
     def _unless_newer(self) -> Document:
         if self.version is None or self.version[1] is None:
@@ -109,9 +121,15 @@ class MongoSession:
 
     async def upsert(self, collection: str, changes: Sequence[Upsert]) -> None:
         """All *changes*, in their order. RefusedRows names the first that can't be stored."""
-        asked = [change.request() for change in changes]
-        async with self._translated([change.fields or {} for change in changes]):
-            await self._in(collection).bulk_write(asked, ordered=True, session=self._session)
+        asked = [(place, one) for place, change in enumerate(changes) for one in change.requests()]
+        places, requests = zip(*asked, strict=True)
+        documents = [{**changes[place].made, **(changes[place].fields or {})} for place in places]
+        try:
+            async with self._translated(documents):
+                await self._in(collection).bulk_write(list(requests), ordered=True, session=self._session)
+        except RefusedRows as error:
+            found = list(dict.fromkeys(places[at] for at in error.places))
+            raise RefusedRows(error.what, code=error.code, where=self._where.shown, places=found) from None
 
     async def update(self, collection: str, query: Document, change: Document) -> bool:
         """Change the one document that *query* finds; whether there was one."""

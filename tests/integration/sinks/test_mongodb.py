@@ -165,6 +165,36 @@ def test_an_upsert_leaves_other_fields_alone_and_keys_may_be_the_id(
     ]
 
 
+def test_a_version_leaves_the_fields_that_are_not_updated_as_they_are(
+    sink: MongoDB, database: Database[dict[str, object]]
+) -> None:
+    """Also where the document lacks them; with the key alone it looks like one that is being made."""
+    database.rows.insert_many([{"_id": 1}, {"_id": 2, "n": 9}, {"_id": 3, "n": 1, "name": "old"}])
+    frame = pl.DataFrame({"_id": [1, 2, 3, 4], "n": [5, 5, 5, 5], "name": ["new"] * 4})
+    write(replace(sink, key="_id", update="n", version="n"), frame, ("_id",))
+    assert list(database.rows.find().sort("_id")) == [
+        {"_id": 1, "n": 5},
+        {"_id": 2, "n": 9},
+        {"_id": 3, "n": 5, "name": "old"},
+        {"_id": 4, "name": "new", "n": 5},
+    ]
+
+
+@pytest.mark.parametrize("version", [None, "n"])
+def test_a_refused_row_takes_no_later_one_of_its_key_with_it(
+    sink: MongoDB, database: Database[dict[str, object]], version: str | None
+) -> None:
+    """What the row that is made has of the first one is no fault of the last one."""
+    database.create_collection("rows", validator={"name": {"$ne": "forbidden"}})
+    frame = pl.DataFrame({"_id": [1, 1, 2], "n": [1, 2, 1], "name": ["forbidden", "good", "good"]})
+    world = write(replace(sink, key="_id", update="n", version=version), frame, ("_id",))
+    assert (list(world.refused), world.codes) == ([(ORDERS, 0, 0)], {"validation"})
+    assert list(database.rows.find().sort("_id")) == [
+        {"_id": 1, "name": "good", "n": 2},
+        {"_id": 2, "name": "good", "n": 1},
+    ]
+
+
 def test_a_key_needs_its_unique_index(sink: MongoDB, database: Database[dict[str, object]]) -> None:
     database.create_collection("rows")
     database.rows.create_index("id")

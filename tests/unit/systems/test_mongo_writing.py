@@ -18,4 +18,4 @@ from streamcore.systems.mongo_writing import Upsert
 )
 def test_a_change_is_never_empty(upsert: Upsert, changes: object) -> None:
     """The driver refuses one that is, with an error of no row."""
-    assert upsert.request()._doc == changes
+    assert [request._doc for request in upsert.requests()] == [changes]
