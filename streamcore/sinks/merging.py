@@ -7,9 +7,9 @@ a key comes once, and all of its rows before it are accounted for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import polars as pl
 
@@ -25,6 +25,36 @@ def check_column(name: str, columns: pl.Schema, what: str) -> None:
     if name not in columns:
         hint = did_you_mean(name, columns.names())
         raise BadConfig(f"{what}: unknown column {name!r}", allowed=columns.names(), fix=hint)
+
+
+def in_a_float(dtype: pl.DataType, bits: int) -> bool:
+    """Whether a float of *bits*, 32 or 64, has each value of *dtype*, a number, as it is."""
+    if dtype.is_float():
+        return bits == 64 or isinstance(dtype, pl.Float32)
+    return int(str(dtype).strip("UInt")) <= bits // 2
+
+
+class TableColumn(Protocol):
+    """A column of a table. ``shown`` is its type in SQL."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shown(self) -> str: ...
+
+
+class Pair(Protocol):
+    """A column of the stream, of type ``dtype``, on its way into the column ``table``.
+
+    ``exact``: of a number or a time the table has each value as it is, or its row is refused.
+    """
+
+    @property
+    def table(self) -> TableColumn: ...
+    @property
+    def dtype(self) -> pl.DataType: ...
+    @property
+    def exact(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +93,19 @@ class Merge:
                 got=str(columns[self.version]),
                 fix="cast it before to()",
             )
+
+    def check_stored(self, pairs: Iterable[Pair], where: str) -> None:
+        """BadConfig where the table's column has the version less exactly than the stream: what is older
+        among the rows of a batch could then be as old as the row that is there.
+        """
+        for pair in pairs:
+            if pair.table.name == self.version and not pair.exact:
+                raise BadConfig(
+                    f"version: the table's column {self.version!r} does not have each value as it is",
+                    where=where,
+                    got=f"{pair.dtype} into {pair.table.shown}",
+                    fix="change the column's type, or cast the stream's to what it has",
+                )
 
     def checks(self, columns: pl.Schema) -> Iterator[tuple[str, str, pl.Expr]]:
         """Code, message and condition of the rows whose version is not a number: it has no order."""

@@ -14,6 +14,7 @@ import polars as pl
 
 from streamcore.batch import DELETES
 from streamcore.errors import BadConfig
+from streamcore.sinks.merging import in_a_float
 from streamcore.sinks.nested_json import as_json, json_can_hold
 
 _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
@@ -116,6 +117,17 @@ class ColumnPair:
             pl.Datetime: ("datetime", "timestamp"),
         }
         return target in times.get(type(dtype), ())
+
+    @property
+    def exact(self) -> bool:
+        """See :class:`streamcore.sinks.merging.Pair`. Times finer than the column are refused."""
+        dtype, target = self.dtype, self.table.type
+        if target in ("float", "double"):
+            rounded = dtype.is_float() and "(" in self.table.shown
+            return in_a_float(dtype, 32 if target == "float" else 64) and not rounded
+        if isinstance(dtype, pl.Datetime):
+            return dtype.time_unit != "ns"
+        return target != "year"  # of two digits it makes four
 
     # ------------------------------------------------------------ values
 

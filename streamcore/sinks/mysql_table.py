@@ -70,10 +70,11 @@ class Table:
                 raise not_made(error, statement, sink.name) from None
         await _check_engine(session, sink)
         found, filled = await _table_columns(session, sink)
-        pairs = met(found, filled, columns, sink.name)
+        pairs = [ColumnPair(*pair) for pair in met(found, filled, columns, sink.name)]
+        sink.merge.check_stored(pairs, sink.name)
         if sink.keys:
             await _check_indexes(session, sink, columns)
-        return cls(sink, [ColumnPair(column, dtype) for column, dtype in pairs])
+        return cls(sink, pairs)
 
     async def begin(self, session: Session) -> None:
         """How long a statement may be."""

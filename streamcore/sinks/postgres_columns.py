@@ -8,6 +8,7 @@ may be, a number or time out of range, a NUL in a text, a text too long.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import polars as pl
 
 from streamcore.batch import DELETES
 from streamcore.errors import BadConfig
+from streamcore.sinks.merging import in_a_float
 from streamcore.sinks.nested_json import json_can_hold
 
 TEXTS = ("text", "varchar", "bpchar", "json", "jsonb", "citext", "xml", "name")
@@ -55,7 +57,8 @@ def created_type(name: str, dtype: pl.DataType) -> str:
 class TableColumn:
     """A column of the table. ``type`` is pg_type's name (of a domain, its base's); ``shown`` is SQL's text.
 
-    ``length`` is varchar's n; ``required`` means that it may not be null.
+    ``length`` is varchar's n; ``required`` means that it may not be null; ``base`` is as ``shown``, of a
+    domain what it is made of.
     """
 
     name: str
@@ -64,6 +67,7 @@ class TableColumn:
     is_enum: bool = False
     length: int | None = None
     required: bool = False
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,18 @@ class ColumnPair:
         if target in TEXTS or self.table.is_enum:
             return self.is_text or (dtype.is_nested() and target in ("json", "jsonb"))
         return target in _SAME and isinstance(dtype, _SAME[target])
+
+    @property
+    def exact(self) -> bool:
+        """See :class:`streamcore.sinks.merging.Pair`."""
+        dtype, target = self.dtype, self.table.type
+        digits = re.search(r"\((\d+)", self.table.base)
+        if target in ("float4", "float8"):
+            return in_a_float(dtype, 32 if target == "float4" else 64)
+        if isinstance(dtype, pl.Datetime):
+            wanted = {"ms": 3, "us": 6, "ns": 9}[dtype.time_unit]
+            return wanted <= (6 if digits is None else int(digits[1]))
+        return not (target == "numeric" and dtype.is_float() and digits)
 
     @property
     def _parsed_by_server(self) -> bool:

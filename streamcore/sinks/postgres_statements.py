@@ -15,7 +15,8 @@ STAGE, DELETED = "streamcore_stage", "streamcore_deleted"
 TABLE_COLUMNS = """
 select a.attname, b.typname, format_type(a.atttypid, a.atttypmod), b.typtype = 'e',
        case when b.typname in ('varchar', 'bpchar') and m.typmod > 4 then m.typmod - 4 end,
-       a.attnotnull or t.typnotnull, a.atthasdef or a.attidentity <> '', a.attgenerated <> ''
+       a.attnotnull or t.typnotnull, a.atthasdef or a.attidentity <> '', a.attgenerated <> '',
+       format_type(b.oid, m.typmod)
 from pg_attribute a
 join pg_type t on t.oid = a.atttypid
 join pg_type b on b.oid = case t.typtype when 'd' then t.typbasetype else t.oid end

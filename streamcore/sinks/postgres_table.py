@@ -36,8 +36,9 @@ class Table:
         """Make what is missing and meet the columns: BadConfig or Permanent with the remedy."""
         await _create_missing(session, sink, columns)
         found, filled = await _table_columns(session, sink.target)
-        pairs = met(found, filled, columns, sink.name)
-        return cls(sink, [ColumnPair(column, dtype) for column, dtype in pairs])
+        pairs = [ColumnPair(*pair) for pair in met(found, filled, columns, sink.name)]
+        sink.merge.check_stored(pairs, sink.name)
+        return cls(sink, pairs)
 
     async def begin(self, session: Session) -> None:
         """What each new session needs; checks that the key has its unique index."""
@@ -67,10 +68,12 @@ async def _table_columns(session: Session, target: str) -> tuple[dict[str, Table
     """The columns that can be written, and the names of those that the server fills when they are not."""
     found, filled = {}, set()
     for row in await session.rows(TABLE_COLUMNS, target):
-        name, kind, shown, is_enum, length, required, has_default, generated = row
+        name, kind, shown, is_enum, length, required, has_default, generated, base = row
         if not generated:
             size = length if isinstance(length, int) else None
-            column = TableColumn(str(name), str(kind), str(shown), bool(is_enum), size, bool(required))
+            column = TableColumn(
+                str(name), str(kind), str(shown), bool(is_enum), size, bool(required), str(base)
+            )
             found[column.name] = column
         if has_default:
             filled.add(str(name))

@@ -138,8 +138,9 @@ class _Database:
                 where=str(self._sink.file),
                 fix="make it, or let the sink make it: create=True",
             )
-        pairs = met(found, filled, columns, self._sink.name)
-        return Table(self._sink, [ColumnPair(column, dtype) for column, dtype in pairs])
+        pairs = [ColumnPair(*pair) for pair in met(found, filled, columns, self._sink.name)]
+        self._sink.merge.check_stored(pairs, self._sink.name)
+        return Table(self._sink, pairs)
 
 
 async def _table_columns(session: Session, table: str) -> tuple[dict[str, TableColumn], set[str]]:

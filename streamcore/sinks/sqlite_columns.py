@@ -13,6 +13,7 @@ import polars as pl
 
 from streamcore.batch import DELETES
 from streamcore.errors import BadConfig
+from streamcore.sinks.merging import in_a_float
 from streamcore.sinks.nested_json import as_json, json_can_hold
 
 _LARGEST = 2**63 - 1
@@ -44,16 +45,16 @@ def _small_integer(dtype: pl.DataType) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column of the table, with the type that it was declared with; ``required``: it may not be null."""
+    """A column of the table. ``shown``: as what it was declared; ``required``: it may not be null."""
 
     name: str
-    declared: str
+    shown: str
     required: bool = False
 
     @property
     def affinity(self) -> str:
         """By the rules of section 3.1."""
-        name = self.declared.upper()
+        name = self.shown.upper()
         if "INT" in name:
             return "integer"
         if any(part in name for part in ("CHAR", "CLOB", "TEXT")):
@@ -84,10 +85,17 @@ class ColumnPair:
     def __post_init__(self) -> None:
         if not (isinstance(self.dtype, pl.Null) or _FITTING[self.table.affinity](self.dtype)):
             raise BadConfig(
-                f"the stream's column {self.table.name!r} does not fit the table's {self.table.declared}",
+                f"the stream's column {self.table.name!r} does not fit the table's {self.table.shown}",
                 got=str(self.dtype),
                 fix=f".cast_type({self.table.name}=…), or change the table",
             )
+
+    @property
+    def exact(self) -> bool:
+        """See :class:`streamcore.sinks.merging.Pair`."""
+        if isinstance(self.dtype, pl.Datetime):
+            return self.dtype.time_unit != "ns"
+        return self.table.affinity != "real" or in_a_float(self.dtype, 64)
 
     def checks(self) -> Iterator[tuple[str, str, pl.Expr]]:
         """Code, message and condition of the rows that SQLite would refuse, or change without a word."""

@@ -149,6 +149,19 @@ async def test_a_wrong_target_is_refused_before_any_row_with_the_remedy(dsn: str
     assert "cast_type(id=" in await refused(Postgres("texts", dsn))
 
 
+async def test_a_version_that_the_table_would_round_is_refused_before_any_row(dsn: str) -> None:
+    """Also where a domain says how fine it is."""
+    await query(dsn, "create domain moment as timestamp(3)")
+    frame = pl.DataFrame({"id": [1], "v": [datetime(2026, 1, 1)]})
+    for kind in ("moment", "timestamp(3)"):
+        await query(dsn, "drop table if exists rows", f"create table rows (id bigint primary key, v {kind})")
+        with pytest.raises(BadConfig, match="does not have each value"):
+            await write(Postgres("rows", dsn, key="id", version="v"), frame)
+    await query(dsn, "drop table rows", "create domain fine as timestamp")
+    await query(dsn, "create table rows (id bigint primary key, v fine)")
+    await write(Postgres("rows", dsn, key="id", version="v"), frame)
+
+
 async def test_without_the_right_to_make_the_positions_table_the_statement_is_shown(dsn: str) -> None:
     await query(
         dsn,

@@ -149,6 +149,13 @@ async def test_a_wrong_target_is_refused_before_any_row_with_the_remedy(tmp_path
     assert "is this an SQLite database?" in await refused(SQLite("t", tmp_path / "text.db"), Permanent)
 
 
+async def test_a_version_that_the_table_would_round_is_refused_before_any_row(tmp_path: Path) -> None:
+    execute(tmp_path / "x.db", "create table rows (id integer primary key, v double)")
+    frame = pl.DataFrame({"id": [1, 1], "v": [2**53 + 1, 2**53]})
+    with pytest.raises(BadConfig, match=r"Int64 into double"):
+        await write(SQLite("rows", tmp_path / "x.db", key="id", version="v"), frame)
+
+
 async def test_who_waits_too_long_for_another_writer_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
