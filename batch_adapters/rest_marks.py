@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import operator
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -124,18 +125,22 @@ class Seen:
             self.top = mark
         return True
 
+    @property
+    def too_many(self) -> bool:
+        """Whether a bookmark has no room for all that is known."""
+        return len(self.fresh) + len(self.before) > MOST_KNOWN
+
     def turn(self) -> None:
         """Behind a page. Of its rows those below the lag will not be asked for again."""
         if self.top is None:
             return
         low = self.lag.behind(self.top).order
         self.fresh = {digest: order for digest, order in self.fresh.items() if not self._below(order, low)}
-        known = len(self.fresh) + len(self.before)
-        if known > MOST_KNOWN:
+        if self.too_many:
             raise Permanent(
                 "too many rows have marks within the lag",
                 where=self.where,
-                got=f"{known:,}",
+                got=f"{len(self.fresh) + len(self.before):,}",
                 allowed=[f"{MOST_KNOWN:,}"],
                 fix="give a shorter lag=, or poll= a mark that is finer",
             )
@@ -153,7 +158,7 @@ class Seen:
 
     def _below(self, one: Order, other: Order) -> bool:
         try:
-            return one < other  # type: ignore[operator]
+            return bool(operator.lt(one, other))
         except TypeError:
             raise Permanent(
                 "marks of several kinds",

@@ -123,6 +123,8 @@ class RestPollReader:
             rows = [] if self._page is None else self._new_rows(self._page, max_bytes)
             if rows:
                 self._gave = True
+                if self._seen.too_many:
+                    self._turn()  # the page is read to its end: a bookmark from within it has no room
                 chunk = RecordChunk(_NOWHERE, np.arange(len(rows)), rows)
                 return Polled(self._bookmark(), (Taken(chunk),))
             self._turn()
@@ -169,12 +171,13 @@ class RestPollReader:
         return with_parameters(self._source.collection.base, given)
 
     def _new_rows(self, page: _Read, max_bytes: int) -> list[bytes]:
+        """About *max_bytes* of them, or all of a page of which a bookmark can't hold what was read."""
         rows: list[bytes] = []
         for row in page.rows:
             if self._seen.is_new(row, self._mark(row)):
                 rows.append(row)
                 max_bytes -= len(row) + ROW_BYTES
-                if max_bytes <= 0:
+                if max_bytes <= 0 and not self._seen.too_many:
                     break
         return rows
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from batch_adapters.rest_marks import MOST_KNOWN
 from streamcore.contracts.unbounded import Polled, UnboundedReader
 from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.testing.unbounded import ids_of, polled, reader_gives, reading
+from streamcore.transport.kafka_intake import MOST_BOOKMARK_BYTES
 from tests.faults.processes import WorkerProcess
 from tests.integration.sources.test_polling import MODULE, rows_in, until
 from tests.services.rest import RestServer, cut, rest_server, saying, status, waits
@@ -74,6 +76,19 @@ def test_who_goes_on_behind_a_whole_round_reads_rows_that_moved_meanwhile(server
     server.rows = [*rows(60, 61), *changed]
     with reading(source, kept[-1]) as reader:
         assert sorted(found_ids(polled(reader, 60))) == [*range(1, 61)]
+
+
+def test_a_page_of_more_rows_than_a_bookmark_holds_is_read_at_once(server: RestServer) -> None:
+    """Kafka would refuse a bookmark from within it, and a lag is not at fault."""
+    count = 2 * MOST_KNOWN
+    server.rows = rows(count)
+    source = open_unbounded(uri(server, options="&since_param=since"))
+    with reading(source) as reader:
+        found = polled(reader, count)
+        assert found_ids(found) == list(range(count))
+        assert max(len(one.bookmark) for one in found) < MOST_BOOKMARK_BYTES
+    with reading(source, found[-1].bookmark) as reader:
+        to_the_rounds_end(reader)
 
 
 def test_a_page_that_is_as_it_was_is_not_sent_again_and_the_next_ones_are_asked_for(
