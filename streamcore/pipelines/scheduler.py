@@ -10,29 +10,26 @@ is not run again, and what has none comes at its time.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from streamcore.crashpoints import crash_point
-from streamcore.errors import BadConfig, StreamcoreError
+from streamcore.errors import BadConfig
 from streamcore.metadata.contract import NewRun, Store
 from streamcore.metadata.records import PipelineRecord
 from streamcore.metadata.scheduling import ScheduleRecord
 from streamcore.pipelines.backfilling import advance
 from streamcore.pipelines.due import Period, due
 from streamcore.pipelines.graph import graph_of
+from streamcore.pipelines.leading import Leader
 from streamcore.pipelines.models import PipelineConfig
 from streamcore.pipelines.schedules import Schedule, local, schedule_of
 
 log = logging.getLogger("streamcore.pipelines")
-LEASE = "scheduler"
-PAUSE = 1.0
 MOST_FIRINGS = 100
 """So many runs are made in one tick at most; the rest follows in the next ones."""
 
@@ -47,52 +44,21 @@ class _Planned:
     schedule: Schedule | None
 
 
-class Scheduler:
-    """Makes runs of what is due, if it leads. *clock*: the time in microseconds, for :meth:`start`."""
+class Scheduler(Leader):
+    """Makes runs of what is due, if it leads."""
+
+    job, page = "schedules", MOST_FIRINGS
 
     def __init__(self, store: Store, owner: str, lease_us: int, clock: Callable[[], int]) -> None:
-        self._store, self._owner, self._lease_us, self._clock = store, owner, lease_us, clock
-        self._task: asyncio.Task[None] | None = None
+        super().__init__(store, owner, lease_us, clock)
         self._planned: dict[str, _Planned] = {}
         self._wake: dict[ScheduleRecord, int | None] = {}
-        self.leads = False
 
-    def start(self) -> None:
-        """Ask what is due every PAUSE seconds, until :meth:`stop`."""
-        self._task = asyncio.ensure_future(self._go_on())
-
-    async def stop(self) -> None:
-        """Ask no more, and let another one lead at once."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        if self.leads:
-            self.leads, now = False, self._clock()
-            with suppress(StreamcoreError):  # then its lease runs out
-                await self._store.lease(LEASE, self._owner, now - 1, now)
-
-    async def tick(self, now: int) -> int:
-        """Make the runs that are due at *now*; how many. It does nothing when another scheduler leads."""
-        leads = await self._store.lease(LEASE, self._owner, now + self._lease_us, now)
-        if leads != self.leads:
-            self.leads = leads
-            log.info("this orchestrator makes the scheduled runs %s", "now" if leads else "no more")
-        if not leads:
-            return 0
+    async def _lead(self, now: int) -> int:
+        """Make the runs that are due at *now*; how many."""
         records = await self._store.scheduling.schedules()
         made = await self._make_due(records, now)
         return made + await self._carry_on_backfills({one.pipeline_id: one for one in records}, now)
-
-    async def _go_on(self) -> None:
-        while True:
-            try:
-                await self.tick(self._clock())
-            except StreamcoreError as error:
-                log.warning("schedules wait for the store: %s", error)
-            except Exception:
-                log.exception("a mistake in the scheduler, which goes on")
-            await asyncio.sleep(PAUSE)
 
     async def _make_due(self, records: Sequence[ScheduleRecord], now: int) -> int:
         made = 0

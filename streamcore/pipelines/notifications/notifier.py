@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import cast
 
 from pydantic import JsonValue, ValidationError
@@ -20,6 +19,7 @@ from streamcore.errors import BadConfig, StreamcoreError
 from streamcore.metadata.contract import Store
 from streamcore.metadata.notices import Notice
 from streamcore.metadata.states import PipelineStatus
+from streamcore.pipelines.leading import Leader
 from streamcore.pipelines.models import NotifyOn, PipelineConfig
 from streamcore.pipelines.notifications.channels import Channel, channel_of, fold_seconds, with_defaults
 from streamcore.pipelines.notifications.events import late
@@ -28,8 +28,6 @@ from streamcore.pipelines.notifications.sending import send
 from streamcore.settings.model import Notifications
 
 log = logging.getLogger("streamcore.pipelines")
-LEASE = "notifications"
-PAUSE = 1.0
 SEND_SECONDS = 60.0
 """So long one message may take. It is taken for twice that, so no other orchestrator sends it meanwhile."""
 LAST_SECONDS = 10.0
@@ -37,48 +35,26 @@ LAST_SECONDS = 10.0
 FIRST_WAIT, LONGEST_WAIT, GIVE_UP = 5.0, 900.0, 86_400.0
 _AT_ONCE = 8
 _MOST_RUNS = 1000
+_MOST_NOTICES = 100
 _SECOND = 1_000_000
 
 
-class Notifier:
-    """Sends what is due, if it leads. *clock*: the time in microseconds."""
+class Notifier(Leader):
+    """Sends what is due, if it leads."""
+
+    job, page, last_seconds = "notifications", _MOST_NOTICES, LAST_SECONDS
 
     def __init__(
         self, store: Store, owner: str, lease_us: int, clock: Callable[[], int], defaults: Notifications
     ) -> None:
-        self._store, self._owner, self._lease_us, self._clock = store, owner, lease_us, clock
+        super().__init__(store, owner, lease_us, clock)
         self._defaults = defaults
-        self._task: asyncio.Task[None] | None = None
         self._configs: dict[tuple[str, int], PipelineConfig] = {}
-        self._leads, self._stopping = False, asyncio.Event()
 
-    def start(self) -> None:
-        """Send what is due every PAUSE seconds, until :meth:`stop`."""
-        self._stopping.clear()
-        self._task = asyncio.ensure_future(self._go_on())
-
-    async def stop(self) -> None:
-        """Send what is due now, if it can be sent soon; the rest is left to others, or to the next start."""
-        if self._task is not None:
-            self._stopping.set()
-            await asyncio.wait([self._task], timeout=LAST_SECONDS)
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        if self._leads:
-            self._leads, now = False, self._clock()
-            with suppress(StreamcoreError):  # then its lease runs out
-                await self._store.lease(LEASE, self._owner, now - 1, now)
-
-    async def tick(self) -> None:
-        """Send what is due. Nothing happens when another orchestrator leads."""
-        now = self._clock()
-        self._leads = await self._store.lease(LEASE, self._owner, now + self._lease_us, now)
-        if not self._leads:
-            return
+    async def _lead(self, now: int) -> int:
+        """Send what is due; how many there were."""
         await self._look_for_late_runs(now)
-        due = await self._store.notices.due(now, 100)
+        due = await self._store.notices.due(now, _MOST_NOTICES)
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def one(notice: Notice) -> None:
@@ -86,20 +62,7 @@ class Notifier:
                 await self._deal_with(notice)
 
         await asyncio.gather(*(one(notice) for notice in due))
-
-    async def _go_on(self) -> None:
-        last = False
-        while not last:
-            last = self._stopping.is_set()  # what has ended until then is told too
-            try:
-                await self.tick()
-            except StreamcoreError as error:
-                log.warning("notifications wait for the store: %s", error)
-            except Exception:
-                log.exception("notifications: this is a mistake in streamcore")
-            if not last:
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), PAUSE)
+        return len(due)
 
     async def _look_for_late_runs(self, now: int) -> None:
         alive = (PipelineStatus.QUEUED, PipelineStatus.RUNNING)

@@ -136,7 +136,7 @@ class Moved:
 
     async def tick(self, seconds: float = 0) -> None:
         self.now += round(seconds * SECOND)
-        await self.notifier.tick()
+        await self.notifier.tick(self.now)
 
 
 @pytest.fixture

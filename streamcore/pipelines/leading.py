@@ -1,0 +1,93 @@
+"""What one of the orchestrators that share a store does for all: schedules, notifications, publishing.
+
+The leader holds a lease of the store and renews it whenever it looks for work. One that dies or stands still
+loses it; so who has led before may still be at work when another one begins, and each job is made so that
+this does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from typing import ClassVar
+
+from streamcore.errors import StreamcoreError
+from streamcore.metadata.contract import Store
+
+log = logging.getLogger("streamcore.pipelines")
+PAUSE = 1.0
+"""Seconds between two looks for work."""
+
+
+class Leader(ABC):
+    """Does a job as long as it leads. *clock*: the time in microseconds, for :meth:`start`."""
+
+    job: ClassVar[str]
+    """For people, and the name of the lease."""
+    page: ClassVar[int]
+    """How much it does in one look at most; then it looks again at once."""
+    last_seconds: ClassVar[float] = 0.0
+    """So long one that stops works on what is there."""
+
+    def __init__(self, store: Store, owner: str, lease_us: int, clock: Callable[[], int]) -> None:
+        self._store, self._owner, self._lease_us, self._clock = store, owner, lease_us, clock
+        self._task: asyncio.Task[None] | None = None
+        self._stopping, self._news = False, asyncio.Event()
+        self.leads = False
+
+    @abstractmethod
+    async def _lead(self, now: int) -> int:
+        """Do what is to be done at *now*; how much that was."""
+
+    def start(self) -> None:
+        """Look for work every PAUSE seconds, until :meth:`stop`."""
+        self._stopping = False
+        self._task = asyncio.ensure_future(self._go_on())
+
+    def look(self) -> None:
+        """There is work: do not wait for the next look."""
+        self._news.set()
+
+    async def stop(self) -> None:
+        """Work on what is there for ``last_seconds``, and let another one lead at once."""
+        if self._task is not None:
+            self._stopping = True
+            self._news.set()
+            if self.last_seconds:
+                await asyncio.wait([self._task], timeout=self.last_seconds)
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if self.leads:
+            self.leads, now = False, self._clock()
+            with suppress(StreamcoreError):  # then its lease runs out
+                await self._store.lease(self.job, self._owner, now - 1, now)
+
+    async def tick(self, now: int) -> int:
+        """Take or renew the lease, and work if it was got; how much was done."""
+        leads = await self._store.lease(self.job, self._owner, now + self._lease_us, now)
+        if leads != self.leads:
+            self.leads = leads
+            log.info("this orchestrator does the %s %s", self.job, "now" if leads else "no more")
+        return await self._lead(now) if leads else 0
+
+    async def _go_on(self) -> None:
+        last = False
+        while not last:
+            last, done = self._stopping, 0  # what was there when the end began is worked on too
+            self._news.clear()
+            try:
+                done = await self.tick(self._clock())
+            except StreamcoreError as error:
+                log.warning("%s: the store does not answer: %s", self.job, error)
+            except Exception:
+                log.exception("%s: a mistake in streamcore; it goes on", self.job)
+            if done >= self.page:
+                last = False
+            elif not last:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), PAUSE)
