@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from streamcore.durations import duration
+from streamcore.durations import DurationText
 from streamcore.errors import BadConfig, did_you_mean
 
 ColumnT = TypeVar("ColumnT")
@@ -67,13 +67,9 @@ class IncrementalOptions(TableOptions):
         description="A column that grows with each change of a row: each run reads only what came since the "
         "last one.",
     )
-    settle: str = Field("2s", description="With mark=: so long a row must have been seen before it is read.")
-
-    @field_validator("settle")
-    @classmethod
-    def _duration(cls, text: str) -> str:
-        duration(text)
-        return text
+    settle: DurationText = Field(
+        "2s", description="With mark=: so long a row must have been seen before it is read."
+    )
 
 
 def no_such_table(name: str | None, there: Sequence[str], where: str) -> BadConfig:

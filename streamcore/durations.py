@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator
 
 from streamcore.errors import BadConfig, did_you_mean
 
@@ -22,6 +25,15 @@ def duration(value: str | dt.timedelta) -> dt.timedelta:
             "this is no duration", got=value, allowed=["90s", "5m", "1h", "250ms", "2d"], fix=hint
         )
     return dt.timedelta(milliseconds=float(match[1]) * _UNITS[match[2]])
+
+
+def _checked(text: str) -> str:
+    duration(text)
+    return text
+
+
+DurationText: TypeAlias = Annotated[str, AfterValidator(_checked)]
+"""An option that is a duration, as text; BadConfig for what is none."""
 
 
 def seconds(value: str | dt.timedelta) -> float:

@@ -128,6 +128,11 @@ class Graph:
         return {n.id: n for n in self.nodes.values() if isinstance(n.part, Sink | Agent)}
 
     @property
+    def targets(self) -> dict[str, str]:
+        """Where each sink writes, fit to be shown, by its node's id; that id where it does not say."""
+        return {id: str(getattr(node.part, "target", id)) for id, node in self.sinks.items()}
+
+    @property
     def stateful(self) -> dict[str, Node]:
         """Stateful nodes by id."""
         return {n.id: n for n in self.nodes.values() if isinstance(n.part, Stateful)}

@@ -247,7 +247,7 @@ async def _run(
         topology=graph.name,
         status="interrupted" if interrupted else status,
         progress=done,
-        outputs={id: str(getattr(node.part, "target", id)) for id, node in graph.sinks.items()},
+        outputs=graph.targets,
         dead_letter_log=pipeline_options.dead_letter_topic,
         group=group,
     )

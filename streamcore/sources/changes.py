@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from streamcore.durations import duration
+from streamcore.durations import DurationText
 from streamcore.errors import BadConfig
 
 OPS = ("insert", "update", "delete")
@@ -21,18 +21,12 @@ class ChangeOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ops: str = Field("insert,update,delete", description="What to tell of; without delete for streams.")
-    every: str = Field("200ms", description="How often to look when nothing new was there.")
+    every: DurationText = Field("200ms", description="How often to look when nothing new was there.")
 
     @field_validator("ops")
     @classmethod
     def _known_ops(cls, text: str) -> str:
         return words(text, "ops", OPS)
-
-    @field_validator("every")
-    @classmethod
-    def _duration(cls, text: str) -> str:
-        duration(text)
-        return text
 
     @property
     def told(self) -> tuple[str, ...]:

@@ -24,10 +24,9 @@ from batch_adapters.files import InputFile, NothingThere
 from batch_adapters.local_files import LocalFile
 from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
-from streamcore.durations import duration
+from streamcore.durations import DurationText, seconds
 from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.secrets import mask_url, resolve
-from streamcore.sources.polling import seconds
 
 log = logging.getLogger(__name__)
 _NOWHERE = PartitionId("folder", 0, "folder")
@@ -38,8 +37,8 @@ class FolderOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every: str = Field("1s", description="How often to look when nothing new was there.")
-    settle: str = Field(
+    every: DurationText = Field("1s", description="How often to look when nothing new was there.")
+    settle: DurationText = Field(
         "2s",
         description="So long a file must have stayed as it is before it is read; 0s if files are moved in.",
     )
@@ -50,12 +49,6 @@ class FolderOptions(BaseModel):
         "stop",
         description="When a file that was read in part has changed or is gone: stop, or skip the rest.",
     )
-
-    @field_validator("every", "settle")
-    @classmethod
-    def _durations(cls, text: str) -> str:
-        duration(text)
-        return text
 
     @field_validator("unfinished")
     @classmethod

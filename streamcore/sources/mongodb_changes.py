@@ -22,10 +22,10 @@ from batch_adapters.documents import RECORD_BYTES
 from batch_adapters.mongodb import chosen
 from streamcore.batch import PartitionId
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
+from streamcore.durations import seconds
 from streamcore.errors import BadConfig, Permanent
 from streamcore.sources.changes import ChangeOptions, words
 from streamcore.sources.mongodb_events import page_of, parts_of
-from streamcore.sources.polling import seconds
 from streamcore.systems.mongo import Address, address
 from streamcore.systems.mongo_changes import ChangeClient, Ending, Moment, Watched
 from streamcore.systems.mongo_documents import ID

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
 from batch_adapters.polled_tables import MARKED, PolledTable
 from batch_adapters.table_options import TableOptions
 from streamcore.contracts.unbounded import UnboundedSource
-from streamcore.durations import seconds as seconds
+from streamcore.durations import DurationText, seconds
 
 
 class PollOptions(TableOptions):
@@ -18,16 +18,10 @@ class PollOptions(TableOptions):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     poll: str = Field(description="The mark: a column that grows with each change of a row, e.g. updated_at.")
-    every: str = Field("1s", description="How often to look when nothing new was there.")
-    settle: str = Field(
+    every: DurationText = Field("1s", description="How often to look when nothing new was there.")
+    settle: DurationText = Field(
         "2s", description="So long a row must have been seen before it is read: for commits out of order."
     )
-
-    @field_validator("every", "settle")
-    @classmethod
-    def _durations(cls, text: str) -> str:
-        seconds(text)
-        return text
 
 
 def open_polled(system: str, uri: str, given: Mapping[str, object]) -> UnboundedSource:

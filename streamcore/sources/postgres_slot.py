@@ -21,10 +21,10 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
+from streamcore.durations import seconds
 from streamcore.errors import BadConfig, Permanent
 from streamcore.sources.changes import ChangeOptions, words
 from streamcore.sources.pgoutput import Changes, Messages, PgColumn, Place, Truncated
-from streamcore.sources.polling import seconds
 from streamcore.sources.postgres_changes import parts_of
 from streamcore.sources.postgres_texts import dtype_of
 from streamcore.systems.postgres import Address, address, identifier

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 
 import orjson
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batch_adapters.redis_streams import EntryPage, check_row
 from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
-from streamcore.durations import duration
+from streamcore.durations import DurationText, seconds
 from streamcore.errors import BadConfig, StreamcoreError
-from streamcore.sources.polling import seconds
 from streamcore.systems.redis_streams import Entry, GroupConsumer
 
 _NOWHERE = PartitionId("stream", 0, "stream")
@@ -40,13 +39,9 @@ class StreamOptions(BaseModel):
     fields: str | None = Field(None, description="Fields of an entry that are columns of text: id,name.")
     value: str | None = Field(None, description="Instead: the field that holds a row in the stream's format.")
     create: str = Field("false", description="true: make stream and group if they are missing.")
-    claim: str = Field("5m", description="Take what another consumer has not acknowledged for so long.")
-
-    @field_validator("claim")
-    @classmethod
-    def _duration(cls, text: str) -> str:
-        duration(text)
-        return text
+    claim: DurationText = Field(
+        "5m", description="Take what another consumer has not acknowledged for so long."
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> StreamOptions:

@@ -27,7 +27,7 @@ from batch_adapters.rest_options import RestOptions
 from batch_adapters.rest_pages import Page, Place
 from streamcore.batch import PartitionId, RecordChunk
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
-from streamcore.durations import duration, seconds
+from streamcore.durations import DurationText, seconds
 from streamcore.systems.http import with_parameters
 
 _NOWHERE = PartitionId("rest", 0, "rest")
@@ -40,17 +40,11 @@ class RestPollOptions(RestOptions):
     """Options of REST collections that are polled."""
 
     poll: str = Field(description="The mark: a member of each row that grows with each change: updated_at.")
-    every: str = Field("30s", description="How often to ask when nothing new was there.")
+    every: DurationText = Field("30s", description="How often to ask when nothing new was there.")
     lag: str | None = Field(
         None,
         description="It is asked from so far behind the highest mark: of times 1m, of numbers 0.",
     )
-
-    @field_validator("every")
-    @classmethod
-    def _duration(cls, text: str) -> str:
-        duration(text)
-        return text
 
     @field_validator("lag")
     @classmethod

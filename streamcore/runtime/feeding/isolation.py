@@ -61,9 +61,8 @@ async def feed_isolated(
             async with KafkaAdmin(opening.connection) as admin:
                 await admin.delete([*isolated.own_topics(opening.graph), *(m.topic for m in marks.values())])
     on_progress(done)
-    targets = {id: str(getattr(node.part, "target", id)) for id, node in opening.graph.sinks.items()}
     status: Status = "interrupted" if not finished else "already finished" if resting else "finished"
-    return replace(opening.summary(status, done, targets), group=isolated.group)
+    return replace(opening.summary(status, done, opening.graph.targets), group=isolated.group)
 
 
 @dataclass(frozen=True, slots=True)

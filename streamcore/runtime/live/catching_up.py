@@ -123,7 +123,7 @@ async def _work(
         topology=graph.name,
         status="finished" if finished else "interrupted",
         progress=done,
-        outputs={id: str(getattr(node.part, "target", id)) for id, node in graph.sinks.items()},
+        outputs=graph.targets,
         dead_letter_log=pipeline.dead_letter_topic,
         group=app_options.group,
     )
