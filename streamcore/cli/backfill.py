@@ -150,13 +150,12 @@ def _new(
     reprocess: Reprocess,
 ) -> NewBackfill:
     from streamcore.metadata.backfills import NewBackfill
-    from streamcore.pipelines.attempts import check_parameters
     from streamcore.pipelines.backfilling import firings_of
-    from streamcore.pipelines.deciding import Plan
+    from streamcore.pipelines.commands import check_parameters
     from streamcore.pipelines.schedules import moment_of
 
     schedule, now = scheduled(config), _now()
-    check_parameters(Plan.of(config), parameters)
+    check_parameters(config, parameters)
     upto = now + 1 if end is None else moment_of(end, schedule.zone)
     firings = firings_of(schedule, moment_of(begin, schedule.zone), upto, now, backwards=backwards)
     return NewBackfill(uuid.uuid4().hex, config.pipeline_id, firings, parallel, reprocess, parameters)

@@ -31,6 +31,7 @@ from streamcore.metadata.records import (
     AttemptRecord,
     Change,
     Claim,
+    Claimable,
     EventRecord,
     PipelineRecord,
     Progress,
@@ -123,7 +124,7 @@ class Store(Protocol):
     async def events(self, run_id: str, after: int = 0) -> list[EventRecord]:
         """The run's events with a larger id than *after*, in order."""
 
-    async def claimable(self, now: int, limit: int) -> list[str]:
+    async def claimable(self, now: int, limit: int) -> list[Claimable]:
         """Runs that have not ended and that nobody owns, by priority and age."""
 
     async def claim(self, run_id: str, owner: str, until: int, now: int) -> Claim | None:

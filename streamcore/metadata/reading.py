@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from streamcore.metadata.database import Row
 from streamcore.metadata.records import (
     AttemptRecord,
+    Claimable,
     EventRecord,
     PipelineRecord,
     RunRecord,
@@ -31,7 +32,12 @@ TASK = (
     "datasets"
 )
 ATTEMPT = "task_id, attempt, status, started_us, ended_us, row_count, byte_count, error, log"
-EVENT = "event_id, run_id, at_us, kind, task_id, data"
+EVENT = (
+    "event_id, (select pipeline_id from streamcore_runs as run where run.run_id = one.run_id), run_id, "
+    "at_us, kind, task_id, data"
+)
+"""Of ``streamcore_events as one``."""
+CLAIMABLE = "run_id, coalesce(lease_until_us, created_us)"
 
 
 def reader(record: Callable[..., T], **read: Callable[[Any], object]) -> Callable[[Row], T]:
@@ -66,4 +72,5 @@ run_of = reader(RunRecord, status=PipelineStatus, parameters=mapping)
 totals_of = reader(RunTotals, status=PipelineStatus, seconds=seconds)
 task_of = reader(TaskRecord, status=TaskStatus, datasets=mapping)
 attempt_of = reader(AttemptRecord, status=AttemptStatus)
+claimable_of = reader(Claimable)
 event_of = reader(EventRecord, data=mapping)

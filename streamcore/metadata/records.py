@@ -114,6 +114,7 @@ class EventRecord:
     """
 
     event_id: int
+    pipeline_id: str
     run_id: str
     at_us: int
     kind: str
@@ -164,6 +165,14 @@ class Claim:
     owner: str
     epoch: int
     changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimable:
+    """A run that waits for an owner, since ``free_us``: it was made then, or its last owner's lease ended."""
+
+    run_id: str
+    free_us: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from streamcore.metadata.records import (
     AttemptRecord,
     Change,
     Claim,
+    Claimable,
     EventRecord,
     PipelineRecord,
     Progress,
@@ -176,16 +177,16 @@ class SqlStore:
         return [reading.attempt_of(row) for row in rows]
 
     async def events(self, run_id: str, after: int = 0) -> list[EventRecord]:
-        sql = f"""select {reading.EVENT} from streamcore_events where run_id = $1 and event_id > $2
+        sql = f"""select {reading.EVENT} from streamcore_events as one where run_id = $1 and event_id > $2
             order by event_id"""
         return [reading.event_of(row) for row in await self._rows(sql, run_id, after)]
 
     # ------------------------------------------------------------ owners
 
-    async def claimable(self, now: int, limit: int) -> list[str]:
-        sql = f"""select run_id from streamcore_runs where {_ALIVE} and {_FREE}
+    async def claimable(self, now: int, limit: int) -> list[Claimable]:
+        sql = f"""select {reading.CLAIMABLE} from streamcore_runs where {_ALIVE} and {_FREE}
             order by priority desc, created_us limit $2"""
-        return [str(row[0]) for row in await self._rows(sql, now, limit)]
+        return [reading.claimable_of(row) for row in await self._rows(sql, now, limit)]
 
     async def claim(self, run_id: str, owner: str, until: int, now: int) -> Claim | None:
         run = await self.run(run_id)
@@ -258,7 +259,7 @@ class SqlStore:
     # ------------------------------------------------------------ outbox, leases
 
     async def unpublished(self, limit: int) -> list[EventRecord]:
-        sql = f"""select {reading.EVENT} from streamcore_events where published_us is null
+        sql = f"""select {reading.EVENT} from streamcore_events as one where published_us is null
             order by event_id limit $1"""
         return [reading.event_of(row) for row in await self._rows(sql, limit)]
 

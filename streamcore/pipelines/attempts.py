@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue, ValidationError
 
-from streamcore.errors import BadConfig, StreamcoreError, did_you_mean
+from streamcore.errors import BadConfig, StreamcoreError
 from streamcore.metadata.records import Progress, RunRecord
 from streamcore.metadata.states import AttemptStatus
 from streamcore.pipelines.checks import Kinds
@@ -203,18 +203,6 @@ def _options(kind: Kind[Any], task: TaskConfig, names: Names) -> tuple[Any, Mapp
         problem = next(of_validation(error, kind.options))
         where = f"task {task.task_id!r}: {'.'.join(map(str, problem.at))}"
         raise problem.error(where) from None
-
-
-def check_parameters(plan: Plan, given: Mapping[str, JsonValue]) -> None:
-    """BadConfig for a parameter of a run that its pipeline does not have."""
-    known = plan.config.parameters
-    for name in given:
-        if name not in known:
-            raise BadConfig(
-                f"pipeline {plan.config.pipeline_id!r} has no parameter {name!r}",
-                allowed=sorted(known),
-                fix=did_you_mean(name, known) or f"add {name} with its default to the pipeline's parameters",
-            )
 
 
 def _iso(at_us: int) -> str:

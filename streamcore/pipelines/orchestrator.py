@@ -21,25 +21,27 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue, ValidationError
 
-from streamcore.errors import BadConfig, Permanent, StreamcoreError, did_you_mean
+from streamcore.errors import BadConfig, Permanent, StreamcoreError
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
 from streamcore.metadata.records import Claim, RunRecord
-from streamcore.metadata.states import RUN_ENDS, PipelineStatus
-from streamcore.pipelines.attempts import Means, check_parameters
+from streamcore.metadata.states import RUN_ENDS
+from streamcore.pipelines.attempts import Means
 from streamcore.pipelines.checks import Kinds, check
 from streamcore.pipelines.children import Nursery
-from streamcore.pipelines.deciding import Plan, to_reopen
+from streamcore.pipelines.commands import new_run, plan_of, reopen
+from streamcore.pipelines.deciding import Plan
 from streamcore.pipelines.execution import Execution
 from streamcore.pipelines.guarded import Lifeline
 from streamcore.pipelines.kinds.catalogue import KINDS
 from streamcore.pipelines.models import PipelineConfig
 from streamcore.pipelines.notifications.notifier import Notifier
 from streamcore.pipelines.scheduler import Scheduler
+from streamcore.pipelines.share import Share
 from streamcore.pipelines.status import RunView, view_of
 from streamcore.settings import Settings, load
 
@@ -47,6 +49,8 @@ log = logging.getLogger("streamcore.pipelines")
 LEASE_SECONDS = 15.0
 MOST_RUNS = 100
 """So many runs an orchestrator executes at a time; others wait, or go to another one."""
+MOST_WAITING = 1000
+"""Among so many waiting runs it looks for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +82,18 @@ class PipelineOrchestrator:
         settings: Settings | None = None,
         kinds: Kinds = KINDS,
         take_up: bool = True,
+        share: Share | None = None,
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """*store* is a store, which the caller closes, or a URL; None: ``metadata.url`` of the settings.
 
         *take_up*: also execute runs that others have queued or left behind, and make those that schedules ask
-        for. *clock*: seconds since 1970.
+        for. *share*: of these the ones that it takes up at once; the others when they have waited for as long
+        as a lease. None: all are. *clock*: seconds since 1970.
         """
         self._given, self._settings, self._kinds = store, settings, kinds
-        self._take_up, self._lease, self._clock = take_up, lease_seconds, clock
+        self._take_up, self._share, self._lease, self._clock = take_up, share, lease_seconds, clock
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._store: Store | None = None
         self._executions: dict[str, Execution] = {}
@@ -96,6 +102,7 @@ class PipelineOrchestrator:
         self._unreadable: set[str] = set()
         """Runs that are its own or about to be, and that it does not execute yet."""
         self._beating: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
         self._scheduler: Scheduler | None = None
         self._stopping = False
 
@@ -176,34 +183,15 @@ class PipelineOrchestrator:
         Without *wait* it returns as soon as the run's first tasks have begun. With *queue* the run is left to
         whoever takes up runs. BadConfig: no such pipeline, or it has no such parameter.
         """
-        store = self.store
-        record = await store.pipeline(pipeline_id)
-        if record is None:
-            known = [one.pipeline_id for one in await store.pipelines()]
-            raise BadConfig(
-                f"there is no pipeline {pipeline_id!r}",
-                allowed=known,
-                fix=did_you_mean(pipeline_id, known) or "register it first",
-            )
-        plan = self._plan(record.config)
-        check_parameters(plan, parameters or {})
-        now, run_id = self._now(), uuid.uuid4().hex
-        new = NewRun(
-            run_id,
-            pipeline_id,
-            record.version,
-            plan.graph.order,
-            dict(parameters or {}),
-            priority=priority,
-            owner=None if queue else self.owner,
-            lease_until_us=None if queue else now + self._lease_us,
+        run_id = uuid.uuid4().hex
+        given = dict(parameters or {})
+        new, plan = await new_run(
+            self.store, pipeline_id, run_id, given, priority=priority, kinds=self._kinds
         )
-        with self._taken(run_id):
-            await store.create_run(new, now)
-            if not queue:
-                run = await self._run(run_id)
-                execution = self._execute(Claim(run_id, self.owner, run.epoch, run.changes), run, plan)
-        if not queue:
+        if queue:
+            await self.store.create_run(new, self._now())
+        else:
+            execution = await self._begin(new, plan)
             await execution.began.wait()
         if wait:
             await self.wait(run_id)
@@ -240,18 +228,14 @@ class PipelineOrchestrator:
         The attempts of before are kept, and what is exactly once goes on where it stood. BadConfig: no such
         run, or it is in another state.
         """
-        store = self.store
-        again = to_reopen(await store.tasks(run_id))
-        if not await store.reopen(run_id, again, self._now()):
-            run = await store.run(run_id)
-            raise BadConfig(
-                f"run {run_id} can't be run again" if run else f"there is no run {run_id!r}",
-                got=str(run.status) if run else None,
-                allowed=[PipelineStatus.FAILED, PipelineStatus.CANCELLED],
-            )
+        await reopen(self.store, run_id, self._now())
         await self._claim(run_id)
         if wait:
             await self.wait(run_id)
+
+    def look(self) -> None:
+        """Runs may be waiting: do not wait for the next beat to take them up."""
+        self._news.set()
 
     async def warmed_up(self) -> None:
         """Returns when processes for the registered pipelines' data tasks stand ready."""
@@ -271,22 +255,20 @@ class PipelineOrchestrator:
             return self._given
         return await open_store(self._given or settings.metadata_url())
 
-    def _plan(self, config: str) -> Plan:
-        read = PipelineConfig.model_validate_json(config)
-        instant = [
-            task.task_id
-            for task in read.tasks
-            if task.task_type is not None
-            and task.task_type in self._kinds
-            and self._kinds[task.task_type].instant
-        ]
-        return Plan.of(read, instant)
-
     async def _run(self, run_id: str) -> RunRecord:
         run = await self.store.run(run_id)
         if run is None:
             raise Permanent(f"run {run_id} is gone from the store")
         return run
+
+    async def _begin(self, new: NewRun, plan: Plan) -> Execution:
+        """Make the run, and execute it here."""
+        now = self._now()
+        own = replace(new, owner=self.owner, lease_until_us=now + self._lease_us)
+        with self._taken(new.run_id):
+            await self.store.create_run(own, now)
+            run = await self._run(new.run_id)
+            return self._execute(Claim(new.run_id, self.owner, run.epoch, run.changes), run, plan)
 
     async def _claim(self, run_id: str) -> None:
         """Execute the run here, if nobody else has it, and it is not being taken up already.
@@ -303,7 +285,7 @@ class PipelineOrchestrator:
             run = await self._run(run_id)
             record = await self.store.pipeline(run.pipeline_id, run.version)
             assert record is not None, "a run has its pipeline"
-            self._execute(claim, run, self._plan(record.config))
+            self._execute(claim, run, plan_of(record.config, self._kinds))
 
     @contextmanager
     def _taken(self, run_id: str) -> Iterator[None]:
@@ -343,7 +325,9 @@ class PipelineOrchestrator:
                         execution.lose()
             except Exception:  # without this loop no lease is renewed, and all runs are lost
                 log.exception("something went wrong while leases were renewed")
-            await asyncio.sleep(min(self._lease / 3, 1.0))
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), min(self._lease / 3, 1.0))
+            self._news.clear()
 
     async def _beat(self) -> None:
         """Renew the leases, look for cancellations, take up what nobody owns."""
@@ -364,7 +348,15 @@ class PipelineOrchestrator:
                 execution.cancel()
         room = MOST_RUNS - len(self._executions)
         if self._take_up and not self._stopping and room > 0:
-            await self._take(await store.claimable(now, room))
+            await self._take((await self._waiting(now))[:room])
+
+    async def _waiting(self, now: int) -> list[str]:
+        """The runs to be taken up here, by priority and age."""
+        found = await self.store.claimable(now, MOST_WAITING)
+        if self._share is None:
+            return [one.run_id for one in found]
+        own = self._share.has(one.run_id for one in found)
+        return [one.run_id for one in found if one.run_id in own or one.free_us <= now - self._lease_us]
 
     async def _let_go(self, run_id: str) -> None:
         """A run that is its own and that nothing executes, as something failed in between, is free again."""

@@ -18,6 +18,7 @@ from streamcore.metadata.records import (
     AttemptMoved,
     AttemptRecord,
     Claim,
+    Claimable,
     Progress,
     RunMoved,
     RunTotals,
@@ -68,6 +69,10 @@ async def queued(store: Store, *tasks: str, now: int = 1, **more: Any) -> str:
     run_id = f"run-{next(_ids)}"
     assert await store.create_run(NewRun(run_id, "p", 1, tasks or ("a", "b"), **more), now)
     return run_id
+
+
+async def waiting(store: Store, now: int, limit: int) -> list[str]:
+    return [one.run_id for one in await store.claimable(now, limit)]
 
 
 async def claimed(store: Store, run_id: str, owner: str = "me", now: int = 1, until: int = MINUTE) -> Claim:
@@ -135,11 +140,11 @@ async def test_one_owner_at_a_time(open_another: Open) -> None:
 
 async def test_what_is_claimed_comes_back_when_its_lease_is_over(store: Store) -> None:
     run_id = await queued(store)
-    assert await store.claimable(1, 10) == [run_id]
+    assert await waiting(store, 1, 10) == [run_id]
     old = await claimed(store, run_id, "old", until=100)
-    assert await store.claimable(100, 10) == []
+    assert await waiting(store, 100, 10) == []
     assert await store.claim(run_id, "new", 300, 100) is None
-    assert await store.claimable(101, 10) == [run_id]
+    assert await waiting(store, 101, 10) == [run_id]
     new = await claimed(store, run_id, "new", now=101, until=300)
     with pytest.raises(Fenced):
         await store.commit(old, [RunMoved(R.QUEUED, R.RUNNING)], 102)
@@ -153,7 +158,7 @@ async def test_beats_renew_leases_and_say_what_is_to_be_cancelled(store: Store) 
         await claimed(store, run_id, owner, until=100)
     assert await store.cancel(cancelled, 50)
     assert await store.beat("me", 500) == {mine: False, cancelled: True}
-    assert await store.claimable(400, 10) == [other]
+    assert await waiting(store, 400, 10) == [other]
 
 
 async def test_beats_tell_how_far_attempts_are(store: Store) -> None:
@@ -168,10 +173,10 @@ async def test_a_released_run_is_free_at_once(store: Store) -> None:
     run_id = await queued(store)
     claim = await claimed(store, run_id)
     await store.release(claim)
-    assert await store.claimable(2, 10) == [run_id]
+    assert await waiting(store, 2, 10) == [run_id]
     other = await claimed(store, run_id, "other", now=2)
     await store.release(claim)  # not its own any more
-    assert await store.claimable(3, 10) == []
+    assert await waiting(store, 3, 10) == []
     await store.commit(other, [RunMoved(R.QUEUED, R.RUNNING)], 3)
 
 
@@ -255,17 +260,23 @@ async def test_history_is_listed_newest_first(store: Store) -> None:
     assert len(await store.runs(statuses=[R.QUEUED])) == 5
 
 
+async def test_it_is_known_since_when_a_run_waits(store: Store) -> None:
+    new, left = await queued(store, now=7), await queued(store, now=3)
+    await claimed(store, left, until=100)
+    assert await store.claimable(101, 10) == [Claimable(left, 100), Claimable(new, 7)]
+
+
 async def test_urgent_runs_are_claimed_first(store: Store) -> None:
     slow = await queued(store, now=1, priority=-1)
     first, second = await queued(store, now=2), await queued(store, now=3)
-    assert await store.claimable(9, 10) == [first, second, slow]
-    assert await store.claimable(9, 1) == [first]
+    assert await waiting(store, 9, 10) == [first, second, slow]
+    assert await waiting(store, 9, 1) == [first]
 
 
 async def test_the_outbox_holds_events_until_they_are_published(store: Store) -> None:
     one, two = await queued(store), await queued(store)
     found = await store.unpublished(10)
-    assert [e.run_id for e in found] == [one, two]
+    assert [(e.pipeline_id, e.run_id, e.kind) for e in found] == [("p", x, "run.queued") for x in (one, two)]
     assert len(await store.unpublished(1)) == 1
     await store.published([found[0].event_id], 5)
     assert [e.run_id for e in await store.unpublished(10)] == [two]
