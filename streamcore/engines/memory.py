@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import polars as pl
 import psutil
 
 from batch_adapters.sampling import sample
 from streamcore.batch import Chunk, PartitionId
-from streamcore.contracts import BoundedSource, Split, SplitReader
+from streamcore.contracts import Split, SplitReader
 from streamcore.engines.datasets import Dataset
 from streamcore.errors import BadConfig
 from streamcore.settings import Settings
+from streamcore.wrapping import SourceWrapper, SplitWrapper
 
 _SOFT = 0.9
 """Share of the limit from which on reading waits."""
@@ -111,44 +111,20 @@ class MemoryGate:
 
 
 @dataclass(frozen=True)
-class Gated:
+class Gated(SourceWrapper):
     """*source*, each of whose chunks passes the *gate* before it is read."""
 
-    source: BoundedSource
     gate: MemoryGate
-
-    @property
-    def uri(self) -> str:
-        return self.source.uri
-
-    def fingerprint(self) -> str:
-        return self.source.fingerprint()
-
-    def columns(self) -> pl.Schema | None:
-        return self.source.columns()
 
     def splits(self, wanted: int) -> Sequence[Split]:
         return [GatedSplit(split, self.gate) for split in self.source.splits(wanted)]
 
 
 @dataclass(frozen=True)
-class GatedSplit:
+class GatedSplit(SplitWrapper):
     """A split of a :class:`Gated` source."""
 
-    split: Split
     gate: MemoryGate
-
-    @property
-    def name(self) -> str:
-        return self.split.name
-
-    @property
-    def size(self) -> int:
-        return self.split.size
-
-    @property
-    def bookmark(self) -> bytes:
-        return self.split.bookmark
 
     def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         return _GatedReader(self.split.open(source, position, bookmark), self.gate)

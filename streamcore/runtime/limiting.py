@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamcore.batch import Chunk, PartitionId
-from streamcore.contracts import Split, SplitReader
+from streamcore.contracts import SplitReader
 from streamcore.runtime.chunk_part import ChunkPart
+from streamcore.wrapping import SplitWrapper
 
 
 @dataclass(frozen=True)
-class LimitedSplit:
+class LimitedSplit(SplitWrapper):
     """The first *limit* records of *split*. It is always read from its start, and needs no bookmarks."""
 
-    split: Split
     limit: int
     bookmark = b""
 
     @property
     def name(self) -> str:
         return f"{self.split.name} (first {self.limit:,})"
-
-    @property
-    def size(self) -> int:
-        return self.split.size
 
     def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         """A reader that counts from the start, so that a resume ends at the same record."""

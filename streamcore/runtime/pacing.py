@@ -18,8 +18,9 @@ import numpy.typing as npt
 import polars as pl
 
 from streamcore.batch import OFFSET, Chunk, Int64s, PartitionId
-from streamcore.contracts import Decoder, Split, SplitReader
+from streamcore.contracts import Decoder, SplitReader
 from streamcore.runtime.chunk_part import ChunkPart
+from streamcore.wrapping import SplitWrapper
 
 Seconds = npt.NDArray[np.float64]
 
@@ -73,26 +74,17 @@ class Pacer:
 
 
 @dataclass(frozen=True)
-class PacedSplit:
+class PacedSplit(SplitWrapper):
     """*split*, its rows held back until *pacer* has reached their *event_time*.
 
     It hands out parts of the split's chunks, and *split* can be opened at ends of whole chunks only:
     it is always read from its start, and what lies before the position is skipped at once.
     """
 
-    split: Split
     decoder: Decoder
     event_time: str
     pacer: Pacer
     bookmark = b""
-
-    @property
-    def name(self) -> str:
-        return self.split.name
-
-    @property
-    def size(self) -> int:
-        return self.split.size
 
     def open(self, source: PartitionId, position: int, bookmark: bytes = b"") -> SplitReader:
         """A reader of the parts from *position* on, any position that an earlier part ended at."""

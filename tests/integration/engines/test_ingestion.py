@@ -18,7 +18,7 @@ import pytest
 
 from batch_adapters.catalogue import open_source
 from streamcore import BatchIngestionConfig, BatchIngestionEngine
-from streamcore.contracts import BoundedSource, Split
+from streamcore.contracts import Split
 from streamcore.deadletter.reader import Filter, read
 from streamcore.engines import ingestion_runs
 from streamcore.engines.ingestion_runs import Runs
@@ -28,6 +28,7 @@ from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.settings import Settings
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
+from streamcore.wrapping import SourceWrapper
 
 ROWS = 30_000
 
@@ -165,22 +166,11 @@ async def test_several_at_once_do_not_disturb_each_other(engine: BatchIngestionE
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class Held(SourceWrapper):
     """*source*, whose readers stop before their third chunk until they may go on."""
 
-    source: BoundedSource
     reached: Callable[[], object]
     go_on: threading.Event
-
-    @property
-    def uri(self) -> str:
-        return self.source.uri
-
-    def fingerprint(self) -> str:
-        return self.source.fingerprint()
-
-    def columns(self) -> pl.Schema | None:
-        return self.source.columns()
 
     def splits(self, wanted: int) -> Sequence[Split]:
         return [GatedSplit(split, HeldGate(self)) for split in self.source.splits(wanted)]
