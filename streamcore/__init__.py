@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from streamcore import references as references
     from streamcore import sinks as sinks
     from streamcore.batch import Batch as Batch
+    from streamcore.cache import Cache as Cache
+    from streamcore.cache import open_cache as open_cache
     from streamcore.engines.etl import ETLEngine as ETLEngine
     from streamcore.engines.ingestion import BatchIngestionConfig as BatchIngestionConfig
     from streamcore.engines.ingestion import BatchIngestionEngine as BatchIngestionEngine
@@ -62,6 +64,7 @@ _WHERE = {
     "BatchIngestionConfig": "streamcore.engines.ingestion",
     "BatchIngestionEngine": "streamcore.engines.ingestion",
     "BatchProcessingConfig": "streamcore.engines.processing",
+    "Cache": "streamcore.cache",
     "DataValidator": "streamcore.engines.validator",
     "ETLEngine": "streamcore.engines.etl",
     "Event": "streamcore.schema",
@@ -92,6 +95,7 @@ _WHERE = {
     "global_window": "streamcore.windows.assigners",
     "hopping": "streamcore.windows.assigners",
     "load_pipeline": "streamcore.pipelines.yaml",
+    "open_cache": "streamcore.cache",
     "session": "streamcore.windows.assigners",
     "sliding": "streamcore.windows.sliding",
     "tumbling": "streamcore.windows.assigners",
@@ -111,6 +115,7 @@ __all__ = [
     "BatchIngestionConfig",
     "BatchIngestionEngine",
     "BatchProcessingConfig",
+    "Cache",
     "DataValidator",
     "ETLEngine",
     "Event",
@@ -139,6 +144,7 @@ __all__ = [
     "global_window",
     "hopping",
     "load_pipeline",
+    "open_cache",
     "references",
     "rules",
     "session",

@@ -124,6 +124,13 @@ class Store(Protocol):
     async def events(self, run_id: str, after: int = 0) -> list[EventRecord]:
         """The run's events with a larger id than *after*, in order."""
 
+    async def mark(self) -> str:
+        """Names this store and its newest event: what was read of runs is true as long as this is the same.
+
+        Not of progress, which makes no events. In PostgreSQL two changes at once may come in the other order
+        than their events: do not believe it for long.
+        """
+
     async def claimable(self, now: int, limit: int) -> list[Claimable]:
         """Runs that have not ended and that nobody owns, by priority and age."""
 

@@ -64,4 +64,5 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "create index streamcore_notices_of_message on streamcore_notices (lead)",
         "create index streamcore_notices_last on streamcore_notices (pipeline_id, event, done_us)",
     ),
+    ("create table streamcore_identity (one bigint primary key, store_id text not null)",),
 )

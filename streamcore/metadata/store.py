@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar, cast
 
@@ -77,6 +78,8 @@ class SqlStore:
             note = "insert into streamcore_migrations (number) values ($1) on conflict do nothing"
             statements = [Statement(sql.replace("{serial}", self._database.serial)) for sql in step]
             await self._transact([*self._database.alone, Statement(note, (number,), 1), *statements])
+        name = "insert into streamcore_identity (one, store_id) values (1, $1) on conflict do nothing"
+        await self._transact([Statement(name, (uuid.uuid4().hex,))])
 
     async def close(self) -> None:
         await self._database.close()
@@ -180,6 +183,11 @@ class SqlStore:
         sql = f"""select {reading.EVENT} from streamcore_events as one where run_id = $1 and event_id > $2
             order by event_id"""
         return [reading.event_of(row) for row in await self._rows(sql, run_id, after)]
+
+    async def mark(self) -> str:
+        sql = """select store_id, coalesce((select max(event_id) from streamcore_events), 0)
+            from streamcore_identity"""
+        return ":".join(str(value) for value in (await self._rows(sql))[0])
 
     # ------------------------------------------------------------ owners
 

@@ -19,13 +19,14 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from pydantic import Field
 
+from streamcore.cache import open_cache
 from streamcore.errors import Permanent, StreamcoreError
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
 from streamcore.metadata.records import PipelineRecord, RunTotals
-from streamcore.metadata.states import PipelineStatus
 from streamcore.observability.http import Endpoint, answering, anyone
-from streamcore.pipelines.figures import PipelineFigures, figures_of
+from streamcore.pipelines.figures import PipelineFigures
+from streamcore.pipelines.known import Known
 from streamcore.pipelines.models import Config, PipelineConfig
 from streamcore.pipelines.schedules import schedule_of
 from streamcore.settings import Settings, load
@@ -84,9 +85,9 @@ class PipelineMetrics:
         """*store* is a store, which the caller closes, or a URL; None: ``metadata.url`` of the settings."""
         self.config = config or MetricsConfig()
         self._given, self._settings, self._clock = store, settings, clock
-        self._opened: Store | None = None
+        self._known: Known | None = None
         self._opening = asyncio.Lock()
-        self._serving = AsyncExitStack()
+        self._open, self._serving = AsyncExitStack(), AsyncExitStack()
         self.address: str | None = None
         """Where /metrics is served, e.g. ``http://127.0.0.1:8000``."""
         self._registry = CollectorRegistry()
@@ -105,10 +106,6 @@ class PipelineMetrics:
             registry=self._registry,
         )
         self._recorded: dict[str, Counts[str]] = {}
-
-    def _counter(self, what: str, *labels: str) -> Counter:
-        text = f"{what.capitalize()} that code has recorded since the start of the process."
-        return Counter(f"{_NAMES}_recorded_{what}", text, labels, registry=self._registry)
 
     # ------------------------------------------------------------ life
 
@@ -133,9 +130,8 @@ class PipelineMetrics:
     async def stop(self) -> None:
         """Serve nothing any more, and close the store if it was opened here."""
         await self._serving.aclose()
-        self.address, opened, self._opened = None, self._opened, None
-        if opened is not None:
-            await opened.close()
+        self.address = self._known = None
+        await self._open.aclose()
 
     async def __aenter__(self) -> PipelineMetrics:
         await self.start()
@@ -162,46 +158,43 @@ class PipelineMetrics:
 
     async def get_pipeline_metrics(self, pipeline_id: str, runs: int = 100) -> PipelineFigures:
         """The figures of its newest *runs*. All nan and 0 where there are none."""
-        store = await self._store()
-        found = await store.runs(pipeline_id, limit=runs)
-        attempts = {run.run_id: await store.attempts(run.run_id) for run in found}
-        figures = figures_of(pipeline_id, found, attempts)
+        figures = await (await self._opened()).figures(pipeline_id, runs)
         figures["errors"] = dict(Counts(figures["errors"]) + self._recorded.get(pipeline_id, Counts()))
         return figures
 
     async def export_prometheus_metrics(self) -> str:
         """All of it in Prometheus' text format, with this process's CPU and memory."""
-        store = await self._store()
-        families = [*_of_totals(await store.totals()), await self._late(store)]
+        known = await self._opened()
+        families = [*_of_totals(await known.totals()), await self._late(known)]
         snapshot = CollectorRegistry()
         snapshot.register(_Snapshot(families))
         return (generate_latest(snapshot) + generate_latest(self._registry)).decode()
 
-    async def _store(self) -> Store:
-        if self._given is not None and not isinstance(self._given, str):
-            return self._given
+    async def _opened(self) -> Known:
+        """The store and a cache of what it said, opened when they are first asked."""
         async with self._opening:
-            if self._opened is None:
-                settings = self._settings or load().settings
-                self._opened = await open_store(self._given or settings.metadata_url())
-            return self._opened
+            if self._known is None:
+                settings, store = self._settings or load().settings, self._given
+                if store is None or isinstance(store, str):
+                    store = await open_store(store or settings.metadata_url())
+                    self._open.push_async_callback(store.close)
+                cache = open_cache(settings=settings)
+                self._open.push_async_callback(cache.close)
+                self._known = Known(store, cache)
+            return self._known
 
-    async def _late(self, store: Store) -> GaugeMetricFamily:
+    async def _late(self, known: Known) -> GaugeMetricFamily:
         """Of each pipeline with a schedule that is not paused, for how long its newest firing is not done."""
-        family = GaugeMetricFamily(f"{_NAMES}_late_seconds", _LATE, labels=["pipeline"])
+        family, store = GaugeMetricFamily(f"{_NAMES}_late_seconds", _LATE, labels=["pipeline"]), known.store
         paused = {one.pipeline_id for one in await store.scheduling.schedules() if one.paused_us is not None}
         now = round(self._clock() * 1e6)
-        for record in await store.pipelines():
-            firing = None if record.pipeline_id in paused else _newest_firing(record, now)
-            if firing is None:
-                continue
-            own = await store.backfills.runs_of(record.pipeline_id, firing, firing)
-            good = await store.runs(record.pipeline_id, statuses=[PipelineStatus.SUCCESS], limit=100)
-            # A run on demand does for a firing before it; a backfill's is that of its own firing only.
-            done = any(run.status is PipelineStatus.SUCCESS for run in own.values()) or any(
-                run.scheduled_us is None and run.created_us >= firing for run in good
-            )
-            family.add_metric([record.pipeline_id], 0.0 if done else (now - firing) / 1e6)
+        firings = {
+            record.pipeline_id: firing
+            for record in await store.pipelines()
+            if record.pipeline_id not in paused and (firing := _newest_firing(record, now)) is not None
+        }
+        for pipeline_id, done in (await known.dealt_with(firings)).items():
+            family.add_metric([pipeline_id], 0.0 if done else (now - firings[pipeline_id]) / 1e6)
         return family
 
 

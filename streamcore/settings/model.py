@@ -28,6 +28,12 @@ def _metadata_url(url: str) -> str:
     return url
 
 
+def _cache_url(url: str) -> str:
+    if url != "memory:" and url.partition("://")[0] not in ("redis", "rediss"):
+        raise ValueError("must be memory: or redis://host:6379/0")
+    return url
+
+
 def _topic_pattern(pattern: str) -> str:
     rest = pattern.replace("{topology}", "t")
     if not (rest.isascii() and rest.replace(".", "").replace("-", "").replace("_", "").isalnum()):
@@ -43,6 +49,7 @@ def _secret_reference(secret: Secret) -> Secret:
 
 SecretReference: TypeAlias = Annotated[Secret, AfterValidator(_secret_reference)]
 BrokerUrl: TypeAlias = Annotated[str, AfterValidator(_broker_url)]
+CacheUrl: TypeAlias = Annotated[str, AfterValidator(_cache_url)]
 MetadataUrl: TypeAlias = Annotated[str, AfterValidator(_metadata_url)]
 TopicPattern: TypeAlias = Annotated[str, AfterValidator(_topic_pattern)]
 
@@ -122,6 +129,18 @@ class Metadata(Section):
         description="`sqlite:///path.db` or `memory:` for one machine, `postgresql://user:password@host/db` "
         "to be shared. The file `metadata.db` in `state.dir` when not set.",
     )
+
+
+class Cache(Section):
+    """What was asked for before and is believed for a while."""
+
+    url: CacheUrl = Field(
+        "memory:",
+        repr=False,  # it may hold a password
+        description="`memory:` of each process, or `redis://user:password@host:6379/0` to be shared; "
+        "`rediss://` with TLS. Nothing fails when Redis is away.",
+    )
+    entries: int = Field(10_000, ge=1, description="How many entries are kept in memory.")
 
 
 class Notifications(Section):
@@ -229,6 +248,7 @@ class Settings(Section):
     broker: Broker = Field(default_factory=Broker)
     state: State = Field(default_factory=State)
     metadata: Metadata = Field(default_factory=Metadata)
+    cache: Cache = Field(default_factory=Cache)
     notifications: Notifications = Field(default_factory=Notifications)
     limits: Limits = Field(default_factory=Limits)
     runtime: Runtime = Field(default_factory=Runtime)

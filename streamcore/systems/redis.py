@@ -16,7 +16,7 @@ all else (login, rights, wrong type of a key)     :class:`Permanent` with the re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -60,10 +60,11 @@ def shown_url(url: str) -> str:
 class Client:
     """Connections to one server, made when they are needed. Their errors are ours."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seconds: float | None = None) -> None:
+        """*seconds*: for the connection and for each answer, in place of the usual ones."""
         self._shown = shown_url(url)
         self._driver = driver()
-        self._redis = client_of(self._driver.asyncio.Redis.from_url, url, self._shown)
+        self._redis = client_of(self._driver.asyncio.Redis.from_url, url, self._shown, seconds)
 
     async def ping(self) -> None:
         """Ask whether the server answers, and lets this user in."""
@@ -74,12 +75,30 @@ class Client:
 
     async def hashes(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[bytes | None]]:
         """The *fields* of the hash at each of *keys*: None where there is none."""
-        found: list[list[bytes | None]] = []
+        return await self._together(keys, lambda commands, key: commands.hmget(key, fields))
+
+    async def values(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The string at each of *keys*: None where there is none."""
+        return await self._together(keys, lambda commands, key: commands.get(key))
+
+    async def put(self, values: Mapping[str, bytes], milliseconds: int) -> None:
+        """Make *values* the strings at their keys, for *milliseconds*."""
+        await self._together(
+            list(values), lambda commands, key: commands.set(key, values[key], px=milliseconds)
+        )
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Take away whatever is at *keys*."""
+        await self._together(keys, lambda commands, key: commands.unlink(key))
+
+    async def _together(self, keys: Sequence[str], command: Callable[[Any, str], object]) -> list[Any]:
+        """The answers to *command* of each of *keys*, which go together."""
+        found: list[Any] = []
         try:
             for start in range(0, len(keys), _AT_ONCE):
                 async with self._redis.pipeline(transaction=False) as commands:
                     for key in keys[start : start + _AT_ONCE]:
-                        commands.hmget(key, fields)
+                        command(commands, key)
                     found += await commands.execute()
         except Exception as error:  # noqa: BLE001 - the one place that sorts them
             raise translate(error, self._driver, self._shown) from None
@@ -104,7 +123,7 @@ def driver() -> ModuleType:
     return module
 
 
-def client_of(from_url: Callable[..., Any], url: str, shown: str) -> Any:
+def client_of(from_url: Callable[..., Any], url: str, shown: str, seconds: float | None = None) -> Any:
     """A client of redis-py's by its *from_url*, whose waits end. BadConfig for unknown options."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
@@ -113,8 +132,8 @@ def client_of(from_url: Callable[..., Any], url: str, shown: str) -> Any:
     try:
         return from_url(
             urlunsplit(parts._replace(query=urlencode(options))),
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=COMMAND_SECONDS,
+            socket_connect_timeout=CONNECT_SECONDS if seconds is None else seconds,
+            socket_timeout=COMMAND_SECONDS if seconds is None else seconds,
             retry=None,  # whoever asks tries again, and says so
             retry_on_error=[],
         )

@@ -283,6 +283,28 @@ async def test_the_outbox_holds_events_until_they_are_published(store: Store) ->
     assert len(await store.events(one)) == 1
 
 
+async def test_the_mark_is_another_one_after_each_change_of_a_run(store: Store, open_another: Open) -> None:
+    marks = [await store.mark()]
+    run_id = await queued(store)
+    marks.append(await store.mark())
+    claim = await claimed(store, run_id)
+    for change in (RunMoved(R.QUEUED, R.RUNNING), RunMoved(R.RUNNING, R.FAILED)):
+        await store.commit(claim, [change], 2)
+        marks.append(await store.mark())
+    await store.reopen(run_id, [], 3)
+    marks.append(await store.mark())
+    assert len(set(marks)) == 5
+    assert await (await open_another()).mark() == marks[-1]
+
+
+async def test_the_marks_of_two_stores_differ() -> None:
+    stores = [await open_store("memory:") for _ in range(2)]
+    one, other = [await store.mark() for store in stores]
+    for store in stores:
+        await store.close()
+    assert one != other
+
+
 async def test_a_lease_has_one_holder(open_another: Open) -> None:
     stores = [await open_another() for _ in range(3)]
     got = await asyncio.gather(*(s.lease("leader", f"s{n}", 100, 1) for n, s in enumerate(stores)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import pytest
@@ -15,6 +17,8 @@ from streamcore.errors import BadConfig, Permanent
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
 from streamcore.pipelines.models import TaskType
+from streamcore.settings import load
+from tests.services.redis import RedisServer
 
 HOUR = 3600.0
 
@@ -121,6 +125,38 @@ async def test_a_pipeline_is_late_from_its_firing_until_a_run_of_it_succeeds(sto
             await orchestrator._claim(f"{days}")
             await orchestrator.wait(f"{days}")
         assert await late() == still_late, "a backfill's run is that of its own firing"
+
+
+async def test_what_was_added_up_is_shared_until_a_run_changes(redis: RedisServer, tmp_path: Path) -> None:
+    """Metrics of two processes: one asks for the totals, both tell them, and a change at once."""
+    settings = load(environ={"STREAMCORE_CACHE__URL": redis.fresh_database()}).settings
+    stores = [await open_store(f"sqlite:///{tmp_path}/metadata.db") for _ in range(2)]
+    asked = Counter[int]()
+    for number, store in enumerate(stores):
+        store.totals = _counted(store.totals, asked, number)  # type: ignore[method-assign]
+    both = [PipelineMetrics(store=store, settings=settings) for store in stores]
+    for runs in (1, 2):
+        await run(stores[0], PipelineConfig(pipeline_id="p", tasks=(command("a", "true"),)))
+        for metrics in (*both, *both):
+            shown = samples(await metrics.export_prometheus_metrics())
+            assert shown["streamcore_pipeline_runs", "p", "success"] == runs
+            assert (await metrics.get_pipeline_metrics("p"))["succeeded"] == runs
+    assert asked == {0: 2}
+    for one in (*both, *stores):
+        await (one.stop() if isinstance(one, PipelineMetrics) else one.close())
+
+
+T = TypeVar("T")
+
+
+def _counted(
+    call: Callable[[], Awaitable[T]], calls: Counter[int], number: int
+) -> Callable[[], Awaitable[T]]:
+    def counted() -> Awaitable[T]:
+        calls[number] += 1
+        return call()
+
+    return counted
 
 
 async def test_metrics_are_served_while_started(store: Store) -> None:
