@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from streamcore.cli.command import INTERRUPTED, Command, Globals, Group
-from streamcore.errors import BadConfig, Permanent
+from streamcore.errors import BadConfig, Permanent, did_you_mean
 
 if TYPE_CHECKING:
-    from streamcore.engines.quality_files import QualityFiles
+    from streamcore.engines.quality_history import QualityHistory
     from streamcore.progress import OnProgress
     from streamcore.quality.config import QualityConfig
     from streamcore.quality.profile import Profile
@@ -38,15 +39,17 @@ _baseline = click.option(
 )
 
 
+_store = click.option(
+    "--store",
+    metavar="URL",
+    help="Where results are kept, e.g. sqlite:///quality.db.  [default: metadata.url]",
+)
+
+
 def _dataset(function: Function) -> Function:
     """The options of every command: which dataset, and what is asked of it."""
     for option in (
-        click.option(
-            "--store",
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="Where results are kept.  [default: quality in state.dir]",
-        ),
+        _store,
         click.option("--dataset", "name", metavar="NAME", help="Its name in results.  [default: by SOURCE]"),
         _file("--rules", help="YAML: rules, thresholds, types of columns; see docs/quality.md."),
         click.argument("source", required=False, metavar="[SOURCE]"),
@@ -121,7 +124,8 @@ def profile(options: Globals, /, save: Path | None, html: Path | None, keep: boo
     if html is not None:
         write_page(html, found)
     if keep:
-        dataset.files.keep_baseline(found)
+        with dataset.history() as history:
+            history.keep_baseline(found)
     if options.json:
         click.echo(found.model_dump_json())
     else:
@@ -143,7 +147,9 @@ def drift(options: Globals, /, baseline: str | None, **asked: Any) -> int:
     dataset = _Asked(options, **asked)
     before = dataset.baseline(baseline)
     now = dataset.profile()
-    before = before or dataset.files.baseline(now.dataset)
+    if before is None:
+        with dataset.history() as history:
+            before = history.baseline(now.dataset)
     if before is None:
         raise BadConfig(
             f"dataset {now.dataset!r} has no baseline",
@@ -161,6 +167,37 @@ def drift(options: Globals, /, baseline: str | None, **asked: Any) -> int:
     return FAILED if found.level == "fail" else 0
 
 
+@quality.command(cls=Command)
+@click.argument("dataset", required=False)
+@click.option("--column", metavar="NAME", help="The metrics of this column.  [default: of the dataset]")
+@click.option("--last", type=click.IntRange(1, 10_000), default=20, show_default=True, metavar="N")
+@_store
+@click.pass_obj
+def history(
+    options: Globals, /, dataset: str | None, column: str | None, last: int, store: str | None
+) -> None:
+    """The last looks at DATASET, or the newest one at each dataset."""
+    from streamcore.engines.quality_history import QualityHistory
+
+    with QualityHistory(store or options.settings().settings.metadata_url()) as kept:
+        found = kept.datasets() if dataset is None else kept.history(dataset, last)
+        if dataset is not None and not found:
+            known = [record.dataset for record in kept.datasets()]
+            raise BadConfig(
+                f"nothing is known of dataset {dataset!r}", allowed=known, fix=did_you_mean(dataset, known)
+            )
+    if options.json:
+        click.echo(json.dumps({"looks": [record.model_dump(mode="json") for record in found]}))
+        return
+    from streamcore.cli import quality_view
+    from streamcore.cli.console import out
+
+    if dataset is None:
+        quality_view.show_datasets(out(), found)
+    else:
+        quality_view.show_history(out(), found, column)
+
+
 # ---------------------------------------------------------------- what they share
 
 
@@ -172,7 +209,7 @@ class _Asked:
     source: str | None
     rules: Path | None
     name: str | None
-    store: Path | None
+    store: str | None
 
     def __post_init__(self) -> None:
         from streamcore.quality.config import quality_config, read_rules
@@ -182,21 +219,20 @@ class _Asked:
         named = given if self.name is None else {**given, "dataset": self.name}
         self.config: QualityConfig = quality_config(named, None if self.rules is None else str(self.rules))
 
-    @property
-    def files(self) -> QualityFiles:
+    def history(self) -> QualityHistory:
         """Where results are kept."""
-        from streamcore.engines.quality_files import QualityFiles
+        from streamcore.engines.quality_history import QualityHistory
 
-        return QualityFiles(self.store or self.settings.state.dir / "quality")
+        return QualityHistory(self.store or self.settings.metadata_url())
 
     def report(self, as_of: dt.datetime | None, baseline: str | None) -> QualityReport:
         """All that is asked of it; what is found is kept."""
         from streamcore.engines.quality import QualityEngine
 
-        before, engine = self.baseline(baseline), QualityEngine(self.files)
-        return _watched(
-            self.settings, partial(engine.run, self.source, self.config, baseline=before, as_of=as_of)
-        )
+        before = self.baseline(baseline)
+        with self.history() as history:
+            look = partial(QualityEngine(history).run, self.source, self.config, baseline=before, as_of=as_of)
+            return _watched(self.settings, look)
 
     def profile(self, source: str | None = None) -> Profile:
         """Its profile, or that of another *source* read in the same way; nothing is kept."""

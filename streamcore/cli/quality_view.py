@@ -11,14 +11,15 @@ from rich.text import Text
 from streamcore.cli.console import count
 from streamcore.quality.drift import Drift
 from streamcore.quality.levels import Level
+from streamcore.quality.metrics import METRICS
 from streamcore.quality.page import percent
 from streamcore.quality.plots import edge_text, number
 from streamcore.quality.profile import ColumnProfile, Profile
-from streamcore.quality.report import QualityReport
+from streamcore.quality.report import QualityReport, RunRecord
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_WIDEST = 44
+_WIDEST, _TREND = 44, 20
 _CUT = ("column", "values", "from … to", "why", "rule")
 """Columns that are cut short rather than wrapped."""
 
@@ -27,11 +28,7 @@ def show_report(console: Console, report: QualityReport) -> None:
     """Print metrics and rules of *report*, and what has drifted."""
     rows = _rows(report.rows, report.refused)
     console.print(Text.assemble((report.dataset, "bold"), "  ", _level(report.level), f"  {rows}\n"))
-    table = _table("metric", "value", "", "column", numbers=("value",))
-    for metric in report.metrics:
-        if metric.column is None or metric.level != "ok" or metric.metric == "validity":
-            table.add_row(metric.metric, percent(metric.value), _level(metric.level), metric.column or "")
-    console.print(table)
+    console.print(_metrics(report))
     if report.validation is not None:
         rules = _table("rule", "failing", "pass rate", "", "e.g.", numbers=("failing", "pass rate"))
         for rule in report.validation.rules:
@@ -44,6 +41,56 @@ def show_report(console: Console, report: QualityReport) -> None:
     if report.drift is not None:
         console.print()
         show_drift(console, report.drift)
+
+
+def show_history(console: Console, records: Sequence[RunRecord], column: str | None) -> None:
+    """Print a line a look, the newest last, with the metrics of the dataset or of *column*."""
+    told = [name for name in METRICS if any(record.value(name, column) is not None for record in records)]
+    table = _table("as of", "", "rows", "refused", *told, numbers=("rows", "refused", *told))
+    for record in records:
+        values = [record.value(name, column) for name in told]
+        when = record.as_of.isoformat(sep=" ", timespec="seconds")
+        shown = ["" if value is None else percent(value) for value in values]
+        table.add_row(when, _level(record.level), count(record.rows), count(record.refused), *shown)
+    trends = [_trend([record.value(name, column) for record in records]) for name in told]
+    if len(records) > 1:
+        table.add_row("", "", "", "", *trends, style="dim")
+    console.print(table)
+
+
+def show_datasets(console: Console, newest: Sequence[RunRecord]) -> None:
+    """Print a line a dataset, with its newest look."""
+    table = _table("dataset", "as of", "", "rows", numbers=("rows",))
+    for record in newest:
+        when = record.as_of.isoformat(sep=" ", timespec="seconds")
+        table.add_row(record.dataset, when, _level(record.level), count(record.rows))
+    console.print(table)
+
+
+def _metrics(report: QualityReport) -> Table:
+    """Those of the dataset, and those of columns that are of interest; beside each what it was before."""
+    numbers = ("value", "before")
+    past = ("before", "trend") if report.history else ()
+    table = _table("metric", "value", "", "column", *past, numbers=numbers)
+    for metric in report.metrics:
+        if metric.column is None or metric.level != "ok" or metric.metric == "validity":
+            row: list[str | Text] = [metric.metric, percent(metric.value), _level(metric.level)]
+            row.append(metric.column or "")
+            if past:
+                before = [record.value(metric.metric, metric.column) for record in report.history]
+                row.append("" if before[-1] is None else percent(before[-1]))
+                row.append(Text(_trend([*before, metric.value]), style="dim"))
+            table.add_row(*row)
+    return table
+
+
+def _trend(values: Sequence[float | None]) -> str:
+    """A block a value that is known, between the least and the largest of them."""
+    known = [value for value in values[-_TREND:] if value is not None]
+    least, reach = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    if not reach:
+        return _BLOCKS[-1] * len(known)
+    return "".join(_BLOCKS[round((value - least) / reach * (len(_BLOCKS) - 1))] for value in known)
 
 
 def show_profile(console: Console, profile: Profile) -> None:

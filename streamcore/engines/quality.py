@@ -38,8 +38,9 @@ class QualityEngine:
 
     ::
 
-        engine = QualityEngine(QualityFiles(Path(".streamcore/quality")))
-        report = await engine.run("data/flights.parquet", {"rules": [...], "thresholds": [...]})
+        with QualityHistory() as history:
+            engine = QualityEngine(history)
+            report = await engine.run("data/flights.parquet", {"rules": [...], "thresholds": [...]})
         if report.level == "fail": ...
     """
 

@@ -26,6 +26,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from streamcore.metadata.backfills import Backfills
+from streamcore.metadata.measurements import Measurements
 from streamcore.metadata.notices import Notices
 from streamcore.metadata.records import (
     AttemptRecord,
@@ -80,6 +81,10 @@ class Store(Protocol):
     @property
     def notices(self) -> Notices:
         """See :mod:`streamcore.metadata.notices`."""
+
+    @property
+    def measurements(self) -> Measurements:
+        """See :mod:`streamcore.metadata.measurements`."""
 
     async def close(self) -> None:
         """Free what is open."""

@@ -65,4 +65,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "create index streamcore_notices_last on streamcore_notices (pipeline_id, event, done_us)",
     ),
     ("create table streamcore_identity (one bigint primary key, store_id text not null)",),
+    (
+        """create table streamcore_measurements (
+            measurement_id {serial}, dataset text not null, at_us bigint not null, level text not null,
+            row_count bigint not null, refused bigint not null, run_id text, found text not null)""",
+        "create index streamcore_measurements_last on streamcore_measurements (dataset, measurement_id)",
+        "create unique index streamcore_measurements_of_runs on streamcore_measurements (dataset, run_id)",
+        """create table streamcore_baselines (
+            dataset text primary key, profile text not null, kept_us bigint not null)""",
+    ),
 )

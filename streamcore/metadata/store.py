@@ -16,6 +16,8 @@ from streamcore.metadata.backfilled import SqlBackfills
 from streamcore.metadata.backfills import Backfills
 from streamcore.metadata.contract import PATIENCE, NewRun
 from streamcore.metadata.database import Bulk, Database, Row, Statement, Value, Work
+from streamcore.metadata.measured import SqlMeasurements
+from streamcore.metadata.measurements import Measurements
 from streamcore.metadata.migrations import STEPS
 from streamcore.metadata.noticed import SqlNotices
 from streamcore.metadata.notices import Notices
@@ -48,6 +50,7 @@ class SqlStore:
         self._scheduling = SqlScheduling(self._transact, self._rows)
         self._backfills = SqlBackfills(self._transact, self._rows)
         self._notices = SqlNotices(self._transact, self._rows)
+        self._measurements = SqlMeasurements(self._transact, self._rows)
 
     @property
     def scheduling(self) -> Scheduling:
@@ -60,6 +63,10 @@ class SqlStore:
     @property
     def notices(self) -> Notices:
         return self._notices
+
+    @property
+    def measurements(self) -> Measurements:
+        return self._measurements
 
     async def open(self) -> None:
         """Bring the tables up to date; BadConfig when they are those of a newer streamcore."""

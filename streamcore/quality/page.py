@@ -67,13 +67,9 @@ def _cards(report: QualityReport) -> list[_Card]:
     cards = []
     for metric in report.metrics:
         if metric.column is None:
-            before = [_value(record.metrics, metric.metric) for record in report.history]
+            before = [record.value(metric.metric) for record in report.history]
             cards.append(_Card(metric, line([*before, metric.value], metric.metric)))
     return sorted(cards, key=lambda card: METRICS.index(card.metric.metric))
-
-
-def _value(metrics: Sequence[Metric], name: str) -> float | None:
-    return next((metric.value for metric in metrics if metric.metric == name and metric.column is None), None)
 
 
 def _column(now: ColumnProfile, report: QualityReport | None) -> _Column:

@@ -29,6 +29,11 @@ class RunRecord(BaseModel):
     metrics: Sequence[Metric] = ()
     pass_rates: Mapping[str, float] = Field(default_factory=dict)
 
+    def value(self, metric: str, column: str | None = None) -> float | None:
+        """The value of *metric*, of *column* or of the dataset; None when it was not told."""
+        wanted = metric, column
+        return next((one.value for one in self.metrics if (one.metric, one.column) == wanted), None)
+
 
 class QualityReport(BaseModel):
     """One look at a dataset. ``rule_levels``: what each rule means, by its id; ``history``: earlier looks."""

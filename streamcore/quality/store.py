@@ -19,7 +19,7 @@ class QualityStore(Protocol):
     def append(self, record: RunRecord) -> None:
         """Keep *record*, durably on return. Two at once of one dataset are both kept.
 
-        One whose ``run_id`` is among the last hundred of its dataset is there already, and not kept again.
+        One whose ``run_id`` another one of its dataset has is there already, and not kept again.
         """
         ...
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from streamcore.errors import BadConfig, Fenced, Permanent
-from streamcore.metadata import open_store
+from streamcore.metadata import DATABASES, open_store, writing
 from streamcore.metadata.contract import NewRun, Store
+from streamcore.metadata.database import Statement
+from streamcore.metadata.migrations import STEPS
 from streamcore.metadata.records import (
     AttemptMoved,
     AttemptRecord,
@@ -330,6 +332,34 @@ async def test_a_store_of_a_newer_version_is_refused(url: str, monkeypatch: pyte
     monkeypatch.setattr("streamcore.metadata.store.STEPS", ())
     with pytest.raises(BadConfig, match="newer streamcore"):
         await open_store(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("steps", range(1, len(STEPS)))
+async def test_a_store_of_a_former_version_is_brought_up_to_date(url: str, steps: int) -> None:
+    """Made by the first *steps* of its migrations, with a run in it: that stays, and all else is there."""
+    database = DATABASES[url.partition(":")[0]](url)
+    await database.transact([Statement("create table streamcore_migrations (number bigint primary key)")])
+    for number, step in enumerate(STEPS[:steps], 1):
+        made = [Statement(sql.replace("{serial}", database.serial)) for sql in step]
+        note = Statement(f"insert into streamcore_migrations (number) values ({number})")
+        await database.transact([*made, note])
+    await database.transact(writing.created(NewRun("r", "p", 1, ["a"], scheduled_us=7), 5))
+    await database.close()
+    store = await open_store(url)
+    assert [(one.run_id, one.scheduled_us, one.created_us) for one in await store.runs()] == [("r", 7, 5)]
+    assert [one.kind for one in await store.unpublished(10)] == ["run.queued"]
+    await store.register("p", "{}", 5)
+    assert [one.pipeline_id for one in await store.scheduling.schedules()] == ["p"]
+    assert await store.backfills.backfills() == []
+    assert await store.notices.due(9, 9) == []
+    await store.measurements.keep_baseline("users", "{}", 1)
+    mark = await store.mark()
+    await store.close()
+    again = await open_store(url)
+    assert await again.mark() == mark
+    assert await again.measurements.baseline("users") == "{}"
+    await again.close()
 
 
 async def test_texts_of_all_kinds_come_back(store: Store) -> None:

@@ -33,7 +33,9 @@ class QualityReportOptions(Options):
         default_factory=dict, description="The same keys, which win over those of the file."
     )
     output: Path | None = Field(None, description="HTML page to write.")
-    store: Path | None = Field(None, description="Folder of results; quality in state.dir when not set.")
+    store: str | None = Field(
+        None, repr=False, description="URL of the store that keeps results; metadata.url when not set."
+    )
     fail_on: Literal["fail", "warn", "nothing"] = Field(
         "fail", description="The level of the report from which on the task fails."
     )
@@ -42,18 +44,19 @@ class QualityReportOptions(Options):
 async def run(options: QualityReportOptions, context: TaskContext) -> TaskResult:
     """Look at it once, and report."""
     from streamcore.engines.quality import QualityEngine
-    from streamcore.engines.quality_files import QualityFiles, write_page
+    from streamcore.engines.quality_files import write_page
+    from streamcore.engines.quality_history import QualityHistory
     from streamcore.quality.config import quality_config
-    from streamcore.settings import load
 
     config = quality_config(_given(options))
     asked = options.source_config if options.source_config is not None else config.source
-    report = await QualityEngine(QualityFiles(options.store or load().settings.state.dir / "quality")).run(
-        asked if asked is not None else source_of(None, context),
-        config,
-        run_id=context.effect_id,
-        on_progress=lambda progress: context.report(progress.rows_in, progress.bytes_in),
-    )
+    with QualityHistory(options.store) as history:
+        report = await QualityEngine(history).run(
+            asked if asked is not None else source_of(None, context),
+            config,
+            run_id=context.effect_id,
+            on_progress=lambda progress: context.report(progress.rows_in, progress.bytes_in),
+        )
     if options.output is not None:
         write_page(options.output, report)
     said = "; ".join([f"{report.dataset}: {report.level}", *_found(report)])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from streamcore.engines.quality_files import QualityFiles
+from streamcore.engines.quality_history import QualityHistory
 from streamcore.errors import BadConfig
 from streamcore.pipelines.kinds.contract import TaskContext, TaskFailed
 from streamcore.pipelines.kinds.quality_report import QUALITY_REPORT, QualityReportOptions
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
 from streamcore.pipelines.orchestrator import PipelineOrchestrator
+from streamcore.quality.report import RunRecord
 
+KEPT = "sqlite:///kept.db"
 QUALITY = {
     "dataset": "users",
     "rules": [{"rule_type": "not_null", "column": "email", "rule_id": "address"}],
@@ -36,7 +39,7 @@ def pipeline(**quality: Any) -> PipelineConfig:
         "destination_config": "clean.parquet",
         "operations": [{"type": "add_column", "column": "twice", "expression": "id * 2"}],
     }
-    report = {"quality": {**QUALITY, **quality}, "output": "out/users.html", "store": "kept"}
+    report = {"quality": {**QUALITY, **quality}, "output": "out/users.html", "store": KEPT}
     return PipelineConfig(
         pipeline_id="p",
         tasks=[
@@ -48,6 +51,12 @@ def pipeline(**quality: Any) -> PipelineConfig:
     )
 
 
+def kept() -> Sequence[RunRecord]:
+    """The looks at users."""
+    with QualityHistory(KEPT) as history:
+        return history.history("users", 5)
+
+
 async def test_it_reports_on_what_the_task_before_has_written(folder: Path) -> None:
     async with PipelineOrchestrator("memory:") as orchestrator:
         await orchestrator.register_pipeline(pipeline())
@@ -57,7 +66,7 @@ async def test_it_reports_on_what_the_task_before_has_written(folder: Path) -> N
     assert view.status == "success"
     assert "1 rows fail address" in str(view)
     assert "<h3>twice</h3>" in Path("out/users.html").read_text()
-    (record,) = QualityFiles(folder / "kept").history("users", 5)
+    (record,) = kept()
     assert (record.level, record.rows) == ("warn", 2)
 
 
@@ -66,14 +75,14 @@ async def test_a_failed_threshold_fails_the_run_and_an_attempt_again_keeps_nothi
 ) -> None:
     context = TaskContext("p", "r1", "look", 1)
     failing = {**QUALITY, "thresholds": [{"metric": "completeness", "fail": 0.9}]}
-    options = QualityReportOptions(source_config="users.csv", quality=failing, store=Path("kept"))
+    options = QualityReportOptions(source_config="users.csv", quality=failing, store=KEPT)
     for _ in range(2):
         with pytest.raises(TaskFailed, match=r"completeness is 75.00%"):
             await QUALITY_REPORT.run(options, context)
-    assert len(QualityFiles(folder / "kept").history("users", 5)) == 1
+    assert len(kept()) == 1
     allowed = options.model_copy(update={"fail_on": "nothing"})
     assert (await QUALITY_REPORT.run(allowed, TaskContext("p", "r2", "look", 1))).rows == 2
-    assert len(QualityFiles(folder / "kept").history("users", 5)) == 2
+    assert len(kept()) == 2
 
 
 async def test_mistakes_in_rules_are_told_when_it_is_registered() -> None:

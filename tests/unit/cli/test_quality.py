@@ -45,8 +45,34 @@ def test_a_run_is_fine_kept_and_without_secrets(capsys):
     assert found["rule_levels"] == {"plausible": "warn", "codes": "ok"}
     samples = found["validation"]["rules"][0]["samples"]
     assert {sample["row"]["destination"] for sample in samples} == {"•••"}
-    kept = Path(".streamcore/quality/flights.jsonl").read_text().splitlines()
-    assert [json.loads(line)["as_of"] for line in kept] == ["2001-01-20T00:00:00Z"]
+    kept = document(capsys, "quality", "history", "flights")["looks"]
+    assert [look["as_of"] for look in kept] == ["2001-01-20T00:00:00Z"]
+
+
+def test_how_a_metric_went_on_is_shown_beside_it_and_by_itself(capsys):
+    Path("rules.yaml").write_text(
+        RULES.replace("source: flights.parquet\n", "").replace("max: 600", "max: 60")
+    )
+    for source, day in (("flights.parquet", "20"), ("later.parquet", "21")):
+        arguments = ["quality", "run", source, "--rules", "rules.yaml", "--as-of", f"2001-01-{day}"]
+        assert run(arguments) == 0
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("validity") and "█▁" in line
+    ][:1]
+    assert line.startswith("validity")
+    now, before = (float(word[:-1]) for word in line.split() if word.endswith("%"))
+    assert now < before
+
+    assert run(["quality", "history", "flights", "--column", "delay"]) == 0
+    table = capsys.readouterr().out
+    assert "2001-01-20" in table
+    assert table.count("warn") == 2
+    assert "timeliness" not in table  # is not told of columns
+    assert document(capsys, "quality", "history")["looks"][0]["dataset"] == "flights"
+    assert run(["quality", "history"]) == 0
+    assert "2001-01-21" in capsys.readouterr().out
+    assert run(["quality", "history", "flight"]) == 2
+    assert "did you mean 'flights'" in capsys.readouterr().err
 
 
 def test_a_failed_threshold_is_exit_code_1(capsys):

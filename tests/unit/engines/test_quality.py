@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 
 import polars as pl
 import pytest
 
 from streamcore.engines.quality import QualityEngine
-from streamcore.engines.quality_files import QualityFiles
+from streamcore.engines.quality_history import QualityHistory
 from streamcore.errors import BadConfig, Permanent
+from streamcore.metadata import open_store
 from streamcore.quality.config import quality_config
 
 AS_OF = dt.datetime(2024, 1, 10, tzinfo=dt.timezone.utc)
@@ -32,6 +34,12 @@ CONFIG = {
     ],
     "timeliness": {"column": "seen", "max_age": "3d"},
 }
+
+
+@pytest.fixture
+def kept(tmp_path):
+    with QualityHistory(f"sqlite:///{tmp_path}/kept.db") as history:
+        yield history
 
 
 def values(report):
@@ -123,51 +131,45 @@ async def test_refused_rows_are_not_valid(tmp_path):
     assert values(report)["validity", None] == 3 / 4
 
 
-async def test_looks_are_kept(tmp_path):
+async def test_looks_are_kept(tmp_path, kept):
     USERS.write_csv(tmp_path / "users.csv")
-    store = QualityFiles(tmp_path / "kept")
-    engine = QualityEngine(store)
+    engine = QualityEngine(kept)
     first = await engine.run(tmp_path / "users.csv", as_of=AS_OF)
     assert (first.dataset, first.history) == ("users", [])
     second = await engine.run(tmp_path / "users.csv")
     assert [record.as_of for record in second.history] == [AS_OF]
     assert second.history[0] == first.record()
-    assert len(store.history("users", 10)) == 2
-    assert len(store.history("users", 1)) == 1
-    assert store.history("others", 10) == []
+    assert len(kept.history("users", 10)) == 2
+    assert len(kept.history("users", 1)) == 1
+    assert kept.history("others", 10) == []
+    assert [record.as_of for record in kept.datasets()] == [second.as_of]
 
 
-def test_drift_is_measured_from_the_stores_baseline(tmp_path):
-    store = QualityFiles(tmp_path)
+def test_drift_is_measured_from_the_stores_baseline(kept):
     flights = pl.read_parquet("data/flights-200k.parquet")
-    engine = QualityEngine(store)
+    engine = QualityEngine(kept)
     first = engine.check(flights, {"dataset": "flights"})
     assert first.drift is None
-    store.keep_baseline(first.profile)
+    kept.keep_baseline(first.profile)
     later = flights.with_columns(pl.col("delay") + 20)
     report = engine.check(later, {"dataset": "flights"})
     assert (report.level, report.drift.level) == ("fail", "fail")
+    assert report.baseline == first.profile
     assert engine.check(later, {"dataset": "others"}).drift is None
 
 
-def test_a_line_that_was_cut_off_is_passed_over(tmp_path):
-    store = QualityFiles(tmp_path)
-    record = QualityEngine().check(USERS, {"dataset": "users"}).record()
-    store.append(record)
-    with (tmp_path / "users.jsonl").open("a") as file:
-        file.write('{"dataset": "us')
-    assert store.history("users", 5) == [record]
+async def test_a_baseline_that_is_none_names_its_dataset(kept, tmp_path):
+    kept.history("users", 1)
+    store = await open_store(f"sqlite:///{tmp_path}/kept.db")
+    await store.measurements.keep_baseline("users", "{}", 1)
+    await store.close()
+    with pytest.raises(Permanent, match="the baseline of 'users' can't be read"):
+        await asyncio.to_thread(kept.baseline, "users")
 
 
-def test_a_baseline_that_is_none_names_its_file(tmp_path):
-    (tmp_path / "users.baseline.json").write_text("{}")
-    with pytest.raises(Permanent, match=r"users\.baseline\.json"):
-        QualityFiles(tmp_path).baseline("users")
-
-
-def test_a_dataset_can_not_be_named_out_of_its_folder(tmp_path):
+def test_a_dataset_has_a_plain_name(kept):
     with pytest.raises(BadConfig, match="can't be the name of a dataset"):
-        QualityFiles(tmp_path).history("../x", 1)
+        kept.history("../x", 1)
 
 
 def test_a_configuration_is_data():
