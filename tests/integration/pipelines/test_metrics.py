@@ -1,4 +1,4 @@
-"""``PipelineMetrics`` over the runs of a real orchestrator, over HTTP, and as the guide uses it."""
+"""``PipelineMetrics`` over the runs of a real orchestrator and over HTTP."""
 
 from __future__ import annotations
 
@@ -172,34 +172,3 @@ async def test_metrics_are_served_while_started(store: Store) -> None:
     assert metrics.address is None
     async with PipelineMetrics(store=store) as quiet:
         assert quiet.address is None
-
-
-async def test_the_block_of_the_guide(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for program in ("true", "false"):
-        store = await open_store(f"sqlite:///{tmp_path}/.streamcore/metadata.db")
-        await run(store, PipelineConfig(pipeline_id="pipeline_id", tasks=(command("task_id", program),)))
-        await store.close()
-
-    # Initialize metrics
-    metrics = PipelineMetrics()
-
-    # Record custom metrics
-    await metrics.record_data_volume("pipeline_id", "task_id", 1000, 50000)
-    await metrics.record_error("pipeline_id", "task_id", "validation_error", "Invalid email format")
-
-    # Get pipeline metrics
-    pipeline_metrics = await metrics.get_pipeline_metrics("pipeline_id")
-    print(f"Success rate: {pipeline_metrics['success_rate']:.2%}")
-
-    # Export Prometheus metrics
-    prometheus_metrics = await metrics.export_prometheus_metrics()
-
-    await metrics.stop()
-    assert capsys.readouterr().out == "Success rate: 50.00%\n"
-    assert (
-        samples(prometheus_metrics)["streamcore_pipeline_recorded_rows_total", "pipeline_id", "task_id"]
-        == 1000
-    )

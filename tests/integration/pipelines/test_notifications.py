@@ -23,27 +23,11 @@ from streamcore.pipelines.notifications.notifier import Notifier
 from streamcore.pipelines.orchestrator import PipelineOrchestrator
 from streamcore.secrets import Secret
 from streamcore.settings import Notifications, Settings
+from tests.guide.blocks import run_block
 from tests.integration.pipelines.servers import PASSWORD, USER, Received, http_server, mail_server
 from tests.services.tls import certificates
 
 SECOND = 1_000_000
-GUIDE = """\
-from streamcore import PipelineConfig
-
-pipeline_config = PipelineConfig(
-    notifications={
-        "on_failure": {
-            "type": "email",
-            "recipients": ["admin@company.com"],
-            "subject": "Pipeline Failed: {pipeline_name}"
-        },
-        "on_success": {
-            "type": "webhook",
-            "url": "https://api.company.com/pipeline-success"
-        }
-    }
-)
-"""
 
 
 def defaults(monkeypatch: pytest.MonkeyPatch, mail: int) -> Notifications:
@@ -65,8 +49,8 @@ def command(*words: str, **more: Any) -> TaskConfig:
 
 async def test_the_guides_notifications(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with mail_server() as mail, http_server() as hooks:
-        names: dict[str, Any] = {}
-        exec(GUIDE.replace("https://api.company.com", f"http://127.0.0.1:{hooks.port}"), names)
+        put = {"https://api.company.com": f"http://127.0.0.1:{hooks.port}"}
+        names = run_block("Error Notifications", put)
         named = {"pipeline_id": "nightly", "name": "Nightly delays"}
         bad = names["pipeline_config"].model_copy(update={**named, "tasks": (command("false"),)})
         good = bad.model_copy(update={"tasks": (command("true"),)})

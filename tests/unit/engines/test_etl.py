@@ -10,19 +10,9 @@ from streamcore.engines.operations import Operation
 from streamcore.errors import BadConfig, BadRows
 from streamcore.settings import Settings
 from streamcore.settings.model import State
+from tests.guide.blocks import run_block
 
-GUIDE = {
-    "operations": [
-        {"type": "filter", "condition": "age >= 18"},
-        {
-            "type": "add_column",
-            "column": "age_group",
-            "expression": "case when age < 30 then 'Young' when age < 50 then 'Middle' else 'Senior' end",
-        },
-        {"type": "rename", "mapping": {"old_column": "new_column"}},
-        {"type": "cast_type", "type_mapping": {"age": "int64", "salary": "float64"}},
-    ]
-}
+GUIDE = run_block("Data Transformations")["transformation_config"]
 PEOPLE = pl.DataFrame(
     {
         "age": pl.Series([17, 18, 30, 70, None], dtype=pl.Int32),

@@ -8,31 +8,9 @@ from pydantic import ValidationError
 
 import streamcore as sc
 from streamcore.errors import BadConfig
+from tests.guide.blocks import run_block
 
-GUIDE = [
-    {
-        "rule_id": "email_format",
-        "name": "Email Format Check",
-        "rule_type": "email",
-        "column": "email",
-        "severity": "error",
-    },
-    {
-        "rule_id": "age_range",
-        "name": "Age Range Check",
-        "rule_type": "range",
-        "column": "age",
-        "parameters": {"min": 0, "max": 120},
-        "severity": "warning",
-    },
-    {
-        "rule_id": "required_fields",
-        "name": "Required Fields",
-        "rule_type": "not_null",
-        "column": "user_id",
-        "severity": "error",
-    },
-]
+GUIDE = run_block("Data Validation Rules")["validation_rules"]
 USERS = pl.DataFrame(
     {
         "user_id": [1, 2, None, 2, 5],

@@ -10,6 +10,7 @@ from streamcore.errors import BadConfig
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
 from streamcore.pipelines.yaml import checked_pipeline, errors_in, files_in, load_pipeline
+from tests.guide.blocks import block_of
 
 
 class CopyOptions(Options):
@@ -25,26 +26,6 @@ async def nothing(options: Options, context: TaskContext) -> TaskResult:
 
 
 KINDS = {TaskType.INGESTION: Kind(CopyOptions, nothing), TaskType.EMPTY: Kind(Options, nothing, instant=True)}
-GUIDE = """\
-pipeline_id: "data_processing_pipeline"
-name: "Data Processing Pipeline"
-description: "Process and validate user data"
-schedule: "0 */6 * * *"  # Every 6 hours
-max_parallel_tasks: 5
-tasks:
-  - task_id: "extract_data"
-    task_type: "ingestion"
-    name: "Extract Data"
-    parameters:
-      source_config:
-        type: "database"
-        connection_string: "postgresql://user:pass@host:5432/db"
-      destination_config:
-        type: "file"
-        file_path: "data/extracted.csv"
-    retry_count: 3
-    timeout: 300
-"""
 
 
 @pytest.fixture
@@ -53,7 +34,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_guides_file(file: Path) -> None:
-    file.write_text(GUIDE)
+    file.write_text(block_of("Pipeline Configuration"))
     config = checked_pipeline(file, KINDS)
     assert (config.pipeline_id, config.schedule, config.max_parallel_tasks) == (
         "data_processing_pipeline", "0 */6 * * *", 5,
