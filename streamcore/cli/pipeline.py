@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from streamcore.cli.command import INTERRUPTED, Command, Globals, Group, suggest
+from streamcore.cli.command import (
+    INTERRUPTED,
+    Command,
+    Globals,
+    Group,
+    broker_options,
+    broker_settings,
+    suggest,
+)
 from streamcore.cli.pipeline_files import files_of, of_file, read
 from streamcore.cli.pipeline_parameters import Parameter
 from streamcore.cli.pipeline_runs import cancel, history, list_, logs, status
@@ -19,6 +27,7 @@ from streamcore.cli.pipeline_store import print_rows, registered, run_of, with_s
 if TYPE_CHECKING:
     from streamcore.pipelines.orchestrator import PipelineOrchestrator
     from streamcore.pipelines.status import RunView
+    from streamcore.settings import Settings
 
 T = TypeVar("T")
 
@@ -65,7 +74,12 @@ def register(options: Globals, files: tuple[Path, ...]) -> None:
         found = [await orchestrator.register_pipeline(config) for config in configs]
         return [{"pipeline_id": one.pipeline_id, "version": one.version} for one in found]
 
-    print_rows(options, "pipelines", _with_orchestrator(options, work), ("pipeline_id", "version"))
+    print_rows(
+        options,
+        "pipelines",
+        _with_orchestrator(options.settings().settings, work),
+        ("pipeline_id", "version"),
+    )
 
 
 @pipeline.command(cls=Command)
@@ -89,7 +103,7 @@ def run(options: Globals, name: str, parameters: tuple[tuple[str, Any], ...], qu
         run_id = await orchestrator.trigger_pipeline(pipeline_id, parameters=dict(parameters), queue=queue)
         return await _watched(orchestrator, run_id, wait=not queue)
 
-    return _ended(options, _with_orchestrator(options, work))
+    return _ended(options, _with_orchestrator(options.settings().settings, work))
 
 
 @pipeline.command(cls=Command)
@@ -103,19 +117,34 @@ def rerun(options: Globals, run_id: str) -> int:
         await orchestrator.rerun(found.run_id)
         return await _watched(orchestrator, found.run_id)
 
-    return _ended(options, _with_orchestrator(options, work))
+    return _ended(options, _with_orchestrator(options.settings().settings, work))
 
 
 @pipeline.command(cls=Command)
+@broker_options
+@click.option(
+    "--port", type=int, metavar="PORT", help="Of /metrics and /healthz on Kafka; 0 is off.  [default: 8000]"
+)
 @click.pass_obj
-def worker(options: Globals) -> int:
-    """Execute the runs that are queued, and those that others left behind, until stopped."""
+def worker(options: Globals, broker: str | None, state_dir: Path | None, port: int | None) -> int:
+    """Execute the runs that are queued, and those that others left behind, until stopped.
+
+    On Kafka the workers share the runs by a consumer group, take commands from the topic pipelines.commands
+    and publish what happens to pipelines.events.
+    """
+    given = {**broker_settings(broker, state_dir), "http.port": ("--port", port)}
+    settings = options.settings(given).settings
+    if settings.broker.url != "embedded":
+        from streamcore.pipelines.streams.worker import work_on_kafka
+        from streamcore.runtime.worker import run_until_told
+
+        return run_until_told(settings, lambda stop: work_on_kafka(settings, stop))
     from streamcore.runtime.signals import stop_on_signals
 
     async def work(orchestrator: PipelineOrchestrator) -> None:
         await stop_on_signals().wait()
 
-    _with_orchestrator(options, work, take_up=True)
+    _with_orchestrator(settings, work, take_up=True)
     return 0
 
 
@@ -170,12 +199,11 @@ async def _watched(orchestrator: PipelineOrchestrator, run_id: str, wait: bool =
 
 
 def _with_orchestrator(
-    options: Globals, work: Callable[[PipelineOrchestrator], Awaitable[T]], take_up: bool = False
+    settings: Settings, work: Callable[[PipelineOrchestrator], Awaitable[T]], take_up: bool = False
 ) -> T:
     from streamcore.observability.logs import configure
     from streamcore.pipelines.orchestrator import PipelineOrchestrator
 
-    settings = options.settings().settings
     configure(level=settings.log.level, format=settings.log.format)
 
     async def main() -> T:

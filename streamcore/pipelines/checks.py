@@ -20,7 +20,8 @@ from streamcore.settings.model import Notifications
 
 Kinds: TypeAlias = Mapping[TaskType, Kind[Any]]
 """What each type of task is."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")
+"""Ids of pipelines and of tasks."""
 
 
 def check(config: PipelineConfig, kinds: Kinds, defaults: Notifications | None = None) -> None:
@@ -55,7 +56,7 @@ def problems(
 def _named(at: tuple[str | int, ...], what: str, name: str) -> Iterator[Problem]:
     if not name:
         yield Problem(at, f"{what} is missing", fix=f"add {at[-1]}")
-    elif not _NAME.match(name):
+    elif not NAME.fullmatch(name):
         yield Problem(at, f"{what} must be 1 to 100 letters, digits, _ and -, and begin with no - or _", name)
 
 

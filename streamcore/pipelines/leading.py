@@ -12,14 +12,16 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from streamcore.errors import StreamcoreError
 from streamcore.metadata.contract import Store
 
 log = logging.getLogger("streamcore.pipelines")
-PAUSE = 1.0
-"""Seconds between two looks for work."""
+
+
+MakeLeader: TypeAlias = Callable[[Store, str, int, Callable[[], int]], "Leader"]
+"""Makes one for a store, an owner, a lease in microseconds and a clock."""
 
 
 class Leader(ABC):
@@ -29,13 +31,15 @@ class Leader(ABC):
     """For people, and the name of the lease."""
     page: ClassVar[int]
     """How much it does in one look at most; then it looks again at once."""
+    pause: ClassVar[float] = 1.0
+    """Seconds between two looks for work."""
     last_seconds: ClassVar[float] = 0.0
     """So long one that stops works on what is there."""
 
     def __init__(self, store: Store, owner: str, lease_us: int, clock: Callable[[], int]) -> None:
         self._store, self._owner, self._lease_us, self._clock = store, owner, lease_us, clock
         self._task: asyncio.Task[None] | None = None
-        self._stopping, self._news = False, asyncio.Event()
+        self._stopping = asyncio.Event()
         self.leads = False
 
     @abstractmethod
@@ -43,19 +47,14 @@ class Leader(ABC):
         """Do what is to be done at *now*; how much that was."""
 
     def start(self) -> None:
-        """Look for work every PAUSE seconds, until :meth:`stop`."""
-        self._stopping = False
+        """Look for work every ``pause`` seconds, until :meth:`stop`."""
+        self._stopping.clear()
         self._task = asyncio.ensure_future(self._go_on())
-
-    def look(self) -> None:
-        """There is work: do not wait for the next look."""
-        self._news.set()
 
     async def stop(self) -> None:
         """Work on what is there for ``last_seconds``, and let another one lead at once."""
         if self._task is not None:
-            self._stopping = True
-            self._news.set()
+            self._stopping.set()
             if self.last_seconds:
                 await asyncio.wait([self._task], timeout=self.last_seconds)
             self._task.cancel()
@@ -78,16 +77,15 @@ class Leader(ABC):
     async def _go_on(self) -> None:
         last = False
         while not last:
-            last, done = self._stopping, 0  # what was there when the end began is worked on too
-            self._news.clear()
+            last, done = self._stopping.is_set(), 0  # what was there when the end began is worked on too
             try:
                 done = await self.tick(self._clock())
             except StreamcoreError as error:
-                log.warning("%s: the store does not answer: %s", self.job, error)
+                log.warning("%s: tried again soon: %s", self.job, error)
             except Exception:
                 log.exception("%s: a mistake in streamcore; it goes on", self.job)
             if done >= self.page:
                 last = False
             elif not last:
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), PAUSE)
+                    await asyncio.wait_for(self._stopping.wait(), self.pause)

@@ -38,6 +38,7 @@ from streamcore.pipelines.deciding import Plan
 from streamcore.pipelines.execution import Execution
 from streamcore.pipelines.guarded import Lifeline
 from streamcore.pipelines.kinds.catalogue import KINDS
+from streamcore.pipelines.leading import MakeLeader
 from streamcore.pipelines.models import PipelineConfig
 from streamcore.pipelines.notifications.notifier import Notifier
 from streamcore.pipelines.scheduler import Scheduler
@@ -83,6 +84,7 @@ class PipelineOrchestrator:
         kinds: Kinds = KINDS,
         take_up: bool = True,
         share: Share | None = None,
+        leaders: Sequence[MakeLeader] = (),
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -90,17 +92,19 @@ class PipelineOrchestrator:
 
         *take_up*: also execute runs that others have queued or left behind, and make those that schedules ask
         for. *share*: of these the ones that it takes up at once; the others when they have waited for as long
-        as a lease. None: all are. *clock*: seconds since 1970.
+        as a lease. None: all are. *leaders*: more that one of the store's orchestrators does for all.
+        *clock*: seconds since 1970.
         """
         self._given, self._settings, self._kinds = store, settings, kinds
         self._take_up, self._share, self._lease, self._clock = take_up, share, lease_seconds, clock
+        self._more_leaders = leaders
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._store: Store | None = None
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking: set[str] = set()
-        self._unreadable: set[str] = set()
         """Runs that are its own or about to be, and that it does not execute yet."""
+        self._unreadable: set[str] = set()
         self._beating: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._scheduler: Scheduler | None = None
@@ -119,11 +123,13 @@ class PipelineOrchestrator:
         self._lifeline = Lifeline(self._lease)
         self._means = Means(self._kinds, self._lifeline, Nursery(self._lifeline))
         self._beating = asyncio.ensure_future(self._beat_on())
-        self._notifier = Notifier(self._store, self.owner, self._lease_us, self._now, self._notifications)
-        self._notifier.start()
-        if self._take_up:
-            self._scheduler = Scheduler(self._store, self.owner, self._lease_us, self._now)
-            self._scheduler.start()
+        common = (self._store, self.owner, self._lease_us, self._now)
+        self._scheduler = Scheduler(*common) if self._take_up else None
+        more = [make(*common) for make in self._more_leaders]
+        self._tellers = [Notifier(*common, self._notifications), *more]
+        for leader in (self._scheduler, *self._tellers):
+            if leader is not None:
+                leader.start()
 
     async def stop(self) -> None:
         """Stop what runs; the runs that have not ended are free for other orchestrators at once."""
@@ -135,7 +141,7 @@ class PipelineOrchestrator:
         for execution in self._executions.values():
             execution.hand_over()
         await self._idle()
-        await self._notifier.stop()
+        await asyncio.gather(*(leader.stop() for leader in self._tellers))
         self._beating.cancel()
         with suppress(asyncio.CancelledError):
             await self._beating

@@ -30,7 +30,7 @@ class Share:
     def has(self, run_ids: Iterable[str]) -> set[str]:
         """Those of *run_ids* that are its own."""
         ids = list(run_ids)
-        if not ids or not self._own:
+        if not (ids and self._own and self.partitions):
             return set()
         places = partition_of(pa.array([id.encode() for id in ids], pa.binary()), self.partitions, 0)
         return {id for id, place in zip(ids, places, strict=True) if int(place) in self._own}

@@ -7,24 +7,24 @@ batches since the last commit come again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 
-from streamcore.batch import Batch, PartitionId
-from streamcore.contracts import FlushReason
+from streamcore.batch import Batch
 from streamcore.declaring import raised_at
 from streamcore.errors import Permanent
 from streamcore.graph import AgentFunction
+from streamcore.sinks.direct import DirectWriter
 
 
-class AgentWriter:
+class AgentWriter(DirectWriter):
     """Feeds the agent one batch at a time; what it raises stops the worker."""
 
     def __init__(self, function: AgentFunction) -> None:
+        super().__init__()
         self._function = function
         self._task: asyncio.Future[object] | None = None
         self._next: asyncio.Queue[Batch] = asyncio.Queue(1)
         self._asks = asyncio.Event()
-        self._positions: dict[PartitionId, int] = {}
 
     async def start(self) -> None:
         self._task = asyncio.ensure_future(self._run())
@@ -33,24 +33,11 @@ class AgentWriter:
         await self._function(self._batches())
         return None
 
-    async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
-        self._positions.update(partitions)
-        return dict(partitions)
-
-    async def write(self, batch: Batch) -> None:
-        if len(batch):
-            await self._asked()
-            self._asks.clear()
-            self._next.put_nowait(batch)
-            await self._asked()
-        self._positions[batch.source] = batch.range.end
-
-    async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
-        return dict(self._positions)
-
-    async def release(self, partitions: Sequence[PartitionId]) -> None:
-        for source in partitions:
-            self._positions.pop(source, None)
+    async def _take(self, batch: Batch) -> None:
+        await self._asked()
+        self._asks.clear()
+        self._next.put_nowait(batch)
+        await self._asked()
 
     async def close(self) -> None:
         if self._task:

@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 EXIT_GRACE = 5.0
 """Seconds until the process ends even if something hangs, once its work is over and all is closed."""
+CREATED_CONFIG = {"message.timestamp.type": "LogAppendTime"}
+"""Of topics that are made: Kafka's retention would soon delete records with old times."""
 REDRIVE_CONFIG = {"retention.ms": "-1"}
 
 
@@ -75,8 +77,12 @@ def run_until_told(settings: Settings, work: Callable[[asyncio.Event], Awaitable
     return 0
 
 
-async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> None:
+async def work(
+    topology: Topology, settings: Settings, stop: asyncio.Event, made: Mapping[str, int] | None = None
+) -> None:
     """Work on the topology's Kafka topics until *stop* is set, then drain, commit and leave the group.
+
+    *made*: topics that are made with so many partitions unless they are there.
 
     Raises BadConfig, Permanent (also from the watchdog) or TopicChanged; the caller ends the process
     with the error's exit code.
@@ -89,6 +95,8 @@ async def work(topology: Topology, settings: Settings, stop: asyncio.Event) -> N
         return
     kafka_log = KafkaLog(connection)
     try:
+        for topic, count in (made or {}).items():
+            await kafka_log.create(topic, count, CREATED_CONFIG)
         partitions = await _partitions(graph, kafka_log)
         await kafka_log.create(graph.name + REDRIVE_SUFFIX, 1, REDRIVE_CONFIG)
         await _work(graph, kafka_log, connection, settings, stop, partitions)

@@ -143,6 +143,22 @@ class Cache(Section):
     entries: int = Field(10_000, ge=1, description="How many entries are kept in memory.")
 
 
+class Pipelines(Section):
+    """Workers of pipelines that share their runs by a Kafka consumer group."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = Field(
+        "pipelines",
+        description="Consumer group, and prefix of the topics: `NAME.commands`, `NAME.events`. The same for "
+        "all workers on one store.",
+    )
+    partitions: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description="Partitions of these topics when a worker makes them: so many workers can share runs.",
+    )
+
+
 class Notifications(Section):
     """The mail server of notifications that name none, and where webhooks may go."""
 
@@ -249,6 +265,7 @@ class Settings(Section):
     state: State = Field(default_factory=State)
     metadata: Metadata = Field(default_factory=Metadata)
     cache: Cache = Field(default_factory=Cache)
+    pipelines: Pipelines = Field(default_factory=Pipelines)
     notifications: Notifications = Field(default_factory=Notifications)
     limits: Limits = Field(default_factory=Limits)
     runtime: Runtime = Field(default_factory=Runtime)
