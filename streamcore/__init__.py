@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from streamcore.pipelines.models import TaskConfig as TaskConfig
     from streamcore.pipelines.models import TaskType as TaskType
     from streamcore.pipelines.orchestrator import PipelineOrchestrator as PipelineOrchestrator
+    from streamcore.pipelines.streams.events import PipelineEvent as PipelineEvent
     from streamcore.pipelines.yaml import load_pipeline as load_pipeline
     from streamcore.quality.validation_rule import ValidationRule as ValidationRule
     from streamcore.references import SchemaRegistry as SchemaRegistry
@@ -74,6 +75,7 @@ _WHERE = {
     "PROCESSING_TIME": "streamcore.times",
     "MetricsConfig": "streamcore.pipelines.metrics",
     "PipelineConfig": "streamcore.pipelines.models",
+    "PipelineEvent": "streamcore.pipelines.streams.events",
     "PipelineMetrics": "streamcore.pipelines.metrics",
     "PipelineOrchestrator": "streamcore.pipelines.orchestrator",
     "PipelineStatus": "streamcore.metadata.states",
@@ -124,6 +126,7 @@ __all__ = [
     "JsonSchema",
     "MetricsConfig",
     "PipelineConfig",
+    "PipelineEvent",
     "PipelineMetrics",
     "PipelineOrchestrator",
     "PipelineStatus",

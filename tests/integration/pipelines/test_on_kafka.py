@@ -71,9 +71,8 @@ class Scene:
             "connection_string": f"sqlite:///{self.folder}/out.db",
             "sql": "insert into done values ('${run:id}')",
         }
-        command = {
-            "command": ["sh", "-c", f"echo ${{run:id}} $STREAMCORE_ATTEMPT >> notes; {' '.join(words)}"]
-        }
+        shell = f"echo ${{run:id}} $STREAMCORE_ATTEMPT >> {self.folder}/notes; {' '.join(words)}"
+        command = {"command": ["sh", "-c", shell]}
         tasks = (
             TaskConfig(task_id="note", task_type=TaskType.SQL, parameters=noted),
             TaskConfig(task_id="say", task_type=TaskType.COMMAND, depends_on=["note"], parameters=command),
