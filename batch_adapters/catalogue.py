@@ -197,7 +197,7 @@ def _open_configured(
     configuration: Mapping[str, object], format: str | None, options: Mapping[str, Option]
 ) -> BoundedSource:
     """The source that a dictionary names."""
-    found = named(configuration, _option_names())
+    found = named(configuration, option_names())
     uri, given = found.uri, {**found.options, **options}
     if configuration["type"] == "file":  # elsewhere references are resolved later
         uri = resolve(uri)
@@ -206,7 +206,7 @@ def _open_configured(
     return source if found.pool_size is None else Pooled(source, found.pool_size)
 
 
-def _option_names() -> dict[str, dict[str, Collection[str]]]:
+def option_names() -> dict[str, dict[str, Collection[str]]]:
     """What each connector can be told, by the type of configurations and the scheme of URIs."""
     formats: set[str] = {name for entry in FORMATS.values() for name in entry.options.model_fields}
     places: dict[str, Collection[str]] = {

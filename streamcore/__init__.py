@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import Field as Field
 
+    from batch_adapters.data_source import DataSource as DataSource
     from streamcore import references as references
     from streamcore import sinks as sinks
     from streamcore.batch import Batch as Batch
@@ -66,6 +67,7 @@ _WHERE = {
     "BatchIngestionEngine": "streamcore.engines.ingestion",
     "BatchProcessingConfig": "streamcore.engines.processing",
     "Cache": "streamcore.cache",
+    "DataSource": "batch_adapters.data_source",
     "DataValidator": "streamcore.engines.validator",
     "ETLEngine": "streamcore.engines.etl",
     "Event": "streamcore.schema",
@@ -118,6 +120,7 @@ __all__ = [
     "BatchIngestionEngine",
     "BatchProcessingConfig",
     "Cache",
+    "DataSource",
     "DataValidator",
     "ETLEngine",
     "Event",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from pydantic import JsonValue
 
@@ -29,6 +29,12 @@ class Measurement:
     refused: int
     run_id: str | None = None
     found: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def shares(self) -> dict[str, float]:
+        """The metrics of the dataset as a whole, each from 0 to 1."""
+        metrics = cast("Sequence[Mapping[str, JsonValue]]", self.found.get("metrics", ()))
+        whole = [metric for metric in metrics if metric.get("column") is None]
+        return {str(metric["metric"]): float(cast("float", metric["value"])) for metric in whole}
 
 
 class Measurements(Protocol):

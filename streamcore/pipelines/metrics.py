@@ -23,6 +23,7 @@ from streamcore.cache import open_cache
 from streamcore.errors import Permanent, StreamcoreError
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
+from streamcore.metadata.measurements import Measurement
 from streamcore.metadata.records import PipelineRecord, RunTotals
 from streamcore.observability.http import Endpoint, answering, anyone
 from streamcore.pipelines.figures import PipelineFigures
@@ -44,6 +45,9 @@ _GAUGES = {
     "last_end_timestamp_seconds": "When the newest run in this state ended.",
 }
 """By pipeline and status. Gauges, not counters: who clears the history makes them smaller."""
+_QUALITY = "streamcore_quality"
+_SHARE = "Completeness, validity and so on of a dataset by the newest look at it, from 0 (bad) to 1 (good)."
+_LOOK = "When the newest look at a dataset was."
 _LATE = "Seconds since the newest firing that no successful run has dealt with; 0 when all is done."
 LABELS = {
     **{f"{_NAMES}_{name}": {"pipeline", "status"} for name in _GAUGES},
@@ -165,7 +169,8 @@ class PipelineMetrics:
     async def export_prometheus_metrics(self) -> str:
         """All of it in Prometheus' text format, with this process's CPU and memory."""
         known = await self._opened()
-        families = [*_of_totals(await known.totals()), await self._late(known)]
+        quality = _of_quality(await known.store.measurements.datasets())
+        families = [*_of_totals(await known.totals()), await self._late(known), *quality]
         snapshot = CollectorRegistry()
         snapshot.register(_Snapshot(families))
         return (generate_latest(snapshot) + generate_latest(self._registry)).decode()
@@ -217,6 +222,17 @@ def _of_totals(totals: Sequence[RunTotals]) -> list[GaugeMetricFamily]:
             if value is not None:
                 family.add_metric([one.pipeline_id, str(one.status)], value)
     return families
+
+
+def _of_quality(newest: Sequence[Measurement]) -> list[GaugeMetricFamily]:
+    """The metrics of each dataset as a whole, by its newest look, and when that was."""
+    shares = GaugeMetricFamily(f"{_QUALITY}_ratio", _SHARE, labels=["dataset", "metric"])
+    times = GaugeMetricFamily(f"{_QUALITY}_timestamp_seconds", _LOOK, labels=["dataset"])
+    for one in newest:
+        times.add_metric([one.dataset], one.at_us / 1e6)
+        for metric, value in one.shares().items():
+            shares.add_metric([one.dataset, metric], value)
+    return [shares, times]
 
 
 def _newest_firing(record: PipelineRecord, now: int) -> int | None:

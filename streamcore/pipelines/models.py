@@ -8,6 +8,7 @@ run without (an id, tasks, their types and parameters) is asked for when it is r
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -56,6 +57,18 @@ def _seconds(value: object) -> object:
 
 Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]
 """A number of seconds, or a text such as ``"5m"``."""
+
+
+def _as_written(value: object) -> object:
+    """*value* with models in it, such as rules, as the dictionaries that configurations write."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, Mapping):
+        return {key: _as_written(one) for key, one in value.items()}
+    return [_as_written(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+Parameters: TypeAlias = Annotated[dict[str, JsonValue], BeforeValidator(_as_written)]
 NotifyOn: TypeAlias = Literal["on_failure", "on_success", "on_retry", "on_sla_miss"]
 
 
@@ -89,7 +102,7 @@ class TaskConfig(Config):
     """For people."""
     depends_on: tuple[str, ...] = ()
     """Tasks that must have ended well before this one begins."""
-    parameters: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
+    parameters: Parameters = Field(default_factory=dict, repr=False)
     """What the type of the task needs, and continue_on_error: true lets dependents run after a failure."""
     retry_count: int = Field(0, ge=0, le=1000)
     """How often it is tried again after a failure."""

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
+import polars as pl
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamcore import MetricsConfig, PipelineConfig, PipelineMetrics, PipelineOrchestrator, TaskConfig
+from streamcore.engines.quality import QualityEngine
+from streamcore.engines.quality_history import QualityHistory
 from streamcore.errors import BadConfig, Permanent
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
@@ -157,6 +160,18 @@ def _counted(
         return call()
 
     return counted
+
+
+async def test_the_quality_of_datasets_is_told_by_the_newest_look(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/metadata.db"
+    with QualityHistory(url) as history:
+        for emails in (["a@b.co", None], ["a@b.co", None, None, None]):
+            report = QualityEngine(history).check(pl.DataFrame({"email": emails}), {"dataset": "users"})
+    metrics = PipelineMetrics(store=url)
+    shown = samples(await metrics.export_prometheus_metrics())
+    await metrics.stop()
+    assert shown["streamcore_quality_ratio", "users", "completeness"] == 0.25
+    assert shown["streamcore_quality_timestamp_seconds", "users"] == pytest.approx(report.as_of.timestamp())
 
 
 async def test_metrics_are_served_while_started(store: Store) -> None:
