@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import streamcore as sc
 from streamcore.stream import Stream
+from streamcore.windows.assigners import Aligned, Session
 from tests.simulation import oracle
 from tests.simulation.branch import Branch, Wanted, rows_of, sums
 from tests.simulation.oracle import Document, Judged, Row
@@ -14,9 +15,9 @@ Found = Callable[[list[Row]], dict[tuple[object, int, int], Document]]
 """Windows by (shop, start, end), of rows."""
 
 
-def _window(name: str, kind: object, found: Found, *, patience: int = 0) -> Branch:
+def _window(name: str, kind: Aligned | Session, found: Found, *, patience: int = 0) -> Branch:
     def declare(streams: Mapping[str, Stream]) -> Stream:
-        window = streams["rows"].window(kind).by("shop")  # type: ignore[arg-type]
+        window = streams["rows"].window(kind).by("shop")
         return window.aggregate(counted="count(*)", total="sum(n)", name=name)
 
     def wanted(judged: Judged) -> Wanted:
@@ -52,7 +53,11 @@ def hopping() -> Branch:
 
 def session() -> Branch:
     """A session ends when time is past its last row by more than the gap."""
-    return _window("session", sc.session("5ms"), lambda rows: oracle.sessions(rows, 5, sums), patience=1)
+    return _window("session", sc.session("5ms"), _sessions, patience=1)
+
+
+def _sessions(rows: list[Row]) -> dict[tuple[object, int, int], Document]:
+    return oracle.sessions(rows, 5, sums)
 
 
 def windows_of_windows() -> Branch:
@@ -85,32 +90,27 @@ def windows_of_windows() -> Branch:
 
 def window_table() -> Branch:
     """Windows as they are, from their first row on."""
-
-    def declare(streams: Mapping[str, Stream]) -> Stream:
-        window = streams["rows"].filter("shop is not null").window(sc.tumbling("10ms")).by("shop")
-        return window.table(counted="count(*)", total="sum(n)", name="wtable")
-
-    def wanted(judged: Judged) -> Wanted:
-        rows = [row for row in rows_of(judged) if row.document["shop"] is not None]
-        found = _tumbled(oracle.timely(judged, rows, "wtable"))
-        return Wanted([_windowed(*one) for one in found.items()], key=("shop", "window_start"))
-
-    return Branch("wtable", declare, wanted, timed=True, key=("shop", "window_start"))
+    return _table("wtable", sc.tumbling("10ms"), _tumbled)
 
 
 def session_table() -> Branch:
     """Sessions as they are: rows in between make two of them one."""
+    return _table("stable", sc.session("5ms"), _sessions)
+
+
+def _table(name: str, kind: Aligned | Session, found: Found) -> Branch:
+    key = ("shop", "window_start")
 
     def declare(streams: Mapping[str, Stream]) -> Stream:
-        window = streams["rows"].filter("shop is not null").window(sc.session("5ms")).by("shop")
-        return window.table(counted="count(*)", total="sum(n)", name="stable")
+        window = streams["rows"].filter("shop is not null").window(kind).by("shop")
+        return window.table(counted="count(*)", total="sum(n)", name=name)
 
     def wanted(judged: Judged) -> Wanted:
         rows = [row for row in rows_of(judged) if row.document["shop"] is not None]
-        found = oracle.sessions(oracle.timely(judged, rows, "stable"), 5, sums)
-        return Wanted([_windowed(*one) for one in found.items()], key=("shop", "window_start"))
+        windows = found(oracle.timely(judged, rows, name))
+        return Wanted([_windowed(*one) for one in windows.items()], key=key)
 
-    return Branch("stable", declare, wanted, timed=True, key=("shop", "window_start"))
+    return Branch(name, declare, wanted, timed=True, key=key)
 
 
 def sliding() -> Branch:
