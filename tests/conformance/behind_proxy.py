@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, address_of, through
 
 
 class AtUrl(Protocol):
@@ -18,18 +17,23 @@ class AtUrl(Protocol):
     def url(self) -> str: ...
 
 
-class BehindProxy:
+class Proxied:
     """Comes before the class of the target, whose ``sink`` alone goes through the proxy."""
 
-    sink: AtUrl
+    @property
+    def server_address(self) -> tuple[str, int]:
+        """Host and port."""
+        raise NotImplementedError
+
+    def go_through(self, port: int) -> None:
+        """The sink reaches the server by *port* of this machine."""
+        raise NotImplementedError
 
     async def start(self) -> None:
         await super().start()  # type: ignore[misc]
-        parts = urlsplit(self.sink.url)
-        self.proxy = Proxy(str(parts.hostname), int(parts.port or 0))
+        self.proxy = Proxy(*self.server_address)
         await self.proxy.up()
-        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.proxy.port}"
-        self.sink = replace(self.sink, url=urlunsplit(parts._replace(netloc=netloc)))
+        self.go_through(self.proxy.port)
 
     async def cut_connections(self) -> None:
         self.proxy.cut()
@@ -43,3 +47,16 @@ class BehindProxy:
     async def close(self) -> None:
         await self.proxy.__aexit__()
         await super().close()  # type: ignore[misc]
+
+
+class ProxiedUrl(Proxied):
+    """The same for a sink that has its server's address in a URL."""
+
+    sink: AtUrl
+
+    @property
+    def server_address(self) -> tuple[str, int]:
+        return address_of(self.sink.url)
+
+    def go_through(self, port: int) -> None:
+        self.sink = replace(self.sink, url=through(self.sink.url, port))

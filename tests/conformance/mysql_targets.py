@@ -10,7 +10,7 @@ import polars as pl
 from streamcore.batch import PartitionId
 from streamcore.sinks.mysql import MySQL
 from streamcore.testing.sink_world import COLUMNS
-from tests.conformance.behind_proxy import BehindProxy
+from tests.conformance.behind_proxy import ProxiedUrl
 from tests.services.mariadb import fetch
 
 _numbers = itertools.count()
@@ -54,7 +54,7 @@ class MysqlTarget:
         await fetch(self._dsn, f"drop database if exists {quoted(self._schema)}")
 
 
-class ProxiedMysqlTarget(BehindProxy, MysqlTarget):
+class ProxiedMysqlTarget(ProxiedUrl, MysqlTarget):
     """The same behind a proxy."""
 
 

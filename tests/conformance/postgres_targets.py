@@ -11,7 +11,7 @@ import polars as pl
 from streamcore.batch import PartitionId
 from streamcore.sinks.postgres import Postgres
 from streamcore.testing.sink_world import COLUMNS
-from tests.conformance.behind_proxy import BehindProxy
+from tests.conformance.behind_proxy import ProxiedUrl
 
 _numbers = itertools.count()
 COLUMN_TEXT = "(id bigint primary key, name text check (name <> 'forbidden'), value double precision)"
@@ -60,5 +60,5 @@ class PostgresTarget:
         await self._connection.close()
 
 
-class ProxiedTarget(BehindProxy, PostgresTarget):
+class ProxiedTarget(ProxiedUrl, PostgresTarget):
     """The same behind a proxy."""

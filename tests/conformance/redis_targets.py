@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from streamcore.batch import PartitionId
 from streamcore.sinks.redis import RedisHash, RedisSortedSet, RedisStream
 from streamcore.testing.sink_world import COLUMNS
-from tests.conformance.behind_proxy import BehindProxy
+from tests.conformance.behind_proxy import ProxiedUrl
 
 TAKEN = 424242
 """The id of a row whose key holds something else."""
@@ -103,15 +103,15 @@ class SortedSetTarget(_RedisTarget):
         return pl.DataFrame(rows, schema=COLUMNS)
 
 
-class ProxiedStreamTarget(BehindProxy, StreamTarget):
+class ProxiedStreamTarget(ProxiedUrl, StreamTarget):
     """Behind a proxy."""
 
 
-class ProxiedHashTarget(BehindProxy, HashTarget):
+class ProxiedHashTarget(ProxiedUrl, HashTarget):
     """Behind a proxy."""
 
 
-class ProxiedSortedSetTarget(BehindProxy, SortedSetTarget):
+class ProxiedSortedSetTarget(ProxiedUrl, SortedSetTarget):
     """Behind a proxy."""
 
 

@@ -13,8 +13,9 @@ import polars as pl
 from streamcore.batch import PartitionId
 from streamcore.contracts import Sink
 from streamcore.testing.sink_world import COLUMNS
+from tests.conformance.behind_proxy import Proxied
 from tests.conformance.sink_targets import MEMORY, Reader
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import address_of, through
 from tests.services.s3 import S3Server
 
 
@@ -74,22 +75,12 @@ class BucketTarget:
         """A bucket stays as long as its server."""
 
 
-class ProxiedBucket(BucketTarget):
-    """The same behind a proxy; only the sink goes through it."""
+class ProxiedBucket(Proxied, BucketTarget):
+    """The same behind a proxy."""
 
-    async def start(self) -> None:
-        self.proxy = Proxy("127.0.0.1", int(self.server.endpoint.rpartition(":")[2]))
-        await self.proxy.up()
-        self.sink = self._make(self.uri(f"http://127.0.0.1:{self.proxy.port}"))
+    @property
+    def server_address(self) -> tuple[str, int]:
+        return address_of(self.server.endpoint)
 
-    async def cut_connections(self) -> None:
-        self.proxy.cut()
-
-    async def go_down(self) -> None:
-        await self.proxy.down()
-
-    async def come_back(self) -> None:
-        await self.proxy.up()
-
-    async def close(self) -> None:
-        await self.proxy.__aexit__()
+    def go_through(self, port: int) -> None:
+        self.sink = self._make(self.uri(through(self.server.endpoint, port)))

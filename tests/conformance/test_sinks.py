@@ -16,7 +16,7 @@ from streamcore.testing.sinks import (
     SinkConformance,
     UpsertSinkConformance,
 )
-from tests.conformance.mongo_targets import MongoTarget
+from tests.conformance.mongo_targets import MongoTarget, ProxiedMongoTarget
 from tests.conformance.mysql_targets import MysqlTarget, ProxiedMysqlTarget
 from tests.conformance.postgres_targets import PostgresTarget, ProxiedTarget
 from tests.conformance.redis_targets import (
@@ -245,8 +245,8 @@ class _OnMongo:
 
 
 class TestMongoAppend(_OnMongo, SinkConformance, RefusingSinkConformance, BreakableSinkConformance):
-    def target(self) -> MongoTarget:
-        return MongoTarget(self.server)
+    def target(self) -> ProxiedMongoTarget:
+        return ProxiedMongoTarget(self.server)
 
 
 @pytest.mark.slow
@@ -255,16 +255,16 @@ class TestMongoUpsert(
 ):
     key = ("id",)
 
-    def target(self) -> MongoTarget:
-        return MongoTarget(self.server, key="id")
+    def target(self) -> ProxiedMongoTarget:
+        return ProxiedMongoTarget(self.server, key="id")
 
 
 @pytest.mark.slow
 class TestMongoByMotor(TestMongoUpsert):
     """The same laws on the driver that has come to its end."""
 
-    def target(self) -> MongoTarget:
-        return MongoTarget(self.server, key="id", driver="motor")
+    def target(self) -> ProxiedMongoTarget:
+        return ProxiedMongoTarget(self.server, key="id", driver="motor")
 
 
 class _OnRedis:

@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from urllib.parse import urlsplit, urlunsplit
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of *url*, which says both: what a :class:`Proxy` of its server is made of."""
+    parts = urlsplit(url)
+    return str(parts.hostname), int(parts.port or 0)
+
+
+def through(url: str, port: int) -> str:
+    """*url* with a proxy's *port* of this machine in place of its host; the login stays."""
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
 
 
 class Proxy:

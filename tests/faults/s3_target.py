@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import polars as pl
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.faults.proxy import address_of, through
 from tests.faults.targets import Positions, Seen, in_thread
 from tests.services.s3 import S3Server
 
@@ -26,12 +27,11 @@ class BucketTarget:
 
     @property
     def server_address(self) -> tuple[str, int]:
-        host, _, port = self._server.endpoint.partition("://")[2].partition(":")
-        return host, int(port)
+        return address_of(self._server.endpoint)
 
     def go_through(self, port: int) -> None:
         """Workers reach the server by a proxy at *port* of this machine."""
-        self.address = self._server.uri(f"{self._bucket}/out", f"http://127.0.0.1:{port}")
+        self.address = self._server.uri(f"{self._bucket}/out", through(self._server.endpoint, port))
 
     async def prepare(self) -> None:
         """The bucket is there."""

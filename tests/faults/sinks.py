@@ -47,8 +47,7 @@ class SinkUnderTest:
 
 def _postgres(place: Place) -> Target:
     assert place.servers.postgres is not None
-    dsn = place.servers.postgres.fresh_database()
-    return PostgresTarget(dsn, dsn, place.topic)
+    return PostgresTarget(place.servers.postgres.fresh_database(), place.topic)
 
 
 def _mysql(place: Place) -> Target:

@@ -7,7 +7,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from asyncmy.errors import MySQLError
 from pymongo import MongoClient
@@ -18,34 +17,21 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.faults.rows import REFUSED_BY_A_CHECK
-from tests.faults.targets import Positions, Seen, in_thread
+from tests.faults.targets import AtUrl, Positions, Seen, in_thread
 from tests.services import mariadb
 from tests.services.mongo import MongoServer
 
 _PATIENCE_MS = 3_000
 
 
-class MysqlTarget:
+class MysqlTarget(AtUrl):
     """A table whose rows are numbered as they are written."""
 
     kind, folds = "mysql", False
 
-    def __init__(self, dsn: str, topic: str) -> None:
-        self._dsn, self.address, self._topic = dsn, dsn, topic
-
-    @property
-    def server_address(self) -> tuple[str, int]:
-        parts = urlsplit(self._dsn)
-        return str(parts.hostname), parts.port or 3306
-
-    def go_through(self, port: int) -> None:
-        parts = urlsplit(self._dsn)
-        login = parts.netloc.rpartition("@")[0]
-        self.address = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
-
     async def prepare(self) -> None:
         await mariadb.fetch(
-            self._dsn,
+            self._url,
             "create table effects (place bigint auto_increment primary key, id varchar(64), `key` text, "
             f"sequence bigint, n bigint check (n <> {REFUSED_BY_A_CHECK}), bucket text, note text, "
             "twice bigint)",
@@ -59,7 +45,7 @@ class MysqlTarget:
 
     async def _look(self, effects: str) -> Seen:
         try:
-            connection = await mariadb.connection(self._dsn)
+            connection = await mariadb.connection(self._url)
         except MySQLError as error:
             raise ConnectionError(str(error)) from None
         try:
@@ -122,7 +108,7 @@ class SqliteTarget:
             return Seen(stored, [row[0] for row in connection.execute(effects)], exact=True)
 
 
-class MongoTarget:
+class MongoTarget(AtUrl):
     """A collection; the order in which rows came is that of the server's oplog.
 
     The natural order is not: a server that was killed applies the end of its oplog again, in parallel.
@@ -131,21 +117,8 @@ class MongoTarget:
     kind, folds = "mongodb", False
 
     def __init__(self, server: MongoServer, name: str, topic: str) -> None:
-        self._server, self._topic = server, topic
         self._database = name.replace(".", "-")
-        self.address = self._uri(server.address)
-
-    def _uri(self, address: str) -> str:
-        uri = self._server.uri(self._database).replace(self._server.address, address)
-        return f"{uri}&serverSelectionTimeoutMS={_PATIENCE_MS}"
-
-    @property
-    def server_address(self) -> tuple[str, int]:
-        host, _, port = self._server.address.rpartition(":")
-        return host, int(port)
-
-    def go_through(self, port: int) -> None:
-        self.address = self._uri(f"127.0.0.1:{port}")
+        super().__init__(f"{server.uri(self._database)}&serverSelectionTimeoutMS={_PATIENCE_MS}", topic)
 
     async def prepare(self) -> None:
         def make() -> None:
@@ -162,7 +135,7 @@ class MongoTarget:
         return await in_thread(lambda: self._look(effects=True), PyMongoError)
 
     def _client(self) -> MongoClient[dict[str, Any]]:
-        return MongoClient(self._uri(self._server.address))
+        return MongoClient(self._url)
 
     def _look(self, *, effects: bool) -> Seen:
         with (
@@ -191,24 +164,14 @@ class MongoTarget:
         return {document: place for place, document in enumerate(written)}
 
 
-class RedisTarget:
+class RedisTarget(AtUrl):
     """A stream, whose entries are in the order in which they came."""
 
     kind, folds = "redis", False
 
     def __init__(self, url: str, name: str, topic: str) -> None:
-        self._url, self.address, self._topic = url, url, topic
+        super().__init__(url, topic)
         self._stream, self._positions = f"effects:{name}", f"streamcore_positions:{name}:effects"
-
-    @property
-    def server_address(self) -> tuple[str, int]:
-        parts = urlsplit(self._url)
-        return str(parts.hostname), parts.port or 6379
-
-    def go_through(self, port: int) -> None:
-        parts = urlsplit(self._url)
-        login = parts.netloc.rpartition("@")[0]
-        self.address = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
 
     async def prepare(self) -> None:
         """The sink makes its stream."""

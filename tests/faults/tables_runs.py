@@ -131,8 +131,7 @@ class TablesRun(Run):
             (self._folder / "labels.csv").write_text(_labels())
             return TablesTopics(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
         assert self.servers.postgres is not None
-        dsn = self.servers.postgres.fresh_database()
-        return TablesPostgres(dsn, dsn, self.topic)
+        return TablesPostgres(self.servers.postgres.fresh_database(), self.topic)
 
     def _maker(self) -> TablesMaker:
         return TablesMaker(self.dice)

@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import polars as pl
 from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.faults.proxy import address_of, through
 from tests.faults.rows import REFUSED_BY_A_CHECK
 from tests.services.kafka_topics import committed_records, records, stored_positions
 
@@ -66,23 +66,24 @@ class BehindAServer(Protocol):
         ...
 
 
-class PostgresTarget:
-    """A table whose rows say who wrote them, in which order."""
+class AtUrl:
+    """Behind a server whose address is in the URL that workers are told."""
 
-    kind, folds = "postgres", False
-
-    def __init__(self, dsn: str, address: str, topic: str) -> None:
-        self.dsn, self.address, self._topic = dsn, address, topic
+    def __init__(self, url: str, topic: str) -> None:
+        self._url, self.address, self._topic = url, url, topic
 
     @property
     def server_address(self) -> tuple[str, int]:
-        parts = urlsplit(self.dsn)
-        return str(parts.hostname), parts.port or 5432
+        return address_of(self._url)
 
     def go_through(self, port: int) -> None:
-        parts = urlsplit(self.dsn)
-        login = parts.netloc.rpartition("@")[0]
-        self.address = urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
+        self.address = through(self._url, port)
+
+
+class PostgresTarget(AtUrl):
+    """A table whose rows say who wrote them, in which order."""
+
+    kind, folds = "postgres", False
 
     async def prepare(self) -> None:
         async with self._connected() as connection:
@@ -112,7 +113,7 @@ class PostgresTarget:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
-        connection = await asyncpg.connect(self.dsn, timeout=5)
+        connection = await asyncpg.connect(self._url, timeout=5)
         try:
             yield connection
         finally:

@@ -31,8 +31,7 @@ class WindowRun(Run):
         if self._sink == "topic-exact":
             return WindowTopics(self.servers.kafka.bootstrap, f"{self.name}.out", self.name, self.topic)
         assert self.servers.postgres is not None
-        dsn = self.servers.postgres.fresh_database()
-        return WindowTables(dsn, dsn, self.topic)
+        return WindowTables(self.servers.postgres.fresh_database(), self.topic)
 
     def _maker(self) -> WindowMaker:
         return WindowMaker(self.dice, future=True)

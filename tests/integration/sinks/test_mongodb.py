@@ -25,7 +25,7 @@ from streamcore.errors import BadConfig, Permanent, Transient
 from streamcore.sinks.fence import application_name
 from streamcore.sinks.mongodb import MongoDB
 from streamcore.testing.sink_world import COLUMNS, ORDERS, World, batches_of, deliver, frame_of
-from tests.conformance.mongo_targets import MongoTarget
+from tests.conformance.mongo_targets import ProxiedMongoTarget
 from tests.services.mongo import MongoServer
 from tests.services.native import free_ports
 
@@ -249,7 +249,7 @@ def test_an_heir_ends_the_transaction_that_a_dead_owner_left_open(
 
 def test_a_commit_whose_reply_is_lost_writes_once(mongo: MongoServer) -> None:
     async def run() -> None:
-        target = MongoTarget(mongo)
+        target = ProxiedMongoTarget(mongo)
         world = World(target, COLUMNS)
         await target.start()
         try:
