@@ -20,7 +20,7 @@ from redis import Redis
 from batch_adapters.catalogue import open_source
 from streamcore.batch import OP, OP_DELETE, OP_UPDATE_AFTER, OP_UPDATE_BEFORE
 from streamcore.contracts import FlushReason, Sink
-from streamcore.errors import BadConfig, Permanent, Transient
+from streamcore.errors import BadConfig, Fenced, Permanent, Transient
 from streamcore.sinks import RedisHash, RedisSortedSet, RedisStream
 from streamcore.testing.sink_world import ORDERS, SinkTarget, World, batches_of, deliver, frame_of, until_done
 from streamcore.testing.sources import read_source
@@ -303,6 +303,25 @@ async def test_when_the_last_writes_are_lost_positions_go_back_with_the_rows(own
             assert [int(fields["id"]) for _, fields in client.xrange("s")] == list(range(found))
         await heir.close()
     assert lost, "a test that lost nothing shows nothing"
+
+
+async def test_when_all_data_is_gone_reading_goes_on_at_the_groups_commit(redis: RedisServer) -> None:
+    url = redis.fresh_database()
+    world = World(cast(SinkTarget, SimpleNamespace(sink=RedisStream("s", url))), frame_of([]).schema)
+    writer = await world.writer("worker")
+    await writer.open({ORDERS: 0})
+    await deliver(writer, batches_of(frame_of(range(9)), [], ORDERS), FlushReason.END)
+    with Redis.from_url(url) as client:
+        client.flushdb()
+        await deliver(writer, batches_of(frame_of([9]), [], ORDERS, first=9))
+        with pytest.raises(Fenced):
+            await until_done(partial(writer.flush, FlushReason.END))
+        await writer.close()
+        heir = await world.writer("heir")
+        assert await heir.open({ORDERS: 9}) == {ORDERS: 9}, "the position is gone: the commit counts"
+        await deliver(heir, batches_of(frame_of([9]), [], ORDERS, first=9), FlushReason.END)
+        assert [fields[b"id"] for _, fields in client.xrange("s")] == [b"9"]
+    await heir.close()
 
 
 def written_anew(server: RedisServer) -> None:
