@@ -32,9 +32,9 @@ from streamcore.stateful_task import StatefulTask
 from streamcore.transport import kafka_transactions
 from streamcore.transport.kafka_transactions import KafkaTransactions
 from tests.faults import planted_sinks
+from tests.faults.planted_sinks import SLOW_SECONDS, put
 
 VARIABLE = "SC_FAULT_PLANTED"
-_SLOW_SECONDS = 0.3
 
 
 def plant(name: str) -> None:
@@ -53,11 +53,11 @@ def _commit_before_the_sink() -> None:
     write = TopicWriter.write
 
     async def slow(self: TopicWriter, batch: Batch) -> None:
-        await asyncio.sleep(_SLOW_SECONDS)
+        await asyncio.sleep(SLOW_SECONDS)
         await write(self, batch)
 
-    _replace(Pipeline, "commit_position", commit_position)
-    _replace(TopicWriter, "write", slow)
+    put(Pipeline, "commit_position", commit_position)
+    put(TopicWriter, "write", slow)
 
 
 def _no_fence() -> None:
@@ -70,7 +70,7 @@ def _no_fence() -> None:
         assert "owner_epoch" in fence
         return kept
 
-    _replace(Statements, "compare_and_set", property(blind))
+    put(Statements, "compare_and_set", property(blind))
 
 
 def _dead_letters_not_awaited() -> None:
@@ -78,13 +78,13 @@ def _dead_letters_not_awaited() -> None:
     append, under_way = DeadLetterWriter.append, set[asyncio.Task[None]]()
 
     async def later(*arguments: Any, **named: Any) -> None:
-        await asyncio.sleep(_SLOW_SECONDS)
+        await asyncio.sleep(SLOW_SECONDS)
         await append(*arguments, **named)
 
     async def forget(*arguments: object, **named: object) -> None:
         under_way.add(asyncio.create_task(later(*arguments, **named)))
 
-    _replace(DeadLetterWriter, "append", forget)
+    put(DeadLetterWriter, "append", forget)
 
 
 def _seals_not_checked() -> None:
@@ -101,8 +101,8 @@ def _seals_not_checked() -> None:
         add(self, *arguments)  # type: ignore[arg-type]
 
     add = file_seals.SealChain.add
-    _replace(folder_storage, "os", SimpleNamespace(**{**vars(os), "link": link}))
-    _replace(file_seals.SealChain, "add", unchecked)
+    put(folder_storage, "os", SimpleNamespace(**{**vars(os), "link": link}))
+    put(file_seals.SealChain, "add", unchecked)
 
 
 def _repeats_in_the_log_counted() -> None:
@@ -115,7 +115,7 @@ def _repeats_in_the_log_counted() -> None:
         read.idle, read.watermark = entry.idle, max(read.watermark, entry.watermark)
         return entry.rows
 
-    _replace(StatefulTask, "_new", everything)
+    put(StatefulTask, "_new", everything)
 
 
 def _state_begins_at_the_commit() -> None:
@@ -128,7 +128,7 @@ def _state_begins_at_the_commit() -> None:
         init(self, log, emissions, max(first, committed), committed, *end)
         self._snapshots = None  # nor is a snapshot waited for
 
-    _replace(KeptState, "__init__", late)
+    put(KeptState, "__init__", late)
 
 
 def _watermark_of_another_position() -> None:
@@ -137,7 +137,7 @@ def _watermark_of_another_position() -> None:
     async def before(self: StateLogWriter, source: PartitionId, position: int) -> Logged:
         return Logged(position, self.logged[source].watermark)
 
-    _replace(StateLogWriter, "before", before)
+    put(StateLogWriter, "before", before)
 
 
 def _transactions_fence_nobody() -> None:
@@ -148,7 +148,7 @@ def _transactions_fence_nobody() -> None:
         options["transactional_id"] += f"-{os.getpid()}"
         return right(**options | {"transaction_timeout_ms": 60_000})  # longer than the zombie sleeps
 
-    _replace(kafka_transactions, "AIOKafkaProducer", own)
+    put(kafka_transactions, "AIOKafkaProducer", own)
 
 
 def _position_outside_of_the_transaction() -> None:
@@ -158,12 +158,12 @@ def _position_outside_of_the_transaction() -> None:
     async def twice(self: KafkaTransactions, position: int, records: Records | None = None) -> None:
         if self._claimed:
             await commit(self, self.last, records)
-            await asyncio.sleep(_SLOW_SECONDS)
+            await asyncio.sleep(SLOW_SECONDS)
         await commit(self, position)
         self.last = position
 
     KafkaTransactions.last = 0  # type: ignore[attr-defined]
-    _replace(KafkaTransactions, "commit", twice)
+    put(KafkaTransactions, "commit", twice)
 
 
 def _lookups_do_not_wait() -> None:
@@ -176,12 +176,7 @@ def _lookups_do_not_wait() -> None:
         except Transient:
             return pl.DataFrame(schema=self._reference.types)
 
-    _replace(PostgresReader, "rows", hasty)
-
-
-def _replace(owner: object, name: str, new: object) -> None:
-    assert hasattr(owner, name), f"{owner} has no {name} any more"
-    setattr(owner, name, new)
+    put(PostgresReader, "rows", hasty)
 
 
 MISTAKES: dict[str, Callable[[], None]] = {

@@ -17,8 +17,15 @@ from streamcore.sinks.mongodb import MongoFence
 from streamcore.sinks.redis_table import RedisFence
 from streamcore.sinks.table_writer import TableWriter
 
-_SLOW_SECONDS = 0.3
+SLOW_SECONDS = 0.3
+"""So much later comes what is not waited for."""
 _CONDITION = " and next_offset = "
+
+
+def put(owner: object, name: str, new: object) -> None:
+    """*new* in the place of *name* of *owner*, which must be there: else the plant shows nothing any more."""
+    assert hasattr(owner, name), f"{owner} has no {name} any more"
+    setattr(owner, name, new)
 
 
 def _blind_fence() -> None:
@@ -39,9 +46,9 @@ def _blind_fence() -> None:
     async def nothing(self: TableWriter[Any], session: object) -> None:
         return
 
-    _replace(RowFence, "compare_and_set", blind)
-    _replace(MongoFence, "move", blind_mongo)
-    _replace(TableWriter, "_reconcile", nothing)
+    put(RowFence, "compare_and_set", blind)
+    put(MongoFence, "move", blind_mongo)
+    put(TableWriter, "_reconcile", nothing)
 
 
 def _rows_before_the_position() -> None:
@@ -53,11 +60,11 @@ def _rows_before_the_position() -> None:
         if frames and not careful:
             async with session.transaction():
                 await self._prepared.write(session, pl.concat(frames))
-            await asyncio.sleep(_SLOW_SECONDS)
+            await asyncio.sleep(SLOW_SECONDS)
             parts = {key: replace(part, batches=[]) for key, part in parts.items()}
         await right(self, session, parts, careful)
 
-    _replace(TableWriter, "_transaction", apart)
+    put(TableWriter, "_transaction", apart)
 
 
 def _errors_are_confirmed() -> None:
@@ -71,7 +78,7 @@ def _errors_are_confirmed() -> None:
             self._drop_session()
 
     _blind_fence()
-    _replace(TableWriter, "_transaction", deaf)
+    put(TableWriter, "_transaction", deaf)
 
 
 def _stored_position_is_a_hint() -> None:
@@ -90,7 +97,7 @@ def _begin_at_the_start(fence: type[Any]) -> None:
         found = await take_over(self, session, starts, owner)
         return {key: one._replace(position=starts[key]) for key, one in found.items()}
 
-    _replace(fence, "take_over", begin)
+    put(fence, "take_over", begin)
 
 
 def _redis_positions_stay() -> None:
@@ -99,7 +106,7 @@ def _redis_positions_stay() -> None:
     async def stay(self: RedisFence, session: object, moves: Sequence[Move]) -> bool:
         return True
 
-    _replace(RedisFence, "move", stay)
+    put(RedisFence, "move", stay)
 
 
 def _posts_are_not_awaited() -> None:
@@ -107,7 +114,7 @@ def _posts_are_not_awaited() -> None:
     post, under_way = HttpWriter._post, set[asyncio.Task[int]]()
 
     async def later(self: HttpWriter, request: Any) -> int:
-        await asyncio.sleep(_SLOW_SECONDS)
+        await asyncio.sleep(SLOW_SECONDS)
         return await post(self, request)
 
     async def forget(self: HttpWriter, request: Any) -> int:
@@ -115,12 +122,7 @@ def _posts_are_not_awaited() -> None:
         self._context.crash_point("http.answered")
         return 201
 
-    _replace(HttpWriter, "_post", forget)
-
-
-def _replace(owner: object, name: str, new: object) -> None:
-    assert hasattr(owner, name), f"{owner} has no {name} any more"
-    setattr(owner, name, new)
+    put(HttpWriter, "_post", forget)
 
 
 MISTAKES: dict[str, Callable[[], None]] = {
