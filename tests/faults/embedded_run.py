@@ -71,7 +71,7 @@ class EmbeddedRun:
         done, seconds = await until(moved, RECOVERY_LIMIT), time.monotonic() - began
         self.outcome.recovery.append(seconds)
         if not done:
-            self.outcome.failures.append(f"not recovered in {seconds:.0f} s")
+            self.outcome.workers.append(f"not recovered in {seconds:.0f} s")
 
     async def go(self, fault: Callable[[EmbeddedRun], Awaitable[None]]) -> Outcome:
         """The run from its start to the verdict."""
@@ -87,7 +87,7 @@ class EmbeddedRun:
                 return supervisor.finished or bool(supervisor.failures)
 
             if not await until(finished, _FINISH_SECONDS):
-                outcome.failures.append(f"not finished in {_FINISH_SECONDS:.0f} s")
+                outcome.workers.append(f"not finished in {_FINISH_SECONDS:.0f} s")
             await self._judge()
             await self._again()
         outcome.note(supervisor)
@@ -112,7 +112,7 @@ class EmbeddedRun:
         verdict = judge(produced, seen.effects, dead, ordered=True)
         self.outcome.rows = verdict.rows
         if not verdict.holds:
-            self.outcome.failures.append(str(verdict))
+            self.outcome.wrong.append(str(verdict))
 
     async def _dead(self, produced: Produced) -> list[str]:
         """The rows that are dead letters."""
@@ -123,7 +123,7 @@ class EmbeddedRun:
             broker.close()
         dead = produced.ids_of(x.value for x in letters)
         if len(set(dead)) < len(dead):
-            self.outcome.failures.append("a row has two dead letters of different ids")
+            self.outcome.wrong.append("a row has two dead letters of different ids")
         return dead
 
     async def _again(self) -> None:
@@ -135,14 +135,14 @@ class EmbeddedRun:
             return self.supervisor.finished
 
         if not await until(finished, RECOVERY_LIMIT):
-            self.outcome.failures.append("a finished replay did not end when started again")
+            self.outcome.workers.append("a finished replay did not end when started again")
         elif "already finished" not in worker.output():
-            self.outcome.failures.append("a finished replay did not say so")
+            self.outcome.workers.append("a finished replay did not say so")
         if await self.target.look() != before:
-            self.outcome.failures.append("a finished replay wrote again")
+            self.outcome.wrong.append("a finished replay wrote again")
         # Only now: what a dead owner wrote aside for its seal goes with the second take-over after it.
         if litter := self.target.litter():
-            self.outcome.failures.append(f"left behind: {litter[0].name} and {len(litter) - 1} more")
+            self.outcome.wrong.append(f"left behind: {litter[0].name} and {len(litter) - 1} more")
 
 
 async def replay_killed(run: EmbeddedRun) -> None:

@@ -67,18 +67,25 @@ class Invalid(Exception):
 class Outcome:
     """What a run found. It holds when there is no failure; ``recovery`` in seconds, one a fault."""
 
-    failures: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """Failures of what is there: rows, dead letters, positions."""
+    workers: list[str] = field(default_factory=list)
+    """Failures of the workers: slow, ended as they should not, told what they should not."""
     restarts: int = 0
     causes: list[str] = field(default_factory=list)
     kills: int = 0
     recovery: list[float] = field(default_factory=list)
     rows: int = 0
 
+    @property
+    def failures(self) -> list[str]:
+        return [*self.wrong, *self.workers]
+
     def note(self, supervisor: Supervisor) -> None:
         """What the workers did, and what they may not do."""
-        self.failures += supervisor.failures + told_secrets(supervisor.outputs())
+        self.workers += supervisor.failures + told_secrets(supervisor.outputs())
         self.restarts, self.causes, self.kills = supervisor.restarts, supervisor.causes, supervisor.kills
-        self.failures += [f"a worker ended with {cause}" for cause in self.causes if _UNEXPLAINED in cause]
+        self.workers += [f"a worker ended with {cause}" for cause in self.causes if _UNEXPLAINED in cause]
 
 
 class Run:
@@ -144,8 +151,8 @@ class Run:
     # ------------------------------------------------------------ for the faults
 
     def fail(self, what: str) -> None:
-        """Note a broken promise."""
-        self.outcome.failures.append(what)
+        """Note what is wrong with what is there."""
+        self.outcome.wrong.append(what)
 
     @property
     def server(self) -> Server:
@@ -169,7 +176,7 @@ class Run:
         seconds = time.monotonic() - began
         self.outcome.recovery.append(seconds)
         if not done or seconds > RECOVERY_LIMIT * PATIENCE:
-            self.fail(f"not recovered in {seconds:.0f} s: {self._last_words()}")
+            self.outcome.workers.append(f"not recovered in {seconds:.0f} s: {self._last_words()}")
 
     async def look(self) -> Seen:
         """Look at the target now; what was seen is judged at the end."""

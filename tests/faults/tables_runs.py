@@ -165,11 +165,11 @@ class TablesRun(Run):
         rows, doomed = _fed(produced, values)
         wanted, seen = wanted_of(rows), await self.look()
         self.outcome.rows = len(produced.confirmed)
-        self.outcome.failures += wanted.broken(seen.there) + dead_differ(doomed, await self._dead(produced))
+        self.outcome.wrong += wanted.broken(seen.there) + dead_differ(doomed, await self._dead(produced))
         self._judge_positions(seen.positions)
         for look in self._looks:
-            self.outcome.failures += look.repeats
-            self.outcome.failures += [f"in a look: {x}" for x in wanted.broken(look.there, whole=False)]
+            self.outcome.wrong += look.repeats
+            self.outcome.wrong += [f"in a look: {x}" for x in wanted.broken(look.there, whole=False)]
             passed = {name for name, (p, at) in self.feed.places.items() if at < look.positions.get(p, 0)}
             if missing := (passed & wanted.labels.keys()) - {name for name, _ in look.there["found"]}:
                 self.fail(f"the position says that {len(missing)} rows are there which are not")
@@ -195,8 +195,8 @@ class TablesReplay(EmbeddedRun):
         seen = await self.target.look()
         assert isinstance(seen, TablesSeen)
         self.outcome.rows = len(produced.confirmed)
-        self.outcome.failures += [*wanted_of(rows).broken(seen.there), *seen.repeats]
-        self.outcome.failures += dead_differ(doomed, await self._dead(produced))
+        self.outcome.wrong += [*wanted_of(rows).broken(seen.there), *seen.repeats]
+        self.outcome.wrong += dead_differ(doomed, await self._dead(produced))
 
 
 def _labels() -> str:

@@ -93,6 +93,7 @@ async def test_a_planted_mistake_is_caught(
     mistake: str, kind: Kind, servers: Servers, nursery: Nursery
 ) -> None:
     for seed in range(5):
-        if (await valid(kind, 10 * seed, servers, nursery, mistake)).failures:
+        outcome = await valid(kind, 10 * seed, servers, nursery, mistake)
+        if outcome.wrong and not outcome.workers:  # else the plant may have broken the worker itself
             return
-    pytest.fail("five runs did not show it")
+    pytest.fail(f"five runs did not show it; the last one: {outcome.failures}")

@@ -72,7 +72,7 @@ class WindowRun(Run):
         wanted, doomed = _fed(produced, values)
         self.outcome.rows = len(produced.confirmed)
         dead, seen = await self._dead(produced), await self.look()
-        self.outcome.failures += wanted.broken(seen.there) + dead_differ(doomed, dead)
+        self.outcome.wrong += wanted.broken(seen.there) + dead_differ(doomed, dead)
         self._judge_positions(seen.positions)
         for look in self._looks:
             self._judge_look(look, wanted)
@@ -109,7 +109,7 @@ class WindowReplay(EmbeddedRun):
         wanted, doomed = _fed(produced, values, ended=True)
         dead, seen = await self._dead(produced), await self.target.look()
         self.outcome.rows = len(produced.confirmed)
-        self.outcome.failures += wanted.broken(seen.there) + dead_differ(doomed, dead)
+        self.outcome.wrong += wanted.broken(seen.there) + dead_differ(doomed, dead)
 
 
 def _fed(
