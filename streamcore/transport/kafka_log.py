@@ -230,6 +230,7 @@ class KafkaLog:
         except KafkaError as error:
             await consumer.stop()
             raise translate(error, str(self._connection)) from error
+        await asyncio.sleep(0)  # its tasks begin: aiokafka's stop() of one that has not is a CancelledError
         return consumer
 
     # ------------------------------------------------------------ topics

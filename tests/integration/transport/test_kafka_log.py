@@ -19,6 +19,7 @@ from streamcore.errors import Permanent, Transient
 from streamcore.sinks.topic import Topic
 from streamcore.sinks.topic_records import source_name
 from streamcore.systems.kafka import KafkaConnection
+from streamcore.transport import kafka_log
 from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.transport.kafka_apps import KEEP, fresh, records
 
@@ -69,6 +70,15 @@ async def test_a_scan_gives_exactly_the_range(log):
     assert await read(log, topic, 0, 1_000) == []
     with pytest.raises(Permanent, match="does not exist"):
         await read(log, topic, 1)
+
+
+async def test_a_broker_that_fails_at_once_is_an_error_that_says_so(log, monkeypatch):
+    async def failing(*_):
+        raise Transient("Kafka failed", where="here")
+
+    monkeypatch.setattr(kafka_log, "describe_topics", failing)
+    with pytest.raises(Transient, match="Kafka failed"):
+        await log.bounds("t")
 
 
 async def test_tombstones_partitions_and_records_without_keys(log):
