@@ -231,7 +231,7 @@ class Log(Protocol):
 class FlushReason(enum.Enum):
     """Why a writer is asked to flush."""
 
-    IDLE = "idle"  # nothing more is waiting: confirm what is cheap to confirm, to keep the latency low
+    IDLE = "idle"  # nothing more is waiting, or much was written: confirm what is cheap to confirm
     TIMER = "timer"  # nothing came for `timer_seconds`: writers that roll by age look at the clock
     PRESSURE = "pressure"  # too many unconfirmed bytes: confirm as much as possible
     REVOKE = "revoke"  # partitions are about to leave
@@ -251,7 +251,7 @@ class SinkAbilities:
     """False: the positions are the group's commit, and the sink is at-least-once (topics, agents)."""
     key: tuple[str, ...] = ()
     timer_seconds: float = 1.0
-    """While nothing comes it is flushed so often, with TIMER."""
+    """It is flushed so often at least: with TIMER while nothing comes, else with IDLE."""
 
 
 Refuse = Callable[[Batch, Rejects], Awaitable[None]]

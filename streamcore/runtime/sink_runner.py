@@ -55,6 +55,8 @@ class SinkRunner:
         self._lock = asyncio.Lock()
         self._pressed = False
         self._unflushed = 0
+        self._due: float | None = None
+        """When what was written since the last flush must be asked for; None: nothing was."""
         self._written: deque[tuple[PartitionId, int, int]] = deque()
         self.rows_out = 0
         self.last_error: str | None = None
@@ -140,7 +142,9 @@ class SinkRunner:
             pressed, self._pressed = self._pressed, False
             await self._flush(FlushReason.PRESSURE if pressed else FlushReason.TIMER)
             return
-        batch = self._queue.popleft()
+        batch, clock = self._queue.popleft(), asyncio.get_running_loop().time
+        if self._due is None:
+            self._due = clock() + self._tick
         self._ledger.stir()
         await self._try("write", lambda: self._writer.write(batch))
         self._written.append((batch.source, batch.range.end, len(batch)))
@@ -149,14 +153,15 @@ class SinkRunner:
             # The chunks of one fetch come one by one; a flush for each would cost more than their rows.
             for _ in range(TURNS):
                 await asyncio.sleep(0)
-        if not self._queue or self._unflushed >= FLUSH_BYTES:
+        # A sink that is slower than its source never sees its queue empty.
+        if not self._queue or self._unflushed >= FLUSH_BYTES or clock() >= self._due:
             await self._flush(FlushReason.IDLE)
 
     async def _flush(self, reason: FlushReason) -> None:
         if not self._open:
             return
         positions = await self._try("flush", lambda: self._writer.flush(reason))
-        self._unflushed = 0
+        self._unflushed, self._due = 0, None
         self._count(positions)
         self._ledger.confirm(self.sink, positions)
 

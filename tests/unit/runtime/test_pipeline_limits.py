@@ -134,6 +134,37 @@ async def test_a_full_budget_presses_a_holding_sink_and_goes_on(scene: Scene) ->
     await pipeline.stop()
 
 
+class Slow(Held):
+    """Slower than its source; it confirms all that was written whenever it is asked."""
+
+    abilities = SinkAbilities(stores_positions=True, timer_seconds=0.01)
+
+    def writer(self, context: SinkContext) -> SlowWriter:
+        return SlowWriter(self, context)
+
+
+class SlowWriter(HeldWriter):
+    async def write(self, batch: Batch) -> None:
+        await asyncio.sleep(0.02)
+        await super().write(batch)
+
+    async def flush(self, reason: FlushReason) -> Mapping[PartitionId, int]:
+        return await super().flush(FlushReason.PRESSURE)
+
+
+async def test_a_sink_that_is_slower_than_its_source_confirms_before_its_queue_is_empty(scene: Scene) -> None:
+    pipeline = await scene.pipeline(Slow())
+    runner = pipeline.runners["held"]
+    for first in range(0, 70, 10):
+        await pipeline.process(chunk(first, 10))
+    while runner.rows_out == 0:
+        await asyncio.sleep(0)
+    assert runner.rows_out < 70, "it confirmed nothing until it had all"
+    await pipeline.finish()
+    assert runner.rows_out == 70
+    await pipeline.stop()
+
+
 async def test_a_sink_that_ended_ends_the_drain_with_its_error(scene: Scene) -> None:
     pipeline = await scene.pipeline(Held(fails=[Permanent("the disk is full")]))
     await pipeline.process(chunk(0, 5))
