@@ -32,7 +32,7 @@ from streamcore.stateful_task import StatefulTask
 from streamcore.transport import kafka_transactions
 from streamcore.transport.kafka_transactions import KafkaTransactions
 from tests.faults import planted_sinks
-from tests.faults.planted_sinks import SLOW_SECONDS, put
+from tests.faults.planted_sinks import SLOW_SECONDS, nobody_looks, put
 
 VARIABLE = "SC_FAULT_PLANTED"
 
@@ -61,7 +61,7 @@ def _commit_before_the_sink() -> None:
 
 
 def _no_fence() -> None:
-    """PostgreSQL's positions are set whoever owns them and wherever they stand."""
+    """PostgreSQL's positions are set whoever owns them and wherever they stand, and nobody looks."""
     right = Statements.compare_and_set
 
     def blind(self: Statements) -> str:
@@ -71,6 +71,7 @@ def _no_fence() -> None:
         return kept
 
     put(Statements, "compare_and_set", property(blind))
+    nobody_looks()
 
 
 def _dead_letters_not_awaited() -> None:

@@ -43,11 +43,17 @@ def _blind_fence() -> None:
             await session.update("streamcore_positions", {"_id": self._id(move.partition)}, change)
         return True
 
+    put(RowFence, "compare_and_set", blind)
+    put(MongoFence, "move", blind_mongo)
+    nobody_looks()
+
+
+def nobody_looks() -> None:
+    """Who connects anew does not ask what is stored: that alone would find a new owner too."""
+
     async def nothing(self: TableWriter[Any], session: object) -> None:
         return
 
-    put(RowFence, "compare_and_set", blind)
-    put(MongoFence, "move", blind_mongo)
     put(TableWriter, "_reconcile", nothing)
 
 
