@@ -16,7 +16,7 @@ from dataclasses import replace
 from streamcore.crashpoints import crash_point
 from streamcore.errors import Fenced, StreamcoreError, Transient
 from streamcore.metadata.contract import Store
-from streamcore.metadata.records import Change, Claim, Noticed, Progress, RunRecord
+from streamcore.metadata.records import Change, Claim, Noticed, Progress, RunMoved, RunRecord
 from streamcore.metadata.states import RUN_ENDS, AttemptStatus
 from streamcore.pipelines.attempts import Attempt, Means
 from streamcore.pipelines.deciding import Decision, Ended, Plan, RunState, decide, lost
@@ -98,6 +98,7 @@ class Execution:
                 crash_point("pipeline.decided")
                 await self._commit_patiently(decision.changes, now)
                 crash_point("pipeline.committed")
+                self._tell(decision.changes)
             state = decision.state
             for task_id in decision.start:
                 self._start(state, task_id)
@@ -113,6 +114,12 @@ class Execution:
                 await self._store.release(self._claim)
                 return
             await self._wait(decision.wake_us)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, RunMoved):
+                why = f": {change.reason}" if change.reason else ""
+                log.info("pipeline %s, run %s: %s%s", self._run.pipeline_id, self.run_id, change.after, why)
 
     def _noticed(self, decision: Decision, now: int) -> list[Noticed]:
         """What is to be told of the changes, stored with them."""

@@ -18,6 +18,8 @@ from streamcore.errors import StreamcoreError
 from streamcore.metadata.contract import Store
 
 log = logging.getLogger("streamcore.pipelines")
+LONGEST_PAUSE = 8.0
+"""Seconds between two tries while the store, or what else is needed, does not answer."""
 
 
 MakeLeader: TypeAlias = Callable[[Store, str, int, Callable[[], int]], "Leader"]
@@ -75,17 +77,18 @@ class Leader(ABC):
         return await self._lead(now) if leads else 0
 
     async def _go_on(self) -> None:
-        last = False
+        last, wait = False, self.pause
         while not last:
             last, done = self._stopping.is_set(), 0  # what was there when the end began is worked on too
             try:
-                done = await self.tick(self._clock())
+                done, wait = await self.tick(self._clock()), self.pause
             except StreamcoreError as error:
-                log.warning("%s: tried again soon: %s", self.job, error)
+                wait = min(wait * 2, LONGEST_PAUSE)
+                log.warning("%s: tried again in %.1f s: %s", self.job, wait, error)
             except Exception:
                 log.exception("%s: a mistake in streamcore; it goes on", self.job)
             if done >= self.page:
                 last = False
             elif not last:
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), self.pause)
+                    await asyncio.wait_for(self._stopping.wait(), wait)

@@ -40,6 +40,7 @@ from streamcore.runtime.state_http import StateEndpoints, state_endpoints
 from streamcore.runtime.state_logs import StateLog, made_logs
 from streamcore.runtime.watchdog import Watchdog
 from streamcore.settings import Settings
+from streamcore.sinks.topic import APPEND_TIME
 from streamcore.systems.kafka import KafkaConnection, probe
 from streamcore.systems.kafka_admin import KafkaAdmin
 from streamcore.topology import Topology
@@ -49,8 +50,6 @@ log = logging.getLogger(__name__)
 
 EXIT_GRACE = 5.0
 """Seconds until the process ends even if something hangs, once its work is over and all is closed."""
-CREATED_CONFIG = {"message.timestamp.type": "LogAppendTime"}
-"""Of topics that are made: Kafka's retention would soon delete records with old times."""
 REDRIVE_CONFIG = {"retention.ms": "-1"}
 
 
@@ -96,7 +95,7 @@ async def work(
     kafka_log = KafkaLog(connection)
     try:
         for topic, count in (made or {}).items():
-            await kafka_log.create(topic, count, CREATED_CONFIG)
+            await kafka_log.create(topic, count, APPEND_TIME)
         partitions = await _partitions(graph, kafka_log)
         await kafka_log.create(graph.name + REDRIVE_SUFFIX, 1, REDRIVE_CONFIG)
         await _work(graph, kafka_log, connection, settings, stop, partitions)

@@ -37,7 +37,8 @@ from streamcore.transport.kafka_log import KafkaLog
 
 Guarantee = Literal["at-least-once", "exactly-once"]
 MOST_COMMIT_SECONDS = 5.0
-_APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+"""Configuration of topics that are made: Kafka's retention would soon delete records with old times."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Topic:
     position_headers: bool = True
     create: bool = False
     partitions: int = 4
-    config: Mapping[str, str] = field(default_factory=lambda: dict(_APPEND_TIME))
+    config: Mapping[str, str] = field(default_factory=lambda: dict(APPEND_TIME))
     name: str = ""
     guarantee: Guarantee = "at-least-once"
     commit_seconds: float = 0.1

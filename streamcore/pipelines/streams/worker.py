@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from functools import partial
 
-from streamcore.metadata.contract import Store
 from streamcore.pipelines.orchestrator import LEASE_SECONDS, PipelineOrchestrator
 from streamcore.pipelines.share import Share
 from streamcore.pipelines.streams.commands import Commands
@@ -29,11 +28,8 @@ async def work_on_kafka(
     """
     name, share = settings.pipelines.name, Share()
     commands, events = f"{name}.commands", f"{name}.events"
-    log = KafkaLog(KafkaConnection.parse(settings.broker.url))
-
-    def publisher(store: Store, owner: str, lease_us: int, clock: Callable[[], int]) -> Publisher:
-        return Publisher(store, owner, lease_us, clock, log, events)
-
+    partitions, log = settings.pipelines.partitions, KafkaLog(KafkaConnection.parse(settings.broker.url))
+    publisher = partial(Publisher, log=log, topic=events, partitions=partitions)
     try:
         async with PipelineOrchestrator(
             settings=settings, share=share, leaders=[publisher], lease_seconds=lease_seconds
@@ -43,7 +39,6 @@ async def work_on_kafka(
             asked.to(Commands(orchestrator.store, lambda: round(time.time() * 1e6)))
             told = topology.stream("events", PipelineEvent, key="run_id", topic=events)
             told.filter("kind = 'run.queued'").to(Waking(events, share, orchestrator.look))
-            partitions = settings.pipelines.partitions
             await work(topology, settings, stop, {commands: partitions, events: partitions})
     finally:
         await log.close()

@@ -40,7 +40,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[EmbeddedLog]:
 
 
 def publisher(store: Store, log: EmbeddedLog, owner: str = "me") -> Publisher:
-    return Publisher(store, owner, 15 * SECOND, lambda: 0, log, TOPIC)
+    return Publisher(store, owner, 15 * SECOND, lambda: 0, log=log, topic=TOPIC, partitions=4)
 
 
 async def ran(store: Store, run_id: str) -> None:
