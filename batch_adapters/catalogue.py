@@ -54,14 +54,14 @@ from streamcore.systems import s3_address
 class System:
     """A system that is read by URI: its options, and how a source is opened, by the URI without them.
 
-    ``page``: its page in docs/connectors, without ``.md``. ``type``: that of its dictionaries in
+    ``page``: its page in docs/connectors, without ``.md``. ``types``: those of its dictionaries in
     configurations. ``extra``: what has to be installed with streamcore, if something has to.
     """
 
     options: type[BaseModel]
     open: Callable[[str, Mapping[str, object]], BoundedSource]
     page: str
-    type: str = "database"
+    types: Sequence[str] = ("database",)
     abilities: SourceAbilities = field(default_factory=SourceAbilities)
     extra: str | None = None
 
@@ -75,7 +75,7 @@ _REST = System(
     RestOptions,
     lambda uri, given: open_rest(uri, RestOptions.model_validate(given)),
     "rest",
-    "api",
+    ("api",),
     SourceAbilities(splits=False, columns=False),
 )
 _MONGODB = System(
@@ -89,13 +89,14 @@ _KAFKA = System(
     KafkaOptions,
     lambda uri, given: open_kafka(uri, KafkaOptions.model_validate(given)),
     "kafka",
-    "stream",
+    ("stream",),
     SourceAbilities(columns=False),
 )
 _REDIS = System(
     RangeOptions,
     lambda uri, given: open_redis(uri, RangeOptions.model_validate(given)),
     "redis",
+    ("stream", "database"),
     extra="redis",
 )
 SYSTEMS: Mapping[str, System] = {
@@ -214,7 +215,8 @@ def option_names() -> dict[str, dict[str, Collection[str]]]:
     }
     found: dict[str, dict[str, Collection[str]]] = {"file": places, "object_storage": places}
     for scheme, system in SYSTEMS.items():
-        found.setdefault(system.type, {})[scheme] = system.options.model_fields
+        for kind in system.types:
+            found.setdefault(kind, {})[scheme] = system.options.model_fields
     return found
 
 

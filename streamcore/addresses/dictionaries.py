@@ -31,6 +31,8 @@ OptionsOf: TypeAlias = Mapping[str, Mapping[str, Collection[str]]]
 
 DATABASES = {"postgres": "postgresql", "mongo": "mongodb", "sqlite3": "sqlite"}
 """Other names of databases than the schemes of their URIs."""
+STREAMS = {"redis_streams": "redis"}
+"""Other names of what has streams."""
 _KAFKA_KEYS = ("security", "mechanism", "ca_file", "cert_file", "key_file")
 STORAGES = {"aws": "s3", "aws_s3": "s3", "minio": "s3"}
 FILE_FORMATS: Mapping[str, tuple[str, Mapping[str, Value]]] = {
@@ -135,9 +137,11 @@ def _plain_scheme(uri: str) -> str:
     return f"{scheme.partition('+')[0]}://{rest}" if separator and not scheme.endswith("+srv") else uri
 
 
-def _server_uri(keys: Keys, scheme: str) -> str:
-    login, host, port = _login(keys), keys.text("host") or "localhost", keys.text("port")
-    return f"{scheme}://{login}{host}{'' if port is None else f':{port}'}/{encoded(keys.needed('database'))}"
+def _server_uri(keys: Keys, scheme: str, user: str | None = None, database: str | None = None) -> str:
+    """*user* of a password, *database*: those that are meant when none is given; None: it must be."""
+    login, host, port = _login(keys, user), keys.text("host") or "localhost", keys.text("port")
+    name = keys.needed("database") if database is None else keys.text("database") or database
+    return f"{scheme}://{login}{host}{'' if port is None else f':{port}'}/{encoded(name)}"
 
 
 def _file_uri(keys: Keys) -> str:
@@ -152,16 +156,29 @@ def _driver_options(keys: Keys) -> list[tuple[str, Value]]:
 
 def _stream(keys: Keys, options_of: OptionsOf) -> Named:
     there = options_of["stream"]
-    scheme = keys.choice("stream_type", sorted(there)) or "kafka"
-    servers, topic = keys.needed("bootstrap_servers", "servers"), keys.needed("topic")
-    driver = [*keys.mapping("options"), *[(n, keys.text(n) or "") for n in _KAFKA_KEYS if n in keys.left]]
-    uri = f"{scheme}://{_login(keys)}{servers}/{encoded(topic)}"
-    return Named(_with_query(uri, driver), None, keys.options(there[scheme]))
+    names = {name: scheme for name, scheme in STREAMS.items() if scheme in there}
+    kind = keys.choice("stream_type", sorted({*there, *names})) or "kafka"
+    scheme = names.get(kind, kind)
+    driver: list[tuple[str, Value]]
+    if scheme == "kafka":
+        servers, topic = keys.needed("bootstrap_servers", "servers"), keys.needed("topic")
+        uri = f"{scheme}://{_login(keys)}{servers}/{encoded(topic)}"
+        driver = [(name, keys.text(name) or "") for name in _KAFKA_KEYS if name in keys.left]
+    else:
+        uri, driver = _redis_uri(keys, scheme), _driver_options(keys)
+    return Named(_with_query(uri, [*keys.mapping("options"), *driver]), None, keys.options(there[scheme]))
 
 
-def _login(keys: Keys) -> str:
-    """``user:password@``, or nothing."""
+def _redis_uri(keys: Keys, scheme: str) -> str:
+    uri = keys.text("connection_string")
+    return uri if uri is not None else _server_uri(keys, scheme, user="default", database="0")
+
+
+def _login(keys: Keys, unnamed: str | None = None) -> str:
+    """``user:password@``, or nothing; *unnamed* is the user of a password without one."""
     user, password = keys.text("username", "user"), keys.text("password")
+    if user is None and password is not None:
+        user = unnamed
     if password is not None and user is None:
         raise BadConfig("a password without a user", where=keys.where, fix="add username:")
     return "" if user is None else encoded(user) + ("" if password is None else f":{encoded(password)}") + "@"

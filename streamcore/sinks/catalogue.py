@@ -11,7 +11,7 @@ A new sink is one line of :data:`SYSTEMS`, a new format of files one of :data:`F
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -46,14 +46,14 @@ from streamcore.systems import s3_address
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system that is written by URI. ``type``: that of its dictionaries.
+    """A system that is written by URI. ``types``: those of its dictionaries.
 
     ``open`` gets the URI without the sink's own options, and those.
     """
 
     options: Options
     open: Callable[[str, dict[str, Any]], Sink]
-    type: str = "database"
+    types: Sequence[str] = ("database",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +119,12 @@ _REDIS_KINDS: Mapping[str, type[Any]] = {
     "hash": RedisHash,
     "sorted_set": RedisSortedSet,
 }
-_REDIS = System(Options.by(_REDIS_KINDS, "url"), _redis)
+_REDIS = System(Options.by(_REDIS_KINDS, "url"), _redis, ("stream", "database"))
 _POSTGRES = System(Options.of(Postgres, "url"), partial(_url, Postgres))
 _MYSQL = System(Options.of(MySQL, "url"), partial(_url, MySQL))
 _MONGODB = System(Options.of(MongoDB, "url"), partial(_url, MongoDB))
 _SQLITE = Options.of(SQLite, "path")
-_HTTP = System(Options.of(Http, "url", "headers"), _http, "api")
+_HTTP = System(Options.of(Http, "url", "headers"), _http, ("api",))
 SYSTEMS: Mapping[str, System] = {
     "postgresql": _POSTGRES,
     "postgres": _POSTGRES,
@@ -137,7 +137,7 @@ SYSTEMS: Mapping[str, System] = {
     "rediss": _REDIS,
     "https": _HTTP,
     "http": _HTTP,
-    "kafka": System(Options.of(Topic, "topic", "url", "config"), _kafka, "stream"),
+    "kafka": System(Options.of(Topic, "topic", "url", "config"), _kafka, ("stream",)),
 }
 """By the URI's scheme."""
 
@@ -227,5 +227,6 @@ def _option_names() -> dict[str, dict[str, Collection[str]]]:
     places: dict[str, Collection[str]] = {name: [*options, *of_files] for name, options in PLACES.items()}
     found: dict[str, dict[str, Collection[str]]] = {"file": places, "object_storage": places}
     for scheme, system in SYSTEMS.items():
-        found.setdefault(system.type, {})[scheme] = list(system.options)
+        for kind in system.types:
+            found.setdefault(kind, {})[scheme] = list(system.options)
     return found

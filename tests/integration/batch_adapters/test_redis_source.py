@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -69,3 +70,18 @@ def test_who_cannot_connect_learns_why_and_no_password_is_shown(redis: RedisServ
     with pytest.raises(Transient, match="connection failed") as away:
         open_source(f"redis://:s3cret@127.0.0.1:{port}/0?stream={key}&fields=n")
     assert "s3cret" not in f"{refused.value}{away.value}"
+
+
+def test_a_stream_by_its_dictionary(redis: RedisServer, key: str) -> None:
+    where = urlsplit(redis.url)
+    given = {
+        "type": "stream",
+        "stream_type": "redis_streams",
+        "host": "127.0.0.1",
+        "port": where.port,
+        "password": where.password,
+        "stream": key,
+        "fields": ["n"],
+        "start": "90",
+    }
+    assert [record.value for record in read_source(open_source(given))] == [("9",), ("10",)]

@@ -32,7 +32,11 @@ OPTIONS = {
     "database": {"postgresql": TABLE, "mysql": TABLE, "sqlite": TABLE, "mongodb": ("collection", "filter")},
     "file": {"file": ("delimiter", "encoding", "layout", "sheet")},
     "api": {"https": REST, "http": REST},
-    "stream": {"kafka": ("from", "to")},
+    "stream": {
+        "kafka": ("from", "to"),
+        "redis": ("stream", "fields"),
+        "rediss": ("stream", "fields"),
+    },
     "object_storage": {"s3": ("endpoint", "access_key", "secret_key", "delimiter")},
 }
 GUIDE: list[tuple[dict[str, object], Named]] = [
@@ -159,6 +163,22 @@ def test_the_guides_dictionaries(given: Mapping[str, object], meant: Named) -> N
             "mechanism: PLAIN, from: 7}",
             "kafka://u:p%40@h1:9092,h2/a%20b?mechanism=PLAIN",
             {"from": 7},
+        ),
+        (
+            "{type: stream, stream_type: redis, stream: s, fields: [a, b]}",
+            "redis://localhost/0",
+            {"stream": "s", "fields": "a,b"},
+        ),
+        (
+            "{type: stream, stream_type: rediss, host: h, port: 6380, database: 3, password: p@, stream: s, "
+            "ssl_ca_certs: ca.pem}",
+            "rediss://default:p%40@h:6380/3?ssl_ca_certs=ca.pem",
+            {"stream": "s"},
+        ),
+        (
+            "{type: stream, stream_type: redis_streams, connection_string: '${env:URL}', stream: s}",
+            "${env:URL}",
+            {"stream": "s"},
         ),
         (
             "{type: object_storage, storage_type: minio, bucket: b, prefix: a/, glob: '*.csv'}",

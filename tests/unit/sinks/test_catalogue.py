@@ -87,7 +87,7 @@ SAME: list[tuple[Sink, str, dict[str, object]]] = [
     (
         RedisHash("user:{id}", "redis://h/0"),
         "redis://h/0?hash=user:{id}",
-        {"type": "database", "database_type": "redis", "host": "h", "database": "0", "hash": "user:{id}"},
+        {"type": "stream", "stream_type": "redis", "host": "h", "hash": "user:{id}"},
     ),
     (
         RedisSortedSet("late:{day}", "origin", "delay", "redis://h/0", name="n"),
