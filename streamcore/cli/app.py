@@ -30,6 +30,7 @@ from streamcore.cli.worker import worker
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="streamcore", prog_name="streamcore", message="%(prog)s %(version)s")
 @click.pass_context
 def root(ctx: click.Context) -> None:
     """Stream-first data pipelines: one topology, embedded or on Kafka.

@@ -7,6 +7,7 @@ import sys
 import click
 import pytest
 
+from streamcore import __version__
 from streamcore.cli.app import root, run
 from streamcore.cli.command import Command
 from streamcore.errors import BadConfig, Permanent
@@ -166,3 +167,8 @@ def test_the_module_runs_as_the_command_does():
     )
     assert done.stdout.startswith("streamcore ")
     assert done.stderr == ""
+
+
+def test_the_version_is_an_option_too(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["streamcore", __version__]
