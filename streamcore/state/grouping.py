@@ -69,11 +69,17 @@ def crowded(hashes: Hashes, places: int) -> npt.NDArray[np.bool_]:
 
 def youngest(pieces: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """The last of each key *by* of *pieces*, which are sorted by hash, older ones first."""
-    many = crowded(pieces[HASH].to_numpy(), 1)
-    if not many.any():
+    hashes = pieces[HASH].to_numpy()
+    older = np.flatnonzero(hashes[1:] == hashes[:-1])
+    if not len(older):
         return pieces
-    rivals = pieces.select(by).with_row_index(PLACE).filter(pl.Series(many))
+    keys, stays = pieces.select(by), np.ones(len(hashes), np.bool_)
+    if keys[older].equals(keys[older + 1]):
+        stays[older] = False
+        return pieces.filter(pl.Series(stays))
+    many = crowded(hashes, 1)  # equal hashes of different keys
     stays = ~many
+    rivals = keys.with_row_index(PLACE).filter(pl.Series(many))
     stays[rivals.unique(by, keep="last")[PLACE].to_numpy()] = True
     return pieces.filter(pl.Series(stays))
 

@@ -158,8 +158,10 @@ def matches(run: pl.DataFrame, hashes: Hashes) -> tuple[Int64s, Int64s]:
 
 def found(runs: Runs, hashes: Hashes) -> list[pl.DataFrame]:
     """The pieces of each run whose hash is among *hashes*, older runs first."""
-    wanted = np.sort(hashes)  # np.unique would hash them once more
-    wanted = wanted[np.diff(wanted, prepend=~wanted[:1]) != 0]
+    wanted = hashes
+    if not (hashes[1:] > hashes[:-1]).all():  # as a run's are, if its pieces are of different keys
+        wanted = np.sort(hashes)  # np.unique would hash them once more
+        wanted = wanted[np.diff(wanted, prepend=~wanted[:1]) != 0]
     parts: list[pl.DataFrame] = []
     for run in runs:
         runs.place.trim()

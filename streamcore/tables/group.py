@@ -3,6 +3,9 @@
 Each row that comes has a number, counted along the log. A call of :meth:`GroupOperator.apply` gives one
 update for each group that it touched, with the number of the last row that touched it: earlier updates
 of the group in that call are left out, as the cut law of :mod:`streamcore.state.operator` allows.
+
+An update holds all that its group has had, which must be looked up for that. So it is kept as it is: of a
+group's pieces only the youngest counts, and where runs are merged nothing is added up once more.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from streamcore.aggregates.aggregation import Aggregation
 from streamcore.batch import HIDDEN, OFFSET, OP_UPDATE_AFTER
 from streamcore.state.base import BaseOperator, only, types_of
 from streamcore.state.emission import counted_from, hidden
+from streamcore.state.grouping import youngest
 from streamcore.state.operator import Applied, State
-from streamcore.state.runs import HASH, added, as_run, folded, found, merged_by
+from streamcore.state.runs import HASH, added, as_run, found, merged_by
 
 NUMBER = "_n"
 """Hidden column of a piece: the number of the last row in it."""
@@ -51,7 +55,7 @@ class GroupOperator(BaseOperator):
     @property
     def definition(self) -> str:
         """See :class:`~streamcore.state.operator.Operator`."""
-        return repr(("group", self.by, dict(self.aggregation.texts), types_of(self.inputs)))
+        return repr(("groups", self.by, dict(self.aggregation.texts), types_of(self.inputs)))
 
     @cached_property
     def no_rows(self) -> pl.DataFrame:
@@ -62,7 +66,7 @@ class GroupOperator(BaseOperator):
     @cached_property
     def nothing_out(self) -> pl.DataFrame:
         """No updates, with the columns that :meth:`finish` takes."""
-        return self._updates([self._pieces(self.no_rows, 0)], 0)
+        return self._updates(self._pieces(self.no_rows, 0))
 
     def apply(self, state: State, rows: Sequence[pl.DataFrame], watermark: int) -> Applied:
         """Add *rows*; the updates are of the groups that they touch."""
@@ -72,9 +76,9 @@ class GroupOperator(BaseOperator):
         if not frame.height:
             return Applied(State((runs,), watermark, first), self.nothing_out)
         pieces = self._pieces(frame, first)
-        updates = self._updates([*found(runs, pieces[HASH].to_numpy()), pieces], first)
-        runs = added(runs, pieces, lambda merging: merged_by(merging, self._fewer))
-        return Applied(State((runs,), watermark, first + frame.height), updates)
+        groups = self._whole(pieces, found(runs, pieces[HASH].to_numpy()), first)
+        runs = added(runs, groups, lambda merging: merged_by(merging, self._youngest))
+        return Applied(State((runs,), watermark, first + frame.height), self._updates(groups))
 
     def finish(self, emission: pl.DataFrame) -> pl.DataFrame:
         """Keys and results of *emission*; PolarsError for a value that its type can't hold."""
@@ -82,8 +86,9 @@ class GroupOperator(BaseOperator):
 
     def shown(self, state: State) -> pl.DataFrame:
         """The table."""
-        updates = self._updates([*state.kept[0]] or [self._pieces(self.no_rows, 0)], 0)
-        return self.finish(updates).drop(HIDDEN)
+        (runs,) = state.kept
+        groups = merged_by(pl.concat(runs), self._youngest) if runs else self._pieces(self.no_rows, 0)
+        return self.finish(self._updates(groups)).drop(HIDDEN)
 
     # ------------------------------------------------------------ pieces
 
@@ -93,17 +98,24 @@ class GroupOperator(BaseOperator):
         grouped = came.group_by(self.by, maintain_order=True)
         return as_run(grouped.agg(*self.aggregation.partial(), pl.col(NUMBER).last()), self.by)
 
+    def _whole(self, pieces: pl.DataFrame, known: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
+        """A run of the groups that *pieces* are of, with all that they had before by *known*, older first.
+
+        Rows are numbered from *first* on: those of groups that only have an equal hash are older.
+        """
+        if not known:
+            return pieces
+        before = known[0] if len(known) == 1 else merged_by(pl.concat(known), self._youngest)
+        merged = self._merge(pl.concat([before, pieces])).filter(pl.col(NUMBER) >= first)
+        return merged_by(merged, lambda run: run)
+
     def _merge(self, pieces: pl.DataFrame) -> pl.DataFrame:
         grouped = pieces.group_by(self.by, maintain_order=True)
         merged = grouped.agg(*self.aggregation.merge(), pl.col(NUMBER, HASH).last())
         return merged.select(pieces.columns)
 
-    def _fewer(self, pieces: pl.DataFrame) -> pl.DataFrame:
-        return folded(pieces, self._merge)
+    def _youngest(self, pieces: pl.DataFrame) -> pl.DataFrame:
+        return youngest(pieces, self.by)
 
-    def _updates(self, pieces: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
-        """The groups of *pieces* (older first) that a row from number *first* on has touched."""
-        merged = self._merge(pl.concat(pieces)) if len(pieces) > 1 else pieces[0]
-        # Equal hashes may have brought groups that no row has touched.
-        touched = merged.filter(pl.col(NUMBER) >= first).sort(NUMBER)
-        return touched.with_columns(hidden(pl.col(NUMBER), OP_UPDATE_AFTER)).drop(NUMBER, HASH)
+    def _updates(self, groups: pl.DataFrame) -> pl.DataFrame:
+        return groups.sort(NUMBER).with_columns(hidden(pl.col(NUMBER), OP_UPDATE_AFTER)).drop(NUMBER, HASH)
