@@ -321,11 +321,13 @@ class TimedBatch(Batch):
     """Rows for a window's log: none of them late, with the columns that the window needs and ``_offset``.
 
     ``watermark`` (microseconds since 1970) holds behind the batch. ``idle``: the partition has been read
-    to its end for a while. A batch that covers nothing says only these two.
+    to its end for a while. A batch that covers nothing says only these two. Where the watermark says that
+    there is nothing more, ``newest`` is the one that held before that; None if it has been told.
     """
 
     watermark: int
     idle: bool = False
+    newest: int | None = None
 
 
 def user_columns(frame: pl.DataFrame) -> pl.DataFrame:

@@ -186,14 +186,19 @@ class Stage:
         """A new passage through this stage."""
         return Passage(self.graph, self.known, self.timer)
 
-    def outcome(self, run: Passage, chunk: Chunk, records: int, watermark: int) -> Asking[Outcome]:
-        """Bring *run*, whose first frame is at hand, to its end; *watermark* is that behind *chunk*."""
+    def outcome(
+        self, run: Passage, chunk: Chunk, records: int, watermark: int, newest: int | None = None
+    ) -> Asking[Outcome]:
+        """Bring *run*, whose first frame is at hand, to its end; *watermark* is that behind *chunk*, and
+        *newest* the one before the end, if that is what it says."""
         yield from run.through(self.nodes)
         for node in self.stateful:
-            run.timed_batches[node] = self._timed(run, node, chunk, watermark)
+            run.timed_batches[node] = self._timed(run, node, chunk, watermark, newest)
         return run.outcome(chunk, records, self.sinks)
 
-    def advanced(self, chunk: Chunk, watermark: int, *, idle: bool = False) -> dict[str, Batch]:
+    def advanced(
+        self, chunk: Chunk, watermark: int, newest: int | None = None, *, idle: bool = False
+    ) -> dict[str, Batch]:
         """For each operator whose watermark is older: a batch without rows that says *watermark*."""
         told: dict[str, Batch] = {}
         for node, logged in self._logged.items():
@@ -201,10 +206,10 @@ class Stage:
                 self._logged[node] = Logged(max(chunk.end, logged.position), max(watermark, logged.watermark))
                 covered = {chunk.source: Range(chunk.end, chunk.end)}
                 rows = operator_of(self.graph, node).no_rows
-                told[node] = TimedBatch(rows, covered, chunk, self._logged[node].watermark, idle)
+                told[node] = TimedBatch(rows, covered, chunk, self._logged[node].watermark, idle, newest)
         return told
 
-    def _timed(self, run: Passage, node: str, chunk: Chunk, watermark: int) -> TimedBatch:
+    def _timed(self, run: Passage, node: str, chunk: Chunk, watermark: int, newest: int | None) -> TimedBatch:
         logged, frame = self._logged[node], run.frames[node]
         if chunk.first < logged.position:
             frame = frame.filter(pl.col(OFFSET) >= logged.position)
@@ -217,7 +222,7 @@ class Stage:
             run.counts[node, LATE] += frame.height - delta.rows.height - len(delta.rejects)
         reached = max(logged.watermark, watermark)
         self._logged[node] = Logged(max(chunk.end, logged.position), reached)
-        return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached)
+        return TimedBatch(delta.rows, {chunk.source: chunk.covered}, chunk, reached, newest=newest)
 
     def _in_time(self, run: Passage, node: str, frame: pl.DataFrame) -> pl.DataFrame:
         asked = operator_of(self.graph, node).no_rows.columns

@@ -18,7 +18,7 @@ from streamcore.errors import Permanent
 from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
 from streamcore.passage import LATE, Logged, Outcome, RowId, Stage, operator_of
-from streamcore.state.log_record import Entry, Upstream
+from streamcore.state.log_record import Entry, Upstream, entries_of
 from streamcore.state.operator import LATE_MARK, UPSTREAM, Operator
 from streamcore.state.places import MEMORY, Place
 from streamcore.state.runs import Runs
@@ -63,6 +63,8 @@ class StatefulTask:
         empty = self._operator.empty
         self._state = replace(empty, kept=tuple(Runs((), place.shared(len(empty.kept))) for _ in empty.kept))
         self._upstream = {name: _Read() for name in upstream}
+        self._newest = BEGINNING
+        """The newest watermark of any upstream partition, but for that behind its end."""
         self._numbers = _numbers(upstream) if UPSTREAM in self._operator.no_rows.columns else None
         self.stage = Stage(graph, node, known, logged or {}, timer)
 
@@ -98,7 +100,7 @@ class StatefulTask:
     def snapshot(self, as_of: int) -> Snapshot:
         """The state, which all entries of the log before the offset *as_of* have led to."""
         reads = {up: Read(read.covered, read.watermark, read.idle) for up, read in self._upstream.items()}
-        return Snapshot(as_of, self._definition, reads, self._state)
+        return Snapshot(as_of, self._definition, reads, self._state, self._newest)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from *snapshot*, whose frames are as :attr:`places` or another task of this process has made
@@ -106,6 +108,7 @@ class StatefulTask:
         self._check_definition(snapshot.definition, "a snapshot")
         for upstream, read in snapshot.reads.items():
             self._upstream[upstream] = _Read(read.covered, read.watermark, read.idle)
+        self._newest = snapshot.newest
         pairs = zip(snapshot.state.kept, self._state.kept, strict=True)
         kept = tuple(Runs(tuple(frames), own.place) for frames, own in pairs)
         self._state = replace(snapshot.state, kept=kept)
@@ -140,11 +143,18 @@ class StatefulTask:
         emissions, late = list[pl.DataFrame](), 0
         for group in self._together(entries):
             rows = [rows for entry in group if (rows := self._new(entry)) is not None]
-            self._state, emission, dropped = self._operator.apply(self._state, rows, self._lowest())
-            late += dropped
-            if emission.height:
-                emissions.append(emission)
+            for came, watermark in self._steps(rows):
+                self._state, emission, dropped = self._operator.apply(self._state, came, watermark)
+                late += dropped
+                if emission.height:
+                    emissions.append(emission)
         return emissions, late
+
+    def _steps(self, rows: Sequence[pl.DataFrame]) -> Sequence[tuple[Sequence[pl.DataFrame], int]]:
+        """*rows* and the watermark behind them. Before the end that is the newest there was in any upstream
+        partition: what is over by then does not depend on which of them ended last."""
+        watermark = self._lowest()
+        return [(rows, self._newest), ([], END)] if watermark == END else [(rows, watermark)]
 
     def _together(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         """All *entries* at once, or one by one when the order among partitions matters."""
@@ -177,6 +187,8 @@ class StatefulTask:
         rows = entry.after(position)
         read.covered, read.idle = entry.end, entry.idle
         read.watermark = max(read.watermark, entry.watermark)
+        if entry.watermark != END:
+            self._newest = max(self._newest, entry.watermark)
         if rows is not None and self._numbers is not None:
             rows = rows.with_columns(pl.lit(self._numbers[entry.upstream], pl.Int64).alias(UPSTREAM))
         return rows
@@ -196,14 +208,15 @@ class StatefulTask:
         return min(busy) if busy else max(read.watermark for read in self._upstream.values())
 
     def _outcome(self, emissions: Sequence[pl.DataFrame], first: int, late: int) -> Asking[Outcome]:
-        run, end, watermark = self.stage.passage(), self._state.emitted, self._told()
+        run, end = self.stage.passage(), self._state.emitted
+        told = self._told(self._state.watermark), self._told(self._newest)
         rows = pl.concat(emissions) if emissions else self._operator.nothing_out
         if LATE_MARK in rows.columns:  # judged where they were read, and no second time
             run.late, rows = rows.filter(LATE_MARK)[OFFSET], rows.drop(LATE_MARK)
         chunk = FrameChunk(self.source, rows[OFFSET].to_numpy(), rows.drop(HIDDEN), first=first, end=end)
         if first == end:
-            told = self.stage.advanced(chunk, watermark)
-            return Outcome(chunk, 0, told, counts={(self.node, LATE): late} if late else {})
+            counts = {(self.node, LATE): late} if late else {}
+            return Outcome(chunk, 0, self.stage.advanced(chunk, *told), counts=counts)
         with run.timed(self.node):
             emission, rejects = apply_or_reject(
                 rows, self._operator.finish, self.node, "expression", _unfinished, (PolarsError,)
@@ -212,12 +225,11 @@ class StatefulTask:
         if self._operator.timed:
             run.counts[self.node, LATE] += late
         run.frames[self.node] = emission
-        outcome: Outcome = yield from self.stage.outcome(run, chunk, rows.height, watermark)
+        outcome: Outcome = yield from self.stage.outcome(run, chunk, rows.height, *told)
         return outcome
 
-    def _told(self) -> int:
-        """The watermark of what comes out."""
-        watermark = self._state.watermark
+    def _told(self, watermark: int) -> int:
+        """The watermark of what comes out where the state's is *watermark*."""
         return watermark if watermark == END else max(watermark - self._operator.lag, BEGINNING)
 
 
@@ -283,5 +295,5 @@ class StatefulTasks:
         for node, task in self._tasks.items():
             batch = outcome.writes.get(node)
             if isinstance(batch, TimedBatch):
-                made = task.on_entries([Entry.of(batch, "")], self._answer)
+                made = task.on_entries(entries_of(batch, ""), self._answer)
                 yield from self.through(made) if made is not None else ()

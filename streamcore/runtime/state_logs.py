@@ -26,7 +26,7 @@ from streamcore.passage import Logged, operator_of
 from streamcore.runtime.declarations import Declaration, check_declarations, declared_logs
 from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.topic_records import record_keys
-from streamcore.state.log_record import Entry, Upstream, decode, encode, pieces_of
+from streamcore.state.log_record import Entry, Upstream, decode, encode, entries_of, pieces_of
 from streamcore.state.snapshot import is_snapshot, reads_in
 from streamcore.transport.record_batches import partition_of
 
@@ -225,7 +225,7 @@ class StateLogWriter(AppendingWriter):
 
     def _entries(self, batch: TimedBatch) -> Iterator[Entry]:
         """*batch* in pieces of a record's size; the watermark is told with the last of them."""
-        whole = Entry.of(batch, self._target.definition)
+        whole, *last = entries_of(batch, self._target.definition)
         pieces = pieces_of(batch.frame, RECORD_BYTES)
         start = whole.start
         for piece, following in pairwise(pieces):
@@ -233,6 +233,7 @@ class StateLogWriter(AppendingWriter):
             yield whole._replace(start=start, end=end, watermark=BEGINNING, idle=False, rows=piece, more=True)
             start = end
         yield whole._replace(start=start, rows=pieces[-1] if pieces[-1].height else None)
+        yield from last
 
     def _shares(self, rows: pl.DataFrame | None) -> list[pl.DataFrame | None]:
         """The rows of each partition of the log."""

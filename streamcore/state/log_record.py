@@ -18,6 +18,7 @@ import polars as pl
 
 from streamcore.batch import OFFSET, TimedBatch
 from streamcore.errors import Permanent
+from streamcore.event_time import END
 
 Upstream = tuple[str, int]
 """An upstream partition: topic and number."""
@@ -40,14 +41,6 @@ class Entry(NamedTuple):
     rows: pl.DataFrame | None
     more: bool = False
 
-    @classmethod
-    def of(cls, batch: TimedBatch, definition: str) -> Entry:
-        """The entry that holds all of *batch*."""
-        source, covered = batch.source, batch.range
-        upstream = (source.topic, source.partition)
-        rows = batch.frame if batch.frame.height else None
-        return cls(upstream, covered.start, covered.end, batch.watermark, batch.idle, definition, rows)
-
     def after(self, position: int) -> pl.DataFrame | None:
         """The rows at *position* and behind it."""
         if self.rows is None or self.end <= position:
@@ -55,6 +48,19 @@ class Entry(NamedTuple):
         if self.start >= position:
             return self.rows
         return self.rows.filter(pl.col(OFFSET) >= position)
+
+
+def entries_of(batch: TimedBatch, definition: str) -> list[Entry]:
+    """The entry that holds *batch*; where it is the last one, another says behind it that there is no more.
+
+    So whoever reads them knows how far the times came, whatever of the upstream partitions ends last.
+    """
+    source, covered = batch.source, batch.range
+    upstream, rows = (source.topic, source.partition), batch.frame if batch.frame.height else None
+    whole = Entry(upstream, covered.start, covered.end, batch.watermark, batch.idle, definition, rows)
+    if batch.watermark != END or batch.newest is None:
+        return [whole]
+    return [whole._replace(watermark=batch.newest), whole._replace(start=covered.end, rows=None)]
 
 
 def encode(entry: Entry) -> bytes:

@@ -17,6 +17,7 @@ import orjson
 import polars as pl
 
 from streamcore.errors import Permanent
+from streamcore.event_time import BEGINNING
 from streamcore.state.log_record import Upstream
 from streamcore.state.operator import State
 from streamcore.state.places import MEMORY, Place
@@ -37,13 +38,15 @@ class Read(NamedTuple):
 class Snapshot:
     """What the entries of a log before the offset ``as_of`` have led to.
 
-    ``definition`` is that of the entries; ``reads`` says how far each upstream partition is.
+    ``definition`` is that of the entries; ``reads`` says how far each upstream partition is, ``newest`` what
+    watermark any of them has had before its end.
     """
 
     as_of: int
     definition: str
     reads: Mapping[Upstream, Read]
     state: State
+    newest: int = BEGINNING
 
     def records(self, id: str, most_bytes: int) -> Iterator[bytes]:
         """The records of the snapshot, the frames in parts of about *most_bytes*; *id* names it for good."""
@@ -57,6 +60,7 @@ class Snapshot:
             "definition": self.definition,
             "reads": [[*upstream, *read] for upstream, read in self.reads.items()],
             "kinds": len(self.state.kept),
+            "newest": self.newest,
             "watermark": self.state.watermark,
             "emitted": self.state.emitted,
             "arrived": self.state.arrived,
@@ -149,7 +153,7 @@ class _Parts:
         self._end()
         meta, kept = self._meta, tuple(Runs(tuple(frames)) for frames in self._kept)
         state = State(kept, meta["watermark"], meta["emitted"], meta["arrived"])
-        return Snapshot(self._as_of, meta["definition"], _reads(meta), state)
+        return Snapshot(self._as_of, meta["definition"], _reads(meta), state, meta["newest"])
 
 
 def _parts(frame: pl.DataFrame, most_bytes: int) -> Sequence[pl.DataFrame]:

@@ -7,7 +7,7 @@ the partitions are read.
 
 **Leaving.** When the watermark has passed a life's end nothing can be added to it: it is forgotten, and its
 rows are deleted. The end is rounded up to a sixteenth of the time to live. The end of a bounded stream lets
-nothing leave.
+nothing more leave than the newest watermark before it, of whichever partition.
 """
 
 from __future__ import annotations

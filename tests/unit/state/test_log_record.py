@@ -5,8 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from streamcore.batch import PartitionId, Range, TimedBatch, nothing_at
 from streamcore.errors import Permanent
-from streamcore.state.log_record import Entry, decode, encode, pieces_of
+from streamcore.event_time import END
+from streamcore.state.log_record import Entry, decode, encode, entries_of, pieces_of
 
 ROWS = pl.DataFrame(
     {"user": ["ä|b", None, "c"], "at": [1, 2, 3], "_offset": pl.Series([4, 4, 6], dtype=pl.Int64)}
@@ -78,3 +80,15 @@ def test_a_piece_that_is_not_the_last_says_so() -> None:
     piece = entry()._replace(more=True)
     assert decode(encode(piece), heads_only=True).more
     assert not decode(encode(entry())).more
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS.clear()])
+def test_the_end_of_a_stream_is_said_behind_how_far_its_times_came(rows: pl.DataFrame) -> None:
+    source = PartitionId("clicks", 1, "id")
+    batch = TimedBatch(rows, {source: Range(3, 8)}, nothing_at(source, 8), END, newest=50)
+    *whole, last = entries_of(batch, "d")
+    assert [(entry.start, entry.end, entry.watermark) for entry in whole] == [(3, 8, 50)]
+    assert (whole[0].rows is None) == (not rows.height)
+    assert last == Entry(("clicks", 1), 8, 8, END, False, "d", None)
+    told = TimedBatch(rows, {source: Range(3, 8)}, nothing_at(source, 8), END)
+    assert [entry.watermark for entry in entries_of(told, "d")] == [END]

@@ -11,7 +11,7 @@ from streamcore.state.snapshot import Read, Snapshot, SnapshotReader, is_snapsho
 
 FRAME = pl.DataFrame({"key": [f"k{i}" for i in range(50)], "_hash": range(50)})
 READS = {("clicks", 0): Read(7, 5, False), ("clicks", 1): Read(None, -(1 << 63), True)}
-SNAPSHOT = Snapshot(9, "made so", READS, State(((FRAME, FRAME[:3]), (), (FRAME[:1],)), 5, 3, 4))
+SNAPSHOT = Snapshot(9, "made so", READS, State(((FRAME, FRAME[:3]), (), (FRAME[:1],)), 5, 3, 4), 6)
 
 
 def records(id: str = "a", most_bytes: int = 20) -> list[bytes]:
@@ -26,7 +26,7 @@ def test_a_snapshot_is_read_as_it_was_written_without_hashes() -> None:
     assert [reader.add(value) for value in first] == [None] * len(first)
     found = reader.add(last)
     assert found is not None
-    assert (found.as_of, found.definition, found.reads) == (9, "made so", READS)
+    assert (found.as_of, found.definition, found.reads, found.newest) == (9, "made so", READS, 6)
     assert (found.state.watermark, found.state.emitted, found.state.arrived) == (5, 3, 4)
     kept = [[frame.to_dict(as_series=False) for frame in runs] for runs in found.state.kept]
     expected = [[FRAME, FRAME[:3]], [], [FRAME[:1]]]

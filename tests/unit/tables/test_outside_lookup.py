@@ -21,7 +21,7 @@ from streamcore.event_time import END
 from streamcore.graph import Graph
 from streamcore.joint import on_chunks
 from streamcore.passage import Outcome
-from streamcore.state.log_record import Entry
+from streamcore.state.log_record import Entry, entries_of
 from streamcore.stateful_task import StatefulTask
 from streamcore.task import PartitionTask, Redriven, RedriveTask
 from streamcore.testing import TopologyDriver
@@ -224,7 +224,7 @@ def written(
     for outcome in outcomes:
         batch = outcome.writes[node]
         assert isinstance(batch, TimedBatch)
-        entries.append(Entry.of(batch, ""))
+        entries += entries_of(batch, "")
     return entries
 
 
