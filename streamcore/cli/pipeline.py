@@ -27,7 +27,6 @@ from streamcore.cli.pipeline_store import print_rows, registered, run_of, with_s
 if TYPE_CHECKING:
     from streamcore.pipelines.orchestrator import PipelineOrchestrator
     from streamcore.pipelines.status import RunView
-    from streamcore.settings import Settings
 
 T = TypeVar("T")
 
@@ -77,7 +76,7 @@ def register(options: Globals, files: tuple[Path, ...]) -> None:
     print_rows(
         options,
         "pipelines",
-        _with_orchestrator(options.settings().settings, work),
+        _with_orchestrator(options, work),
         ("pipeline_id", "version"),
     )
 
@@ -103,7 +102,7 @@ def run(options: Globals, name: str, parameters: tuple[tuple[str, Any], ...], qu
         run_id = await orchestrator.trigger_pipeline(pipeline_id, parameters=dict(parameters), queue=queue)
         return await _watched(orchestrator, run_id, wait=not queue)
 
-    return _ended(options, _with_orchestrator(options.settings().settings, work))
+    return _ended(options, _with_orchestrator(options, work))
 
 
 @pipeline.command(cls=Command)
@@ -117,14 +116,12 @@ def rerun(options: Globals, run_id: str) -> int:
         await orchestrator.rerun(found.run_id)
         return await _watched(orchestrator, found.run_id)
 
-    return _ended(options, _with_orchestrator(options.settings().settings, work))
+    return _ended(options, _with_orchestrator(options, work))
 
 
 @pipeline.command(cls=Command)
 @broker_options
-@click.option(
-    "--port", type=int, metavar="PORT", help="Of /metrics and /healthz on Kafka; 0 is off.  [default: 8000]"
-)
+@click.option("--port", type=int, metavar="PORT", help="Of /metrics and /healthz; 0 is off.  [default: 8000]")
 @click.pass_obj
 def worker(options: Globals, broker: str | None, state_dir: Path | None, port: int | None) -> int:
     """Execute the runs that are queued, and those that others left behind, until stopped.
@@ -134,18 +131,10 @@ def worker(options: Globals, broker: str | None, state_dir: Path | None, port: i
     """
     given = {**broker_settings(broker, state_dir), "http.port": ("--port", port)}
     settings = options.settings(given).settings
-    if settings.broker.url != "embedded":
-        from streamcore.pipelines.streams.worker import work_on_kafka
-        from streamcore.runtime.worker import run_until_told
+    from streamcore.pipelines.worker import work
+    from streamcore.runtime.worker import run_until_told
 
-        return run_until_told(settings, lambda stop: work_on_kafka(settings, stop))
-    from streamcore.runtime.signals import stop_on_signals
-
-    async def work(orchestrator: PipelineOrchestrator) -> None:
-        await stop_on_signals().wait()
-
-    _with_orchestrator(settings, work, take_up=True)
-    return 0
+    return run_until_told(settings, lambda stop: work(settings, stop))
 
 
 @click.command(cls=Command)
@@ -198,16 +187,15 @@ async def _watched(orchestrator: PipelineOrchestrator, run_id: str, wait: bool =
             await asyncio.sleep(0.1)
 
 
-def _with_orchestrator(
-    settings: Settings, work: Callable[[PipelineOrchestrator], Awaitable[T]], take_up: bool = False
-) -> T:
+def _with_orchestrator(options: Globals, work: Callable[[PipelineOrchestrator], Awaitable[T]]) -> T:
     from streamcore.observability.logs import configure
     from streamcore.pipelines.orchestrator import PipelineOrchestrator
 
+    settings = options.settings().settings
     configure(level=settings.log.level, format=settings.log.format)
 
     async def main() -> T:
-        async with PipelineOrchestrator(settings=settings, take_up=take_up) as orchestrator:
+        async with PipelineOrchestrator(settings=settings, take_up=False) as orchestrator:
             return await work(orchestrator)
 
     return asyncio.run(main())

@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from streamcore.errors import BadConfig
+from streamcore.errors import BadConfig, StreamcoreError
 from streamcore.observability.health import CheckResult, Health
 from streamcore.observability.metrics import Metrics
 from streamcore.secrets import Secret
@@ -29,6 +29,13 @@ from streamcore.secrets import Secret
 _OTHER_PORT = "set another http.port (another worker may have this one), or http.port 0 to turn it off"
 Access = Callable[[web.Request], bool]
 """Whether a request may be answered. Called on the server's thread; it must not wait for anything."""
+
+
+Exposition = Callable[[], Awaitable[bytes]]
+"""Metrics of others in Prometheus' text format. Called on the server's thread.
+
+It may raise StreamcoreError and TimeoutError.
+"""
 
 
 def anyone(_: web.Request) -> bool:
@@ -65,13 +72,15 @@ async def serving(
     host: str = "127.0.0.1",
     port: int = 8000,
     more: Sequence[Endpoint] = (),
+    also: Exposition | None = None,
 ) -> AsyncIterator[str]:
     """Serve *metrics*, *health* and *more* while the context is open; gives the base URL.
 
-    Port 0 takes a free one. The caller's event loop beats for *health* meanwhile.
+    *also*: what else /metrics shows, as far as it answers. Port 0 takes a free one. The caller's event loop
+    beats for *health* meanwhile.
     BadConfig when the address can't be listened on.
     """
-    async with answering([*_own(metrics, health), *more], host, port, fix=_OTHER_PORT) as address:
+    async with answering([*_own(metrics, health, also), *more], host, port, fix=_OTHER_PORT) as address:
         beats = asyncio.create_task(health.keep_beating(), name="health beats")
         try:
             yield address
@@ -103,9 +112,15 @@ def listen(host: str, port: int, fix: str = "give another port") -> socket.socke
         raise BadConfig(what, where=f"{host}:{port}", fix=fix) from error
 
 
-def _own(metrics: Metrics, health: Health) -> list[Endpoint]:
+def _own(metrics: Metrics, health: Health, also: Exposition | None) -> list[Endpoint]:
     async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        body = metrics.exposition()
+        if also is not None:
+            try:
+                body += await also()
+            except (StreamcoreError, asyncio.TimeoutError) as error:
+                body += f"# more is not known now: {type(error).__name__}\n".encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def show_live(request: web.Request) -> web.Response:
         return _verdict(request, [health.live()])

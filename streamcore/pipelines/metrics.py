@@ -25,7 +25,7 @@ from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
 from streamcore.metadata.measurements import Measurement
 from streamcore.metadata.records import PipelineRecord, RunTotals
-from streamcore.observability.http import Endpoint, answering, anyone
+from streamcore.observability.http import Endpoint, Exposition, answering, anyone
 from streamcore.pipelines.figures import PipelineFigures
 from streamcore.pipelines.known import Known
 from streamcore.pipelines.models import Config, PipelineConfig
@@ -94,8 +94,8 @@ class PipelineMetrics:
         self._open, self._serving = AsyncExitStack(), AsyncExitStack()
         self.address: str | None = None
         """Where /metrics is served, e.g. ``http://127.0.0.1:8000``."""
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self._registry, self._process = CollectorRegistry(), CollectorRegistry()
+        ProcessCollector(registry=self._process)
         labels = ("pipeline", "task")
         self._rows, self._bytes = (
             Counter(
@@ -117,15 +117,14 @@ class PipelineMetrics:
         """Serve ``/metrics``, if configured. BadConfig when the port is taken."""
         if self.address is not None or not self.config.enable_prometheus:
             return
-        loop = asyncio.get_running_loop()
+        exposition = self.exposition()
 
         async def show(_: web.Request) -> web.Response:
-            asked = asyncio.run_coroutine_threadsafe(self.export_prometheus_metrics(), loop)
             try:
-                text = await asyncio.wait_for(asyncio.wrap_future(asked), _SCRAPE_SECONDS)
+                text = await exposition() + generate_latest(self._process)
             except (StreamcoreError, asyncio.TimeoutError) as error:
                 return web.Response(status=503, text=f"the store does not answer: {type(error).__name__}\n")
-            return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+            return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
         host, port = self.config.prometheus_host, self.config.prometheus_port
         served = answering([Endpoint("/metrics", show, anyone)], host, port, fix=_OTHER_PORT)
@@ -168,12 +167,28 @@ class PipelineMetrics:
 
     async def export_prometheus_metrics(self) -> str:
         """All of it in Prometheus' text format, with this process's CPU and memory."""
+        return (await self._exported() + generate_latest(self._process)).decode()
+
+    def exposition(self) -> Exposition:
+        """The same without CPU and memory, to be asked for by a server's thread while this loop runs.
+
+        It raises StreamcoreError or TimeoutError when the store does not answer.
+        """
+        loop = asyncio.get_running_loop()
+
+        async def exported() -> bytes:
+            asked = asyncio.run_coroutine_threadsafe(self._exported(), loop)
+            return await asyncio.wait_for(asyncio.wrap_future(asked), _SCRAPE_SECONDS)
+
+        return exported
+
+    async def _exported(self) -> bytes:
         known = await self._opened()
         quality = _of_quality(await known.store.measurements.datasets())
         families = [*_of_totals(await known.totals()), await self._late(known), *quality]
         snapshot = CollectorRegistry()
         snapshot.register(_Snapshot(families))
-        return (generate_latest(snapshot) + generate_latest(self._registry)).decode()
+        return generate_latest(snapshot) + generate_latest(self._registry)
 
     async def _opened(self) -> Known:
         """The store and a cache of what it said, opened when they are first asked."""

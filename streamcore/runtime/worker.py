@@ -20,7 +20,7 @@ from streamcore.contracts import Log
 from streamcore.errors import BadConfig, StreamcoreError, Transient
 from streamcore.graph import Graph, Source
 from streamcore.observability.health import Health
-from streamcore.observability.http import serving
+from streamcore.observability.http import Exposition, serving
 from streamcore.observability.logs import configure
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.ends import Ends
@@ -77,11 +77,16 @@ def run_until_told(settings: Settings, work: Callable[[asyncio.Event], Awaitable
 
 
 async def work(
-    topology: Topology, settings: Settings, stop: asyncio.Event, made: Mapping[str, int] | None = None
+    topology: Topology,
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    made: Mapping[str, int] | None = None,
+    also: Exposition | None = None,
 ) -> None:
     """Work on the topology's Kafka topics until *stop* is set, then drain, commit and leave the group.
 
-    *made*: topics that are made with so many partitions unless they are there.
+    *made*: topics that are made with so many partitions unless they are there. *also*: see :func:`served`.
 
     Raises BadConfig, Permanent (also from the watchdog) or TopicChanged; the caller ends the process
     with the error's exit code.
@@ -98,7 +103,7 @@ async def work(
             await kafka_log.create(topic, count, APPEND_TIME)
         partitions = await _partitions(graph, kafka_log)
         await kafka_log.create(graph.name + REDRIVE_SUFFIX, 1, REDRIVE_CONFIG)
-        await _work(graph, kafka_log, connection, settings, stop, partitions)
+        await _work(graph, kafka_log, connection, settings, stop, partitions, also)
     finally:
         await kafka_log.close()
 
@@ -132,6 +137,7 @@ async def _work(
     settings: Settings,
     stop: asyncio.Event,
     partitions: Mapping[str, int],
+    also: Exposition | None,
 ) -> None:
     metrics, health = Metrics(), Health()
     streams = streams_by_topic(graph)
@@ -140,7 +146,7 @@ async def _work(
     metrics.worker.info({"topology": graph.name, "owner": options.owner})
     states = state_endpoints(graph, logs, settings)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(served(metrics, health, settings, states))
+        await stack.enter_async_context(served(metrics, health, settings, states, also))
         app_options = kafka_app_options(
             settings,
             connection,
@@ -257,15 +263,22 @@ def start_of(graph: Graph) -> Literal["earliest", "latest"]:
 
 @contextlib.asynccontextmanager
 async def served(
-    metrics: Metrics, health: Health, settings: Settings, states: StateEndpoints | None = None
+    metrics: Metrics,
+    health: Health,
+    settings: Settings,
+    states: StateEndpoints | None = None,
+    also: Exposition | None = None,
 ) -> AsyncIterator[None]:
-    """Metrics and health over HTTP while the context is open, unless the port is 0."""
+    """Metrics and health over HTTP while the context is open, unless the port is 0.
+
+    *also*: more metrics, in Prometheus' text format.
+    """
     if not settings.http.port:
         yield
         return
     more = [] if states is None else states.endpoints()
     at = settings.http
-    async with serving(metrics, health, host=at.host, port=at.port, more=more) as address:
+    async with serving(metrics, health, host=at.host, port=at.port, more=more, also=also) as address:
         log.info("metrics and health at %s%s", address, "" if states is None else ", state at /state")
         yield
 

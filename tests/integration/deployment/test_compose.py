@@ -57,10 +57,14 @@ def test_ports_are_open_to_this_machine_only_and_passwords_come_from_outside() -
                 assert "${POSTGRES_PASSWORD" in value
 
 
-def test_the_workers_command_is_one_that_the_command_line_takes() -> None:
-    command = SERVICES["worker"]["command"]
+@pytest.mark.parametrize("service", ["worker", "pipelines"])
+def test_the_workers_command_is_one_that_the_command_line_takes(service: str) -> None:
+    command = SERVICES[service]["command"]
     assert isinstance(command, list)
-    for words in ([*command, "--help"], ["topologies", "show", command[1]]):
+    asked = [[*command, "--help"]]
+    if service == "worker":
+        asked.append(["topologies", "show", command[1]])
+    for words in asked:
         done = subprocess.run(
             [sys.executable, "-m", "streamcore.cli", *words],
             cwd=ROOT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from streamcore.pipelines.streams.worker import work_on_kafka
+from streamcore.pipelines.worker import work
 from streamcore.runtime.worker import run_until_told
 from streamcore.settings import Settings
 
@@ -29,4 +29,4 @@ def settings(broker: str, store: str, name: str) -> Settings:
 
 if __name__ == "__main__":
     given = settings(*sys.argv[1:])
-    sys.exit(run_until_told(given, lambda stop: work_on_kafka(given, stop, LEASE_SECONDS)))
+    sys.exit(run_until_told(given, lambda stop: work(given, stop, LEASE_SECONDS)))

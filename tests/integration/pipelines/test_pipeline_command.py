@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamcore.cli.app import run
+from tests.services.native import free_ports
 
 FILE = """\
 pipeline_id: hello
@@ -128,12 +130,27 @@ def test_ctrl_c_cancels_a_run_and_a_worker_does_what_is_queued(
     (folder / "there").touch()
     queued = said(capsys, "run", "hello", "--queue")
     assert queued["status"] == "queued"
-    worker = subprocess.Popen([sys.executable, "-m", "streamcore.cli", "pipeline", "worker"])
+    (port,) = free_ports(1)
+    words = [sys.executable, "-m", "streamcore.cli", "pipeline", "worker", "--port", str(port)]
+    worker = subprocess.Popen(words)
     try:
         _until(lambda: said(capsys, "status", queued["run_id"])["status"] == "success")
+        shown = asked(f"http://127.0.0.1:{port}/metrics")
+        for what in (
+            'streamcore_pipeline_runs{pipeline="hello",status="success"} 1.0',
+            "\nprocess_cpu_seconds_total ",
+        ):
+            assert shown.count(what) == 1
+        assert asked(f"http://127.0.0.1:{port}/healthz") == "ok\n"
     finally:
         worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0
+
+
+def asked(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        text: str = answer.read().decode()
+        return text
 
 
 def _status(capsys: pytest.CaptureFixture[str], task_id: str) -> str | None:
