@@ -25,12 +25,12 @@ from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.kafka import KafkaOptions, open_kafka
 from batch_adapters.mongodb import MongoOptions, open_mongodb
 from batch_adapters.mysql import open_mysql
+from batch_adapters.polled_collections import open_collection
 from batch_adapters.polled_tables import opened
 from batch_adapters.pooled import Pooled
 from batch_adapters.postgres import open_postgres
 from batch_adapters.redis_streams import RangeOptions, open_redis
-from batch_adapters.rest import open_rest
-from batch_adapters.rest_options import RestOptions
+from batch_adapters.rest_options import IncrementalRestOptions
 from batch_adapters.sqlite import open_sqlite
 from batch_adapters.table_options import IncrementalOptions
 from streamcore.addresses.dictionaries import named
@@ -72,8 +72,8 @@ _POSTGRES = System(
 _MYSQL = System(IncrementalOptions, partial(opened, "mysql", open_mysql), "mysql", extra="mysql")
 _SQLITE = System(IncrementalOptions, partial(opened, "sqlite", open_sqlite), "sqlite")
 _REST = System(
-    RestOptions,
-    lambda uri, given: open_rest(uri, RestOptions.model_validate(given)),
+    IncrementalRestOptions,
+    open_collection,
     "rest",
     ("api",),
     SourceAbilities(splits=False, columns=False),

@@ -47,6 +47,10 @@ class PolledTable:
     interval: float
     settle: float
     abilities = UnboundedAbilities(updates=True)
+    waits_for = (
+        "the end of transactions that were open when this run began: "
+        "what they commit could belong before the rows that are there"
+    )
 
     @classmethod
     def of(

@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from streamcore.durations import duration
 from streamcore.errors import Permanent
@@ -68,6 +68,15 @@ class Lag:
         return mark
 
 
+def _checked(text: str) -> str:
+    Lag.of(text)
+    return text
+
+
+LagText: TypeAlias = Annotated[str, AfterValidator(_checked)]
+"""An option that is a lag, as text; BadConfig for what is none."""
+
+
 def _time(like: str, order: datetime) -> Mark:
     """The time *order*, written as *like* is: a date, or with the same zone."""
     if len(like) == _DATE:
@@ -87,7 +96,7 @@ def mark_of(value: object, where: str) -> Mark:
             "a row has no mark, or one that is no text and no number",
             where=where,
             got=type(value).__name__,
-            fix="name with poll= a member that each row has and that grows with each change",
+            fix="name as the mark a member that each row has and that grows with each change",
         )
     if _NUMBER.fullmatch(value):  # before times: a number is also one, of seconds
         return Mark(value, Decimal(value) if "." in value else int(value))
@@ -142,7 +151,7 @@ class Seen:
                 where=self.where,
                 got=f"{len(self.fresh) + len(self.before):,}",
                 allowed=[f"{MOST_KNOWN:,}"],
-                fix="give a shorter lag=, or poll= a mark that is finer",
+                fix="give a shorter lag=, or a mark that is finer",
             )
 
     def end(self) -> None:
@@ -164,7 +173,7 @@ class Seen:
                 "marks of several kinds",
                 where=self.where,
                 got=f"{type(one).__name__} and {type(other).__name__}",
-                fix="poll= a member that is always a time or always a number",
+                fix="name as the mark a member that is always a time or always a number",
             ) from None
 
     def pack(self) -> list[Value | None]:

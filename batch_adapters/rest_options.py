@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from batch_adapters.rest_marks import LagText
 from streamcore.errors import BadConfig
 from streamcore.secrets import Secret
 from streamcore.systems.http import HttpLimits
@@ -118,3 +119,17 @@ class RestOptions(BaseModel):
             allow_private=self.allow_private,
             ca_file=self.ca_file,
         )
+
+
+class IncrementalRestOptions(RestOptions):
+    """Options of REST collections that can be read in runs."""
+
+    mark: str | None = Field(
+        None,
+        description="A member of each row that grows with each change: each run reads only what came since "
+        "the last one.",
+    )
+    lag: LagText | None = Field(
+        None,
+        description="With mark=: it is asked from so far behind the highest one: of times 1m, of numbers 0.",
+    )

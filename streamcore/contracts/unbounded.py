@@ -134,12 +134,17 @@ class CatchingUpReader(UnboundedReader, Protocol):
 
     @property
     def caught_up(self) -> bool:
-        """All that was there when it first looked has been polled. Once true it stays true."""
+        """All that was there when it first looked has been polled: the run ends. Once true it stays true."""
         ...
 
 
 class CatchingUpSource(UnboundedSource, Protocol):
     """An unbounded source that can be read in runs: each up to what is there, the next one from there on."""
+
+    @property
+    def waits_for(self) -> str:
+        """What keeps a run from getting on when it gets nowhere, in words that follow "waiting for"."""
+        ...
 
     def open(self, bookmark: bytes) -> CatchingUpReader:
         """See :class:`UnboundedSource`."""

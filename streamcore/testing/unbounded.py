@@ -246,11 +246,13 @@ class CatchingUpConformance(UnboundedSourceConformance):
         ids, deadline = list[int](), time.monotonic() + DEADLINE
         with reading(self.source(), bookmark) as reader:
             assert isinstance(reader, CatchingUpReader)
-            while (one := reader.poll(max_bytes, time.time())) is not None or not reader.caught_up:
+            while not reader.caught_up:
                 assert time.monotonic() < deadline, f"{len(ids)} rows, and not at the end"
-                ids += [] if one is None else _ids([one])
-                bookmark = bookmark if one is None else one.bookmark
-            assert reader.poll(max_bytes, time.time()) is None
+                one = reader.poll(max_bytes, time.time())
+                if one is not None and (one.parts or one.keep):
+                    ids, bookmark = ids + _ids([one]), one.bookmark
+            later = reader.poll(max_bytes, time.time())
+            assert later is None or not later.parts
             assert reader.caught_up, "it stays so"
         return ids, bookmark
 
@@ -271,7 +273,8 @@ class CatchingUpConformance(UnboundedSourceConformance):
         with reading(self.source()) as reader:
             assert isinstance(reader, CatchingUpReader)
             deadline, id = time.monotonic() + DEADLINE, 10
-            while reader.poll(1 << 20, time.time()) is not None or not reader.caught_up:
+            while not reader.caught_up:
                 assert time.monotonic() < deadline
+                reader.poll(1 << 20, time.time())
                 self.write([id])
                 id += 1

@@ -307,7 +307,7 @@ def api() -> Iterator[RestServer]:
         yield running
 
 
-class TestRestPolling(UnboundedSourceConformance):
+class TestRestPolling(CatchingUpConformance):
     """By a time of whole seconds, which several rows share; all in one answer, with an ETag."""
 
     row_bytes = 130

@@ -1,4 +1,4 @@
-"""Replays in runs: what came into tables since the last one, and then the end.
+"""Replays in runs: what came into tables and collections since the last one, and then the end.
 
 A run is an instalment of a stream that does not end: no end marker is told, windows that are not over wait
 for the rows of a later run, and states go on where they were. So in how many runs a table is read changes
@@ -170,10 +170,10 @@ def _splits(pumps: Pumps, sources: Mapping[str, CatchingUpSource]) -> tuple[Spli
 
 
 class _Waiting:
-    """Says why nothing comes: rows are there, and somebody could still commit earlier ones."""
+    """Says why nothing comes."""
 
     def __init__(self, sources: Mapping[str, CatchingUpSource]) -> None:
-        self._uris = ", ".join(source.uri for source in sources.values())
+        self._why = "; ".join(f"{source.uri}: waiting for {source.waits_for}" for source in sources.values())
         self._rows, self._since = -1, 0.0
 
     def look(self, pumps: Pumps, now: float) -> None:
@@ -183,11 +183,7 @@ class _Waiting:
             self._rows, self._since = rows, now
         elif now - self._since >= _SAY_EVERY:
             self._since = now
-            log.warning(
-                "%s: waiting until transactions that were open when this run began have ended: "
-                "what they commit could belong before the rows that are there",
-                self._uris,
-            )
+            log.warning("%s", self._why)
 
 
 async def feed_new(

@@ -91,7 +91,7 @@ class Pump:
                 if polled is not None:
                     await self._take(reader, polled)
                 self._got_on, self.last_error = True, None
-                if polled is None and self._once and _caught_up(reader):
+                if self._once and _caught_up(reader):
                     self.at_end = True
                     return
                 if polled is None:
