@@ -121,16 +121,18 @@ class Place:
     """Where files can be: its options with what they mean, and how those that a pattern names are found.
 
     ``find`` gives what to show, without secrets, and the files in their order; BadConfig when there are none.
+    ``page`` as of :class:`System`.
     """
 
     options: Mapping[str, str]
     find: Callable[[str, Mapping[str, object]], tuple[str, Sequence[InputFile]]]
+    page: str
     extra: str | None = None
 
 
 PLACES: Mapping[str, Place] = {
-    "file": Place({}, local_files.find),
-    "s3": Place(s3_address.OPTIONS, s3_files.find, "s3"),
+    "file": Place({}, local_files.find, "files"),
+    "s3": Place(s3_address.OPTIONS, s3_files.find, "s3", "s3"),
 }
 """By the URI's scheme."""
 SCHEMES = (*PLACES, *SYSTEMS)

@@ -61,7 +61,9 @@ def _open(file: InputFile) -> tuple[pa.NativeFile, pq.ParquetFile]:
     handle = file.open(in_order=False)
     try:
         with _parquet(file):
-            return handle, pq.ParquetFile(handle, pre_buffer=False, buffer_size=file.piece)
+            opened = pq.ParquetFile(handle, pre_buffer=False, buffer_size=file.piece)
+        _check_types(opened.schema_arrow, file.name)
+        return handle, opened
     except BaseException:
         handle.close()
         raise
@@ -205,6 +207,24 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame.with_columns(pl.selectors.categorical().cast(pl.String), pl.selectors.enum().cast(pl.String))
+
+
+def _check_types(schema: pa.Schema, where: str) -> None:
+    """BadConfig for decimals that a column has no room for: polars would panic."""
+    for field in schema:
+        if _has_wide_decimals(field.type):
+            raise BadConfig(
+                f"the column {field.name!r} holds decimals of more than 128 bits",
+                where=where,
+                got=str(field.type),
+                allowed=["decimals of up to 38 digits"],
+                fix="write the file again with fewer digits, or with texts",
+            )
+
+
+def _has_wide_decimals(dtype: pa.DataType) -> bool:
+    inner = (dtype.field(index).type for index in range(dtype.num_fields))
+    return pa.types.is_decimal256(dtype) or any(map(_has_wide_decimals, inner))
 
 
 def _as_binary(schema: pa.Schema) -> pa.Schema:

@@ -26,7 +26,7 @@ class SourceRow(NamedTuple):
     columns: bool | None
     needs: str | None
     missing: bool
-    page: str | None
+    page: str
 
 
 class LiveRow(NamedTuple):
@@ -56,14 +56,14 @@ def sources() -> list[SourceRow]:
     from batch_adapters.catalogue import PLACES, SYSTEMS
     from batch_adapters.file_formats import FORMATS
 
-    rows = [_row(name, [f"{name}://"], None, place.extra, name) for name, place in PLACES.items()]
+    rows = [_row(name, [f"{name}://"], None, place.extra, place.page) for name, place in PLACES.items()]
     by_page: dict[str, list[str]] = {}
     for scheme, system in SYSTEMS.items():
         by_page.setdefault(system.page, []).append(scheme)
     for page, schemes in by_page.items():
         system = SYSTEMS[schemes[0]]
         rows.append(_row(page, [f"{scheme}://" for scheme in schemes], system.abilities, system.extra, page))
-    return rows + [_row(n, f.suffixes, f.abilities, f.extra, "file") for n, f in FORMATS.items()]
+    return rows + [_row(n, f.suffixes, f.abilities, f.extra, "files") for n, f in FORMATS.items()]
 
 
 def _row(
@@ -77,7 +77,7 @@ def _row(
         None if can is None else can.columns,
         needs=extra,
         missing=extra is not None and not installed(extra),
-        page=None if page == "file" else page,
+        page=page,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a dry run shows: the first rows that each sink would get, and what would be refused."""
+"""What a dry run shows: the first rows that each sink would get, what it would make, and what be refused."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def document(topology: str, preview: Preview) -> dict[str, object]:
         "rows_out": {sink: frame.height for sink, frame in preview.rows.items()},
         "rejected": [{"stage": r.stage, "code": r.code, "rows": n} for r, n in preview.rejected.items()],
         "rows": {sink: lines(frame.head(JSON_ROWS)) for sink, frame in preview.rows.items()},
+        "statements": {sink: list(statements) for sink, statements in preview.statements.items()},
     }
 
 
 def show(console: Console, topology: str, preview: Preview) -> None:
-    """Print *preview*: a table a sink."""
+    """Print *preview*: a table a sink, and how it would make what is missing."""
     console.print(
         Text.assemble((topology, "bold"), f" dry run of {count(preview.rows_in)} rows; nothing was written")
     )
@@ -41,6 +42,11 @@ def show(console: Console, topology: str, preview: Preview) -> None:
         console.print(Text.assemble("\n", (sink, "bold"), f" would get {count(frame.height)} rows"))
         if frame.height:
             console.print(table(frame.head(ROWS)))
+    for sink, statements in preview.statements.items():
+        if statements:
+            console.print(Text.assemble("\n", (sink, "bold"), " would make, where it is missing"))
+        for statement in statements:
+            console.print(Text(statement, style="dim"), soft_wrap=True)
     for refused, rows in preview.rejected.items():
         console.print(Text(f"refused {count(rows)} at {refused.stage}: {refused.code}", style="yellow"))
 

@@ -356,6 +356,18 @@ class WritesTopic(Protocol):
 
 
 @runtime_checkable
+class Preparing(Protocol):
+    """A sink that makes what is missing at its target when it starts: ``streamcore replay --dry-run``."""
+
+    def plan(self, columns: pl.Schema) -> Sequence[str]:
+        """The statements that do it, as people give them to the system; no I/O.
+
+        What is there already is left as it is, and of what has to be asked for only that which was.
+        """
+        ...
+
+
+@runtime_checkable
 class Reachable(Protocol):
     """A sink's writer that can try its target: ``streamcore connect test --sink``."""
 

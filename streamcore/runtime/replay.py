@@ -18,7 +18,7 @@ import polars as pl
 
 from streamcore.asking import nothing
 from streamcore.batch import Chunk, PartitionId, nothing_at
-from streamcore.contracts import BoundedSource
+from streamcore.contracts import BoundedSource, Preparing
 from streamcore.deadletter.writer import TOPIC_CONFIG
 from streamcore.event_time import END
 from streamcore.graph import Graph
@@ -64,11 +64,15 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a dry run found: the first rows that each sink would get, and what would be refused."""
+    """What a dry run found: the first rows that each sink would get, and what would be refused.
+
+    ``statements``: by which each sink would make what is missing at its target.
+    """
 
     rows: Mapping[str, pl.DataFrame]
     rejected: Mapping[Rejected, int]
     rows_in: int
+    statements: Mapping[str, Sequence[str]]
 
 
 async def replay(
@@ -119,7 +123,12 @@ def preview(
             for stage, code in outcome.rejects.frame.select("stage", "code").iter_rows():
                 rejected[Rejected(stage, code)] = rejected.get(Rejected(stage, code), 0) + 1
     frames = {sink: pl.concat(parts) for sink, parts in found.items() if parts}
-    return Preview(frames, rejected, rows_in)
+    statements = {
+        sink: node.part.plan(node.columns)
+        for sink, node in graph.sinks.items()
+        if isinstance(node.part, Preparing)
+    }
+    return Preview(frames, rejected, rows_in, statements)
 
 
 def _outcomes(

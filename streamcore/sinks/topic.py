@@ -171,6 +171,14 @@ class Topic:
             return ExactTopicWriter(self.topic, ready, records.of, context, self.commit_seconds)
         return TopicWriter(self, context, records)
 
+    def plan(self, columns: pl.Schema) -> list[str]:
+        """See :class:`streamcore.contracts.Preparing`; by Kafka's own tool."""
+        if not self.create:
+            return []
+        settings = "".join(f" --config {name}={value}" for name, value in self.config.items())
+        made = f"kafka-topics.sh --create --if-not-exists --topic {self.topic}"
+        return [f"{made} --partitions {self.partitions}{settings}"]
+
     async def make_topic(self, log: Log) -> None:
         """Make the topic in *log* if it is missing and may be made, otherwise Permanent."""
         if await log.bounds(self.topic):

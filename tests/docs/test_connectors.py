@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_adapters.catalogue import PLACES, SYSTEMS
+from batch_adapters.catalogue import FORMATS, PLACES, SYSTEMS
 from streamcore.cli.connectors import live, sinks, sources
 from streamcore.sources.catalogue import KINDS
 
@@ -28,6 +28,14 @@ def test_the_options_of_a_page_are_those_of_its_source(system: str) -> None:
 @pytest.mark.parametrize("place", sorted(PLACES.keys() - {"file"}))
 def test_the_options_of_a_page_are_those_of_its_place(place: str) -> None:
     assert options_of(place) == PLACES[place].options
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_the_options_of_a_format_are_those_of_its_files(name: str) -> None:
+    heading = {"csv": "CSV", "json": "JSON"}.get(name, name.title())
+    assert options_of("files", heading) == {
+        option: field.description for option, field in FORMATS[name].options.model_fields.items()
+    }
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -52,8 +60,7 @@ def index() -> str:
     lines = ["| bounded source | written | in parts | goes on after a crash | knows its columns | needs |"]
     lines += ["|---|---|---|---|---|---|"]
     for row in sources():
-        name = row.name if row.page is None else f"[{row.name}]({row.page}.md)"
-        cells = [name, " ".join(f"`{uri}`" for uri in row.uris)]
+        cells = [f"[{row.name}]({row.page}.md)", " ".join(f"`{uri}`" for uri in row.uris)]
         cells += [mark[able] for able in (row.splits, row.resumes, row.columns)]
         lines.append(f"| {' | '.join(cells)} | {f'`streamcore[{row.needs}]`' if row.needs else ''} |")
     lines += ["", "| source without an end | written | option |", "|---|---|---|"]

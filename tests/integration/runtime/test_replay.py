@@ -10,9 +10,11 @@ import duckdb
 import orjson
 import polars as pl
 import pytest
+from rich.console import Console
 
 import streamcore as sc
 from batch_adapters.catalogue import open_source
+from streamcore.cli.preview import show
 from streamcore.deadletter.reader import Filter, read
 from streamcore.deadletter.record import DeadLetter
 from streamcore.deadletter.redrive import plan, send
@@ -227,3 +229,32 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, parquet: Path) -> None:
     assert found.rows_in == 1_000
     assert not target.batches
     assert not (tmp_path / "state").exists()
+
+
+def test_a_dry_run_says_what_sinks_would_make_and_only_what_is_asked_for(
+    tmp_path: Path, parquet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topology = sc.Topology("made")
+    people = topology.stream("people", {"id": "int64"})
+    for create in (True, False):
+        table, url = f"made_{create}", "{}://127.0.0.1:9/shop"  # nobody is there, and nobody is asked
+        people.to(sc.sinks.Postgres(table, url.format("postgresql"), create=create))
+        people.to(sc.sinks.MySQL(table, url.format("mysql"), create=create))
+        people.to(sc.sinks.SQLite(table, tmp_path / "made.db", create=create))
+        people.to(sc.sinks.MongoDB(table, url.format("mongodb"), key="id", create=create))
+        people.to(sc.sinks.Topic(table, create=create, partitions=3))
+    source = {"people": open_source(str(parquet))}
+    found = preview(topology, source, ReplayOptions(settings(tmp_path)))
+    text = "\n".join(line for statements in found.statements.values() for line in statements)
+    for statement in (
+        'create table if not exists "made_True"',
+        "create table if not exists `made_True`",
+        "db.getCollection('made_True').createIndex({'id': 1}, {unique: true})",
+        "--topic made_True --partitions 3",
+    ):
+        assert statement in text
+    assert "made_False" not in text
+    assert text.count("streamcore_positions") == 8, "where positions are goes with every table"
+    assert not (tmp_path / "made.db").exists()
+    show(Console(width=60), topology.name, found)
+    assert set(text.splitlines()) <= set(capsys.readouterr().out.splitlines()), "whole, to be copied"

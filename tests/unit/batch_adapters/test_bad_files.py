@@ -10,6 +10,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import cramjam
@@ -307,6 +308,18 @@ def test_parquet_of_every_kind_of_column(tmp_path: Path) -> None:
     first, second = read_source(source)
     assert first.value[:3] == ("x", [1], {"a": 1})  # type: ignore[index]
     assert second.value[1:] == (None, None, float("inf"), None)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_decimals_that_no_column_holds_are_named_before_a_row_is_read(inside: bool, tmp_path: Path) -> None:
+    """polars would panic, with a trace of Rust on standard error."""
+    values = pa.array([Decimal("1.25")], pa.decimal256(50, 2))
+    column = pa.StructArray.from_arrays([values], ["much"]) if inside else values
+    pq.write_table(pa.table({"id": [1], "total": column}), path := tmp_path / "wide.parquet")
+    source = open_source(path)
+    for look in (source.columns, lambda: source.splits(1)):
+        with pytest.raises(BadConfig, match=r"wide\.parquet: the column 'total' holds decimals of more"):
+            look()
 
 
 def test_a_file_that_only_looks_like_parquet_names_itself(tmp_path: Path) -> None:
