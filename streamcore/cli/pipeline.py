@@ -20,6 +20,7 @@ from streamcore.cli.command import (
     suggest,
 )
 from streamcore.cli.pipeline_files import files_of, of_file, read
+from streamcore.cli.pipeline_metrics import metrics
 from streamcore.cli.pipeline_parameters import Parameter
 from streamcore.cli.pipeline_runs import cancel, history, list_, logs, status
 from streamcore.cli.pipeline_store import print_rows, registered, run_of, with_store
@@ -162,7 +163,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-for command in (status, list_, history, logs, cancel, graph, schema):
+for command in (status, list_, history, logs, cancel, graph, metrics, schema):
     pipeline.add_command(command)
 
 

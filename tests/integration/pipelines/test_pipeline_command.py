@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -40,6 +41,27 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     capsys.readouterr()
     assert run(["pipeline", *arguments, "--json"]) == code
     return json.loads(capsys.readouterr().out)
+
+
+def test_metrics_of_all_pipelines_are_printed_and_served(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "run", "hello", code=1)
+    assert run(["pipeline", "metrics", "--once"]) == 0
+    line = 'streamcore_pipeline_runs{pipeline="hello",status="failed"} 1.0'
+    assert line in capsys.readouterr().out.splitlines()
+    serving = subprocess.Popen(
+        [sys.executable, "-m", "streamcore.cli", "pipeline", "metrics", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert serving.stderr is not None
+        address = serving.stderr.readline().split()[-1]
+        with urlopen(address, timeout=60) as answer:
+            assert line in answer.read().decode().splitlines()
+        serving.terminate()
+        assert serving.wait(60) == 0
+    finally:
+        serving.kill()
 
 
 def test_a_pipeline_from_its_file_to_a_re_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
