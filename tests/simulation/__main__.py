@@ -19,12 +19,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.simulation import mutants_disk
-from tests.simulation.mutants import MISTAKES
+from tests.simulation.mutants import MISTAKES, MOST_SEEDS, seeds_for
 from tests.simulation.one import KINDS, Run, kind_of, run_seed, run_with_mutant
 
 CATCHING = Path(__file__).with_name("mutants.json")
-MOST_SEEDS = 200
-"""Within so many seeds a mistake must be caught."""
 _LINES = 100
 """Runs between two lines on how far it is, where there is no terminal."""
 _BROKEN = ("TypeError", "AttributeError", "NameError", "ImportError", "AssertionError")
@@ -105,7 +103,7 @@ def _caught(pool: ProcessPoolExecutor, name: str, known: int | None, most: int) 
     if known is not None and _is_caught(run := pool.submit(work, known).result()):
         return run
     disk = MISTAKES[name] in mutants_disk.MISTAKES  # what others than those with a disk can't show
-    seeds = [seed for seed in range(most) if not disk or kind_of(seed) != "workers"]
+    seeds = [seed for seed in seeds_for(name, most) if not disk or kind_of(seed) != "workers"]
     for first in range(0, len(seeds), 6):
         runs = pool.map(work, seeds[first : first + 6])
         if (caught := next((run for run in runs if _is_caught(run)), None)) is not None:

@@ -34,6 +34,8 @@ class Job:
     """What all state may take of memory; the rest lies in files of *state_dir*."""
     lives_differ: bool
     """Some lives read record by record, others much at once: what is made again is cut otherwise."""
+    standbys: bool
+    """Workers keep states of each other's partitions too."""
     pace: float
     """Seconds between two chunks of a topic, at most: so that work lasts while faults come."""
 

@@ -23,14 +23,28 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from tests.simulation import mutants_disk, mutants_sinks, mutants_state
+from tests.simulation import mutants_disk, mutants_lives, mutants_sinks, mutants_state
+from tests.simulation.world import FIRST_WITH_MORE
 
 Mistake = Callable[[], Iterator[Any]]
 
 MISTAKES: dict[str, Mistake] = {
     function.__name__: function
-    for function in (*mutants_sinks.MISTAKES, *mutants_state.MISTAKES, *mutants_disk.MISTAKES)
+    for function in (
+        *mutants_sinks.MISTAKES,
+        *mutants_state.MISTAKES,
+        *mutants_disk.MISTAKES,
+        *mutants_lives.MISTAKES,
+    )
 }
+MOST_SEEDS = 200
+"""Within so many seeds a mistake must be caught."""
+
+
+def seeds_for(name: str, most: int = MOST_SEEDS) -> range:
+    """The seeds among which one is to catch the mistake *name*: later ones draw lives and standbys."""
+    first = 2 * FIRST_WITH_MORE if MISTAKES[name] in mutants_lives.MISTAKES else 0
+    return range(first, first + most)
 
 
 @contextmanager

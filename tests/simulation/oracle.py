@@ -58,6 +58,8 @@ class Judged:
     """How many dead letters a stage behind a state has; where they stand is a matter of its log."""
     watermarks: dict[str, int] = field(default_factory=dict)
     """By stream: that of the partition that is farthest behind."""
+    newest: dict[str, int] = field(default_factory=dict)
+    """By stream: that of the partition that is farthest ahead, before its end."""
 
     def of(self, stream: str) -> list[Row]:
         return [row for row in self.rows if row.stream == stream]
@@ -67,7 +69,7 @@ def judged(feed: Feed) -> Judged:
     """Every record of *feed*, judged row by row in the order of its partition."""
     found = Judged()
     for stream, partitions in feed.partitions.items():
-        ends = []
+        ends, reached = [], [-NEVER]
         for number, records in enumerate(partitions):
             watermark = -NEVER
             for offset, record in enumerate(records):
@@ -90,7 +92,8 @@ def judged(feed: Feed) -> Judged:
                     found.rows.append(row)
             if records:  # a partition without rows is idle
                 ends.append(NEVER if feed.ended else watermark)
-        found.watermarks[stream] = min(ends, default=NEVER)
+                reached.append(watermark)
+        found.watermarks[stream], found.newest[stream] = min(ends, default=NEVER), max(reached)
     return found
 
 
@@ -145,6 +148,26 @@ def sessions(rows: Iterable[Row], gap: int, aggregates: Aggregates) -> dict[tupl
                 session.append(held.pop(0))
             key = shop, session[0].time or 0, (session[-1].time or 0) + gap
             found[key] = aggregates([row.document for row in session])
+    return found
+
+
+def living(judged: Judged, rows: Iterable[Row], by: str, ttl: int, *, apart: int) -> dict[Any, list[Row]]:
+    """Value of *by* to the rows of its newest life, by their times; rows up to *apart* milliseconds apart are
+    of one. A life that time has passed by *ttl*, to a sixteenth of it, is over."""
+    held: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        held[row.document[by]].append(row)
+    least, newest = judged.watermarks["rows"], judged.newest["rows"]
+    limit = ((newest if least == NEVER else least) - ttl) * 1_000
+    limit -= limit % (ttl * 1_000 // 16)
+    found = {}
+    for key, own in held.items():
+        own.sort(key=lambda row: row.time or 0)
+        life = [own.pop()]
+        while own and (life[0].time or 0) - (own[-1].time or 0) <= apart:
+            life.insert(0, own.pop())
+        if (life[-1].time or 0) * 1_000 >= limit:
+            found[key] = life
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import streamcore as sc
 from streamcore.contracts import Sink
-from tests.simulation import shapes_joins, shapes_tables, shapes_windows
+from tests.simulation import shapes_joins, shapes_lives, shapes_tables, shapes_windows
 from tests.simulation.branch import Branch, OtherEvent, RowEvent
 from tests.simulation.feed import LATENESS, Feed
 from tests.simulation.oracle import MOST
@@ -36,6 +36,9 @@ MORE: dict[str, Callable[[], Branch]] = {
     "counted": shapes_windows.counted,
     "retractions": shapes_tables.retractions,
     "unique": shapes_tables.only_first,
+    "living": shapes_lives.aggregated,
+    "living-top": shapes_lives.top,
+    "living-latest": shapes_lives.latest,
     "right-join": lambda: shapes_joins.join("right"),
     "full-join": lambda: shapes_joins.join("full"),
     "as-of": shapes_joins.as_of,

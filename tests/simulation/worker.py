@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from faust.types import TP
@@ -78,9 +78,12 @@ class Worker:
                 retries=Retries(0.02, 0.4, 60.0),
                 owner=self.name,
                 clock=loop.time,
+                commits=self._commits if self._job.standbys else None,
             )
             self.topics = [*self._job.streams, *logs]
             self.pipeline = Pipeline(self._job.graph, self._job.streams, self._log, Metrics(), options)
+            if self._job.standbys:
+                self.pipeline.resuming.wanted = lambda: self._standing_by(logs)
             await self.pipeline.start(2)
             await self._live()
         except Exception as error:
@@ -280,6 +283,20 @@ class Worker:
                 await asyncio.sleep(0.4)
         finally:
             asking.cancel()
+
+    # ------------------------------------------------------------ standing by
+
+    def _standing_by(self, topics: Iterable[str]) -> list[TP]:
+        """Most partitions of logs that others have: any assignment of standbys will do too."""
+        mine = {(source.topic, source.partition) for source in self._positions}
+        parts = [(topic, number) for topic in topics for number in range(self._broker_partitions(topic))]
+        return [TP(*part) for part in parts if part not in mine and self._dice.random() < 0.8]
+
+    async def _commits(self) -> Mapping[tuple[str, int], int]:
+        def committed() -> Mapping[tuple[str, int], int]:
+            return {(source.topic, source.partition): at for source, at in self._group.committed.items()}
+
+        return await self._network.call(committed)
 
     # ------------------------------------------------------------ committing
 

@@ -137,6 +137,7 @@ class World(ABC):
             state_dir=self.state_dir,
             state_memory=dice.choice([1, 512 << 20]) if self.seed >= FIRST_WITH_MORE else 512 << 20,
             pace=dice.choice([0.02, 0.2, 0.6]),
+            standbys=self.seed >= FIRST_WITH_MORE and dice.random() < 0.5,
         )
 
     # ------------------------------------------------------------ what happens
@@ -231,6 +232,7 @@ class World(ABC):
             mock.patch.object(snapshots, "uuid4", names),
             mock.patch("streamcore.runtime.retry.random.uniform", dice.uniform),
             mock.patch("streamcore.runtime.retry.time.monotonic", self.loop.time),
+            mock.patch("streamcore.runtime.standbys.time.monotonic", self.loop.time),
             mock.patch.object(postgres, "connect", self.database.connect),
             mock.patch.object(postgres, "Table", SimulatedTable),
             mock.patch.object(sink_writers, "crash_point", self._crash_point),
