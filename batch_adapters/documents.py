@@ -80,7 +80,7 @@ class DocumentsChunk(RecordChunk):
         values = [texts[place] for place in good] if refused else texts
         super().__init__(source, offsets, values, first=first, end=end)
         self._refused = {first + place: why for place, why in refused.items()}
-        self.rejects = _rejects(self._refused)
+        self.rejects = rejects_of(self._refused)
 
     def original(self, offset: int) -> Original:
         """See :meth:`Chunk.original`; a refused document as it came."""
@@ -88,7 +88,8 @@ class DocumentsChunk(RecordChunk):
         return super().original(offset) if why is None else Original(why.original, "bytes")
 
 
-def _rejects(refused: Mapping[int, RefusedDocument]) -> Rejects:
+def rejects_of(refused: Mapping[int, RefusedDocument]) -> Rejects:
+    """Those that are *refused*, by their positions, as a chunk tells them."""
     if not refused:
         return Rejects()
     offsets: Int64s = np.fromiter(refused, np.int64)

@@ -5,7 +5,8 @@ and a range is read along its index: a document that is there all the while come
 others write meanwhile, as it is when it is read. One that is inserted or deleted meanwhile may come or not.
 
 Each page is asked for anew behind the last ``_id``, so no cursor of the server can end under a slow reader.
-Documents are JSON for the stream's decoder: its schema, not a sample of the collection, says what is read.
+Documents are JSON for the stream's decoder: its schema, not a sample of the collection, says what is read. Of
+their BSON it takes columns where those say the same.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from batch_adapters.documents import RECORD_BYTES, DocumentPage, RefusedDocument
+from batch_adapters.bson_documents import BsonPage
+from batch_adapters.documents import RECORD_BYTES
 from batch_adapters.key_ranges import Key, KeyRange, Pages, TableSource
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.systems.mongo import Address, address
-from streamcore.systems.mongo_documents import Reply, id_text
 from streamcore.systems.mongo_reading import Asked, ReadClient
 
 _MOST_ROWS, _USUAL_BYTES = 50_000, 500
@@ -117,24 +118,14 @@ class MongoCollection:
         behind, until = (None if key is None else key[0] for key in (part.behind, part.until))
         if behind is not None and behind == until:
             return
-        client, found = ReadClient(self._where), rows
+        client, with_id = ReadClient(self._where), self._asked.with_id
         try:
-            while found >= rows:
-                found = 0
-                for reply in client.replies(self._asked, behind, until, rows, max_bytes):
-                    found += len(reply.texts)
-                    behind = id_text(reply.ids[-1])
-                    yield from _page(reply).cut(max_bytes)
-            for reply in client.last(self._asked, until) if until is not None else ():
-                yield from _page(reply).cut(max_bytes)
+            while len(found := client.page(self._asked, behind, until, rows)):
+                for piece in found.cut(max_bytes, RECORD_BYTES):
+                    page = BsonPage(piece, with_id)
+                    (behind,) = page.last_key()
+                    yield page
+            if until is not None and len(found := client.last(self._asked, until)):
+                yield BsonPage(found, with_id)
         finally:
             client.close()
-
-
-def _page(reply: Reply) -> DocumentPage:
-    refused = {place: RefusedDocument(*why) for place, why in reply.refused.items()}
-    return DocumentPage(reply.texts, reply.ids, _key, refused)
-
-
-def _key(value: object) -> Key:
-    return (id_text(value),)

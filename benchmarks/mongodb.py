@@ -1,9 +1,10 @@
 """Rows a second of MongoDB's source and sink: ``python -m benchmarks.mongodb``, on a server of its own.
 
 The rows of ``benchmarks.sinks`` (five fields) beside pymongo's plain ``find`` into Python documents, and
-``find_raw_batches`` whose bytes are thrown away. The source is measured to JSON texts, as it hands them
-out, and to the stream's columns. The sink is set beside ordered ``insert_many`` calls of the same rows, which
-are Python documents before its clock starts, and beside the same in transactions of as many rows.
+``find_raw_batches`` whose bytes are thrown away. The source is measured to its chunks, to the stream's
+columns, and to JSON texts, as they go into Kafka. The sink is set beside ordered ``insert_many`` calls of the
+same rows, which are Python documents before its clock starts, and beside the same in transactions of as many
+rows.
 """
 
 from __future__ import annotations
@@ -54,6 +55,15 @@ def decoded(split: Split) -> int:
     return found
 
 
+def as_json(split: Split) -> int:
+    """Read all of *split* as JSON texts; its rows."""
+    reader, found = split.open(SOURCE, 0, split.bookmark), 0
+    while (chunk := reader.read(CHUNK)) is not None:
+        found += len(chunk.values())
+    reader.close()
+    return found
+
+
 async def sources(uri: str, collection: Documents) -> None:
     """The source beside pymongo's own reading."""
 
@@ -80,7 +90,8 @@ async def sources(uri: str, collection: Documents) -> None:
 
     await measured("find_raw_batches, thrown away", raw)
     base = await measured("pymongo's find", plain)
-    await share("source, one range, to JSON", lambda: ours(1, read))
+    await share("source, one range, its chunks", lambda: ours(1, read))
+    await share("source, one range, to JSON", lambda: ours(1, as_json))
     await share("source, one range, to columns", lambda: ours(1, decoded))
     await share("source, two ranges, to columns", lambda: ours(2, decoded))
 

@@ -31,6 +31,7 @@ from polars._typing import PolarsDataType
 
 from streamcore.batch import Chunk, Int64s
 from streamcore.contracts import Decoded
+from streamcore.contracts.documents import DocumentColumns
 from streamcore.errors import BadConfig
 from streamcore.formats.json_documents import elements_of, lines_of, read_document
 from streamcore.formats.json_values import read_values, reads_values
@@ -99,6 +100,9 @@ class JsonDecoder:
         self._by_rows = judge.needs_python or shared or not all(_fast(t) for t in schema.columns.values())
         self._judge = judge
         self._as_read = all(c.inputs == (c.name,) and c.reads == c.dtype for c in self._columns)
+        self._by_columns = not (
+            self._by_rows or lines or array or any(len(c.inputs) > 1 for c in self._columns)
+        )
         self._by_values = not self._by_rows and reads_values(self._inputs)
         self._expected = [(name, _PYTHON[type(t)]) for name, t in self._inputs.items() if t != pl.String]
         texts = [c for c in self._columns if isinstance(c.dtype, pl.String)]
@@ -108,6 +112,10 @@ class JsonDecoder:
 
     def decode(self, chunk: Chunk) -> Decoded:
         """See :class:`streamcore.contracts.Decoder`."""
+        if self._by_columns and isinstance(chunk, DocumentColumns):
+            decoded = self._of_columns(chunk, chunk.offsets())
+            if decoded is not None:
+                return decoded
         documents = self._cut(chunk.values(), chunk.offsets())
         proved, places, doubted = self._read(documents.texts)
         verdicts = RowVerdicts()
@@ -117,6 +125,33 @@ class JsonDecoder:
         if not documents.refused:
             return decoded
         return Decoded(decoded.frame, with_messages(decoded.rejects, documents.refused))
+
+    def _of_columns(self, chunk: DocumentColumns, offsets: Int64s) -> Decoded | None:
+        """The records of *chunk* by its columns, those in doubt by their texts; None: it lacks some."""
+        columns, doubt = list[pl.Series](), np.zeros(len(offsets), bool)
+        for column in self._columns:
+            asked = column.dtype if is_text(column.dtype) else column.reads
+            found = chunk.column(column.inputs[0], asked)
+            if found is None:
+                return None
+            values = found[0].cast(column.dtype, strict=False).alias(column.name)
+            doubt |= found[1]
+            if values.null_count() > found[0].null_count():
+                doubt |= (values.is_null() & found[0].is_not_null()).to_numpy()
+            columns.append(values)
+        frame = pl.DataFrame(columns)
+        doubt |= self._judge.in_doubt(frame)
+        if not doubt.any():
+            return assemble(self._schema, offsets, None, frame, None, RowVerdicts())
+        doubted, verdicts = np.flatnonzero(doubt), RowVerdicts()
+        texts = chunk.texts(doubted.tolist())
+        proved, places, undecided = self._read(texts)
+        for place in undecided:
+            self._decide(texts[place], int(doubted[place]), verdicts)
+        kept = np.concatenate([np.flatnonzero(~doubt), doubted if places is None else doubted[places]])
+        order = np.argsort(kept, kind="stable")
+        frame = pl.concat([_without(frame, doubt), proved])[order]
+        return assemble(self._schema, offsets, None, frame, kept[order], verdicts)
 
     def _decide(self, text: bytes, place: int, verdicts: RowVerdicts) -> None:
         document = read_document(text)

@@ -247,7 +247,7 @@ class ChangesReader:
         name = place.left[0]
         rows, field = self._rows(name, max_bytes), self._source.field
         named = {} if field is None else {field: name}
-        reply = self._client.page(name, place.behind, rows, None if place.late else place.at, named)
+        reply = self._client.page_at(name, place.behind, rows, None if place.late else place.at, named)
         if reply is None:
             _log.warning(
                 "%s: the server does not have the moment any more at which reading began; what is left "
@@ -255,7 +255,7 @@ class ChangesReader:
                 self._source.uri,
             )
             place = replace(place, late=True)
-            reply = self._client.page(name, place.behind, rows, None, named)
+            reply = self._client.page_at(name, place.behind, rows, None, named)
         assert reply is not None
         if not reply.texts:
             self._place = replace(place, left=place.left[1:], behind=None)

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamcore.errors import BadConfig, Permanent
 from streamcore.systems.mongo import Address, driver
-from streamcore.systems.mongo_documents import ID, Document, Reply, decoded, id_of, id_text
+from streamcore.systems.mongo_documents import ID, Document, Reply, decoded, id_of, id_text, raw_codec
 from streamcore.systems.mongo_reading import ReadClient
 
 if TYPE_CHECKING:
-    from bson.codec_options import CodecOptions
     from bson.raw_bson import RawBSONDocument
     from pymongo.change_stream import ChangeStream
 
@@ -119,7 +118,7 @@ class ChangeClient(ReadClient):
         later = None if token or begin is None else Timestamp(begin.seconds, begin.ordinal + 1)
         place = self._database if watched.collection is None else self._database[watched.collection]
         with self._at_its_place():
-            self._stream = place.with_options(codec_options=_raw()).watch(
+            self._stream = place.with_options(codec_options=raw_codec()).watch(
                 [{"$match": asked}, {"$unset": ["updateDescription"]}],
                 full_document="whenAvailable" if watched.images else "updateLookup",
                 start_after=None if token is None else id_of(token),
@@ -159,7 +158,7 @@ class ChangeClient(ReadClient):
 
     # ------------------------------------------------------------ as it was
 
-    def page(
+    def page_at(
         self, collection: str, behind: str | None, rows: int, at: Moment | None, more: Mapping[str, str]
     ) -> Reply | None:
         """The next documents of *collection* behind an id, at most *rows*, as they were at *at*, or, without
@@ -179,7 +178,7 @@ class ChangeClient(ReadClient):
             }
         with self._translated():
             try:
-                said = self._database.command(asked, codec_options=_raw())
+                said = self._database.command(asked, codec_options=raw_codec())
             except driver().errors.OperationFailure as error:
                 if error.code in _NO_SNAPSHOT and at is not None:
                     return None
@@ -205,13 +204,6 @@ class ChangeClient(ReadClient):
                     fix="changes are lost: begin anew with another name in changes=, and keep the oplog for "
                     "longer: db.adminCommand({replSetResizeOplog: 1, minRetentionHours: 72})",
                 ) from None
-
-
-def _raw() -> CodecOptions[RawBSONDocument]:
-    from bson.codec_options import CodecOptions
-    from bson.raw_bson import RawBSONDocument
-
-    return CodecOptions(document_class=RawBSONDocument)
 
 
 def _collection(event: Mapping[str, object]) -> str:

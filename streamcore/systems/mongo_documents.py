@@ -20,6 +20,7 @@ from streamcore.errors import BadConfig
 if TYPE_CHECKING:
     from bson.codec_options import CodecOptions
     from bson.json_util import JSONOptions
+    from bson.raw_bson import RawBSONDocument
 
 Document: TypeAlias = "dict[str, object]"
 _OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
@@ -91,6 +92,20 @@ def codec(unicode_errors: str = "strict") -> CodecOptions[Document]:
         unicode_decode_error_handler=unicode_errors,
         datetime_conversion=DatetimeConversion.DATETIME_AUTO,
     )
+
+
+def first_id(data: bytes) -> str:
+    """The id, as text, of the first of the documents whose BSON *data* is."""
+    (document,), _ = decoded(data[: int.from_bytes(data[:4], "little")])
+    return id_text(document[ID])
+
+
+def raw_codec() -> CodecOptions[RawBSONDocument]:
+    """How nothing is decoded: documents stay BSON."""
+    from bson.codec_options import CodecOptions
+    from bson.raw_bson import RawBSONDocument
+
+    return CodecOptions(document_class=RawBSONDocument)
 
 
 def encoded(document: Document) -> bytes:

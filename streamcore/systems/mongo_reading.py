@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from streamcore.errors import BadConfig, Permanent
+from streamcore.systems.bson_documents import Documents
 from streamcore.systems.mongo import Address, driver, translate
-from streamcore.systems.mongo_documents import (
-    ID,
-    Document,
-    Reply,
-    codec,
-    id_of,
-    id_text,
-    one_by_one,
-    query_of,
-)
+from streamcore.systems.mongo_documents import ID, Document, first_id, id_of, id_text, query_of, raw_codec
 
-_AT_ONCE = 1_000
-"""Documents that become JSON together."""
 APPLICATION = "streamcore replay"
 _REFUSED_QUERIES = (2, 9, 168, 17287, 31249, 31254, 51075)
 """Codes of the server for filters and projections that it does not take."""
@@ -42,10 +32,6 @@ class Asked(NamedTuple):
     def fields(self) -> Document | None:
         """What is fetched: always the id too."""
         return None if self.columns is None else dict.fromkeys([ID, *self.columns], 1)
-
-
-_Documents: TypeAlias = "tuple[list[Document], dict[int, bytes]]"
-"""Documents, at least one, and the BSON of those at the places where a text is not UTF-8."""
 
 
 class ReadClient:
@@ -106,72 +92,35 @@ class ReadClient:
         with self._translated():
             return [id_text(one[ID]) for one in self._database[collection].aggregate(stages)]
 
-    def replies(
-        self, asked: Asked, behind: str | None, until: str | None, rows: int, max_bytes: int
-    ) -> Iterator[Reply]:
-        """About *rows* documents behind *behind* and below *until*, by their ids, *max_bytes* at a time.
+    def page(self, asked: Asked, behind: str | None, until: str | None, rows: int) -> Documents:
+        """At most *rows* documents behind the id *behind* and below *until*, by their ids; none at the end.
 
         The bounds are those of the index: MongoDB's ``$gt`` sees ids of its operand's type only.
         """
-        options: Document = {"sort": [(ID, 1)], "hint": [(ID, 1)], "limit": rows + 1}
-        if until is not None:
-            options["max"] = {ID: id_of(until)}
-        reply, size = Reply([], [], {}), 0
-        for documents, broken in self._behind(asked, options, behind):
-            size += reply.add(documents, asked.with_id, broken)
-            if size >= max_bytes:
-                yield reply
-                reply, size = Reply([], [], {}), 0
-        if reply.texts:
-            yield reply
+        bounds: Document = {} if until is None else {"max": {ID: id_of(until)}}
+        if behind is None:
+            return self._found(asked, {**bounds, "limit": rows})
+        found = self._found(asked, {**bounds, "min": {ID: id_of(behind)}, "limit": rows + 1})
+        # The index begins with that id itself.
+        again = len(found) and first_id(found.pick([0])) == behind
+        return found.part(1, len(found)) if again else found
 
-    def last(self, asked: Asked, until: str) -> Iterator[Reply]:
+    def last(self, asked: Asked, until: str) -> Documents:
         """The document *until*, if it is there and asked for."""
-        reply, options = Reply([], [], {}), {"min": {ID: id_of(until)}, "hint": [(ID, 1)], "limit": 1}
-        for documents, broken in self._documents(asked, options):
-            if id_text(documents[0][ID]) == until:
-                reply.add(documents, asked.with_id, broken)
-                yield reply
+        found = self._found(asked, {"min": {ID: id_of(until)}, "limit": 1})
+        return found if len(found) and first_id(found.pick([0])) == until else found.part(0, 0)
 
-    def _behind(self, asked: Asked, options: Document, behind: str | None) -> Iterator[_Documents]:
-        """What *options* give above the id *behind*: with that itself the index begins."""
-        if behind is not None:
-            options = {**options, "min": {ID: id_of(behind)}}
-        for documents, broken in self._documents(asked, options):
-            if behind is not None and id_text(documents[0][ID]) == behind:
-                documents = documents[1:]
-                broken = {at - 1: bson for at, bson in broken.items() if at}
-            behind = None
-            if documents:
-                yield documents, broken
-
-    def _documents(self, asked: Asked, options: Document) -> Iterator[_Documents]:
-        """What the query finds, some documents at a time.
-
-        The driver refuses a whole reply for one text that is not UTF-8. Then the rest is asked for once more,
-        as BSON that is decoded document by document.
-        """
-        from bson.errors import InvalidBSON
-
-        place = self._database[asked.collection].with_options(codec_options=codec())
-        find, last = query_of(asked.query, self._where.shown), None
+    def _found(self, asked: Asked, options: Document) -> Documents:
+        """What the query finds, as much of it as the server puts into one reply."""
+        query: Document = {"find": asked.collection, "filter": query_of(asked.query, self._where.shown)}
+        query |= {"projection": asked.fields or {}, "sort": {ID: 1}, "hint": {ID: 1}, **options}
+        query |= {"batchSize": options["limit"], "singleBatch": True}
+        if self._database.read_concern.document:
+            query["readConcern"] = self._database.read_concern.document
         with self._translated():
-            try:
-                with place.find(find, asked.fields, **options) as cursor:
-                    while documents := cursor.to_list(_AT_ONCE):
-                        last = {ID: documents[-1][ID]}
-                        yield documents, {}
-                return
-            except InvalidBSON:
-                if last is not None:
-                    options = {**options, "min": last}
-            for data in place.find_raw_batches(find, asked.fields, **options):
-                documents, broken = one_by_one(data)
-                if last is not None and documents and documents[0][ID] == last[ID]:
-                    documents, broken = documents[1:], {at - 1: bson for at, bson in broken.items() if at}
-                last = None
-                if documents:
-                    yield documents, broken
+            preference = self._database.read_preference
+            said = self._database.command(query, read_preference=preference, codec_options=raw_codec())
+            return Documents.of_batch(bytes(said["cursor"].raw))
 
     def close(self) -> None:
         """Close all connections."""
