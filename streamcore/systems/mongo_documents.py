@@ -101,11 +101,12 @@ def first_id(data: bytes) -> str:
 
 
 def raw_codec() -> CodecOptions[RawBSONDocument]:
-    """How nothing is decoded: documents stay BSON."""
+    """How nothing is decoded: documents stay BSON. UUIDs that are asked for are such."""
+    from bson.binary import UuidRepresentation
     from bson.codec_options import CodecOptions
     from bson.raw_bson import RawBSONDocument
 
-    return CodecOptions(document_class=RawBSONDocument)
+    return CodecOptions(document_class=RawBSONDocument, uuid_representation=UuidRepresentation.STANDARD)
 
 
 def encoded(document: Document) -> bytes:

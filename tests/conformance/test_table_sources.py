@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
 import asyncpg
 import orjson
 import polars as pl
 import pytest
+from bson import Binary
 from redis import Redis
 
 from batch_adapters.catalogue import open_source
@@ -276,15 +278,17 @@ class TestMongoByNumbers(MongoLaws):
 
 @pytest.mark.slow
 class TestMongoByIdsOfSeveralTypes(MongoLaws):
-    """Numbers come before texts before dates: each border and bookmark lies among all of them."""
+    """Numbers come before texts, UUIDs and dates: each border and bookmark lies among all of them."""
 
     options = '&filter={"id": {"$gt": -100}}&columns=id,name'
 
     def id_of(self, number: int) -> object:
-        if number < 200:
+        if number < 100:
             return number
-        if number < 400:
+        if number < 250:
             return f"{number:05}"
+        if number < 400:
+            return Binary.from_uuid(UUID(int=number))
         return dt.datetime(2026, 1, 1) + dt.timedelta(seconds=number)
 
 
