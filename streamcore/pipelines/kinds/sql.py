@@ -2,12 +2,14 @@
 
 The first statement of the transaction notes the task's effect in the table ``streamcore_effects`` of the same
 database, which is made when it is missing. An attempt that follows one whose COMMIT was made, though nobody
-heard of it, finds the note and does nothing. With ``transaction: false`` (for VACUUM and its like) each
-statement is on its own, and an attempt may repeat what a lost one did.
+heard of it, finds the note and does nothing. One that follows a killed one waits until the server has ended
+that one's session, which holds the note. With ``transaction: false`` (for VACUUM and its like) each statement
+is on its own, and an attempt may repeat what a lost one did.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -19,6 +21,7 @@ from streamcore.errors import BadConfig, did_you_mean
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
 from streamcore.pipelines.models import Seconds
 from streamcore.secrets import Secret
+from streamcore.systems.sql import Locked
 
 EFFECTS = "streamcore_effects"
 
@@ -63,7 +66,13 @@ class SqlTarget(Protocol):
 async def _postgres(uri: str, seconds: float) -> SqlTarget:
     from streamcore.systems.postgres import address, connect
 
-    return await connect(address(uri), "streamcore task", seconds)
+    session = await connect(address(uri), "streamcore task", seconds)
+    try:
+        await session.watch_client()  # or what a killed attempt began goes on, and holds its locks
+    except BaseException:
+        session.abort()
+        raise
+    return session
 
 
 async def _sqlite(uri: str, seconds: float) -> SqlTarget:
@@ -88,12 +97,30 @@ async def run(options: SqlOptions, context: TaskContext) -> TaskResult:
         await session.run(
             f"create table if not exists {EFFECTS} (effect_id text primary key, made_at text not null)"
         )
-        async with session.transaction():
-            values = f"{_quoted(context.effect_id)}, cast(current_timestamp as text)"
-            if not await session.run(f"insert into {EFFECTS} values ({values}) on conflict do nothing"):
-                return TaskResult(message="it was made by an attempt before")
-            rows = await _execute(session, options, context)
-        return TaskResult(rows=rows)
+        return await _once(session, options, context)
+
+
+async def _once(session: SqlTarget, options: SqlOptions, context: TaskContext) -> TaskResult:
+    """All in a transaction that begins with the note of their effect; begun again while that is locked.
+
+    Locked after *statement_timeout* seconds of that, and at once when the statements themselves meet a lock.
+    """
+    values = f"{_quoted(context.effect_id)}, cast(current_timestamp as text)"
+    deadline = time.monotonic() + options.statement_timeout
+    noted = told = False
+    while True:
+        try:
+            async with session.transaction():
+                if not await session.run(f"insert into {EFFECTS} values ({values}) on conflict do nothing"):
+                    return TaskResult(message="it was made by an attempt before")
+                noted = True
+                return TaskResult(rows=await _execute(session, options, context))
+        except Locked:
+            if noted or time.monotonic() >= deadline:
+                raise
+            if not told:
+                context.log("another session holds the note of this effect: waiting for its end")
+            told = True
 
 
 async def _execute(session: SqlTarget, options: SqlOptions, context: TaskContext) -> int:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from streamcore.errors import BadConfig, StreamcoreError
+from streamcore.pipelines.kinds import sql as sql_tasks
 from streamcore.pipelines.kinds.contract import TaskContext
-from streamcore.pipelines.kinds.sql import SqlOptions, run
+from streamcore.pipelines.kinds.sql import SqlOptions, SqlTarget, run
 from streamcore.systems import postgres, sqlite
+from streamcore.systems.sql import Locked
+
+
+class _DeadError(Exception):
+    """Ends a session's transaction without a COMMIT."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -22,16 +34,17 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return uri
 
 
-async def rows(uri: str, sql: str) -> list[tuple[object, ...]]:
+async def _session(uri: str) -> SqlTarget:
     if uri.startswith("sqlite"):
-        lite = await sqlite.connect(sqlite.path_of(uri))
-        found = await lite.rows(sql)
-        await lite.close()
-        return found
-    session = await postgres.connect(postgres.address(uri), "test")
+        return await sqlite.connect(sqlite.path_of(uri))
+    return await postgres.connect(postgres.address(uri), "test")
+
+
+async def rows(uri: str, sql: str) -> list[tuple[object, ...]]:
+    session = await _session(uri)
     found = await session.rows(sql)
     await session.close()
-    return found
+    return list(found)
 
 
 def options(uri: str, *sql: str, **more: object) -> SqlOptions:
@@ -88,6 +101,63 @@ async def test_a_statement_that_is_stopped_leaves_nothing(uri: str) -> None:
         except StreamcoreError:
             assert time.monotonic() < deadline, "its lock is still held"
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("commits", [False, True])
+async def test_a_note_that_another_session_holds_is_waited_for(
+    uri: str, commits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead attempt's session may live on in the server, and may even come to its COMMIT."""
+    await run(options(uri, "create table t (a int)"), attempt(1, "make"))
+    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "100ms")
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    other = await _session(uri)
+    insert = options(uri, "insert into t values (1)")
+    lines: list[str] = []
+    context = TaskContext("p", "run", "t", 2, log=lines.append)
+    with suppress(_DeadError):
+        async with other.transaction():
+            await other.run("insert into streamcore_effects values ('run/t', 'now')")
+            heir = asyncio.ensure_future(run(insert, context))
+            while not lines:
+                assert not heir.done(), heir
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)  # longer than it waits for a lock
+            if not commits:
+                raise _DeadError
+    await other.close()
+    found = await asyncio.wait_for(heir, 60)
+    assert (found.message, found.rows) == (("it was made by an attempt before", None) if commits else ("", 1))
+    assert len(lines) == 1 + (not commits), "that it waits is told once"
+
+
+async def test_a_note_that_stays_locked_is_an_error(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note is waited for as long as a statement may take."""
+    await run(options(uri, "create table t (a int)"), attempt(1, "make"))
+    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "100ms")
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    clock = SimpleNamespace(monotonic=count(0, 4000).__next__)  # each look at it comes over an hour later
+    monkeypatch.setattr(sql_tasks, "time", clock)
+    other = await _session(uri)
+    async with other.transaction():
+        await other.run("insert into streamcore_effects values ('run/t', 'now')")
+        with pytest.raises(Locked):
+            await asyncio.wait_for(run(options(uri, "insert into t values (1)"), attempt(2)), 60)
+    await other.close()
+
+
+@pytest.mark.parametrize("uri", ["postgres"], indirect=True)
+async def test_what_a_killed_attempt_began_ends(uri: str) -> None:
+    """The server sees that nobody waits for the statement, and another attempt follows."""
+    await run(options(uri, "create table t (a int)"), attempt(1, "make"))
+    command = [sys.executable, "-m", "tests.integration.pipelines.sql_attempt", uri, "select pg_sleep(3600)"]
+    with subprocess.Popen(command) as killed:
+        while not await rows(uri, "select 1 from pg_stat_activity where query = 'select pg_sleep(3600)'"):
+            assert killed.poll() is None
+            await asyncio.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+    found = await asyncio.wait_for(run(options(uri, "insert into t values (1)"), attempt(2)), 60)
+    assert found.rows == 1
 
 
 async def test_an_unknown_database_is_told() -> None:
