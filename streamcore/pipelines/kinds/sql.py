@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from streamcore.errors import BadConfig, did_you_mean
+from streamcore.errors import BadConfig, Permanent, did_you_mean
 from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
 from streamcore.pipelines.models import Seconds
 from streamcore.secrets import Secret
-from streamcore.systems.sql import Locked
+from streamcore.systems.sql import Locked, RefusedRows
 
 EFFECTS = "streamcore_effects"
 
@@ -94,10 +94,16 @@ async def run(options: SqlOptions, context: TaskContext) -> TaskResult:
     async with session_of(options.connection_string, options.statement_timeout) as session:
         if not options.transaction:
             return TaskResult(rows=await _execute(session, options, context))
-        await session.run(
-            f"create table if not exists {EFFECTS} (effect_id text primary key, made_at text not null)"
-        )
+        await _make_effects(session)
         return await _once(session, options, context)
+
+
+async def _make_effects(session: SqlTarget) -> None:
+    create = f"create table if not exists {EFFECTS} (effect_id text primary key, made_at text not null)"
+    try:
+        await session.run(create)
+    except (RefusedRows, Permanent):  # PostgreSQL's word for one that is made at this moment
+        await session.run(create)
 
 
 async def _once(session: SqlTarget, options: SqlOptions, context: TaskContext) -> TaskResult:

@@ -66,6 +66,13 @@ async def test_an_effect_is_made_once(uri: str) -> None:
     assert len(await rows(uri, "select a from t")) == 4
 
 
+@pytest.mark.parametrize("uri", ["postgres"], indirect=True)
+async def test_first_attempts_at_once_make_the_table_of_effects_together(uri: str) -> None:
+    tasks = [f"t{number}" for number in range(8)]
+    await asyncio.gather(*(run(options(uri, "select 1"), attempt(1, task_id)) for task_id in tasks))
+    assert len(await rows(uri, "select 1 from streamcore_effects")) == len(tasks)
+
+
 async def test_a_failure_takes_all_back_and_is_no_effect(uri: str) -> None:
     await run(options(uri, "create table t (a int)"), attempt(1, "make"))
     with pytest.raises(StreamcoreError, match="nowhere"):
