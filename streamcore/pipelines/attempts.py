@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
@@ -85,6 +84,7 @@ class Attempt:
         self.task_id, self.number = task_id, state.tasks[task_id].attempts
         self._log, self._rows, self._bytes = AttemptLog(), cast("int | None", None), cast("int | None", None)
         self._moved = False
+        self._lapses = means.lifeline.lapses
         self._stopped_as: tuple[AttemptStatus, str] | None = None
         self._work = asyncio.ensure_future(self._result())
 
@@ -124,7 +124,7 @@ class Attempt:
         """A failure; but not its own when its guard has ended it, or somebody wanted it to stop."""
         if self._stopped_as is not None:
             return self._stopped(error)
-        if time.monotonic() >= self._means.lifeline.deadline:
+        if self._means.lifeline.lapsed_since(self._lapses):
             return self._as(AttemptStatus.LOST, "the lease was over before it could be renewed")
         return self._as(AttemptStatus.FAILED, error)
 

@@ -104,7 +104,7 @@ async def queued(store: Store, folder: Path) -> str:
     return "the-run"
 
 
-async def ended(store: Store, run_id: str, seconds: float = 60) -> RunRecord:
+async def ended(store: Store, run_id: str, seconds: float = 120) -> RunRecord:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         run = await store.run(run_id)
@@ -214,6 +214,32 @@ async def test_what_a_dead_orchestrator_began_is_ended_before_another_begins(
         began = time.monotonic()
         await _until(lambda: not running(f"sleep 63.{os.getpid()}"))
         assert time.monotonic() - began < LEASE_SECONDS * 5
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_task_is_not_to_blame_that_its_orchestrator_stood_still(
+    store: Store, url: str, folder: Path
+) -> None:
+    """It has no retries: what its guard has killed meanwhile is lost, and made again by the same one."""
+    sleep = f"sleep 64.{os.getpid()}"
+    words = ["sh", "-c", f"test -e awake || {sleep}"]
+    config = PipelineConfig(pipeline_id="q", tasks=[_task("long", T.COMMAND, command=words)])
+    await store.register("q", config.model_dump_json(exclude_defaults=True), 1)
+    await store.create_run(NewRun("long-run", "q", 1, ["long"]), round(time.time() * 1e6))
+    process = started(url, "long-run", folder)
+    try:
+        await _until(lambda: running(sleep))
+        process.send_signal(signal.SIGSTOP)
+        await _until(lambda: not running(sleep))
+        (folder / "awake").touch()
+        process.send_signal(signal.SIGCONT)
+        assert (await ended(store, "long-run")).status is PipelineStatus.SUCCESS
+        states = [one.status for one in await store.attempts("long-run")]
+        assert states == [AttemptStatus.LOST, AttemptStatus.SUCCESS]
+        assert await asyncio.to_thread(process.wait, 30) == 0
     finally:
         process.kill()
 
