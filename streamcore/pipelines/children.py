@@ -12,6 +12,8 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -25,6 +27,8 @@ from streamcore.pipelines.models import TaskType
 MOST_MESSAGE = 64 << 20
 HEAD_START = 0.5
 """Seconds that a task has before the process of the next one is started, which takes a core for a while."""
+_END_SECONDS = 10.0
+"""So long a process may end without a word about it in the log."""
 _ERRORS = {"BadConfig": BadConfig, "TaskFailed": TaskFailed, "TaskSkipped": TaskSkipped}
 
 
@@ -63,7 +67,7 @@ class Child:
             reader, writer = await asyncio.open_connection(sock=ours, limit=MOST_MESSAGE)
         except BaseException:
             ours.close()
-            process.cut()
+            await process.stop()
             raise
         return Child(process, reader, writer)
 
@@ -82,9 +86,12 @@ class Child:
             "upstream": context.upstream,
         }
         output = asyncio.ensure_future(self._process.wait(context.log))
+        output.add_done_callback(lambda _: self._hang_up())
         try:
             self._writer.write(orjson.dumps(job) + b"\n")
             answer = await self._answer(context)
+            if not (await asyncio.wait([output], timeout=_END_SECONDS))[0]:
+                context.log("it is done; its process still has threads or exit handlers at work")
             code = await output
         except BaseException:
             output.cancel()
@@ -94,13 +101,23 @@ class Child:
             self._writer.close()
         if answer is None:
             raise Permanent(f"its process ended with {_ended(code)}, before it said how it went")
-        return _result(answer)
+        result = _result(answer)
+        if code != 0:
+            raise Permanent(
+                f"its process ended with {_ended(code)} behind its work: what it wrote may lack its end"
+            )
+        return result
 
     async def stop(self) -> None:
         """It isn't needed."""
         self._writer.close()
         self._process.cut()
         await self._process.stop()
+
+    def _hang_up(self) -> None:
+        """Nothing more is to come, also when a process that it left behind holds the other end."""
+        with suppress(OSError):  # it is closed
+            self._writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
 
     async def _answer(self, context: TaskContext) -> dict[str, Any] | None:
         await self.ready()
@@ -113,18 +130,26 @@ class Child:
         return None
 
 
+@dataclass(slots=True)
+class _Sort:
+    """Children that import the same modules: those that are ready. One is started at a time."""
+
+    ready: deque[Child] = field(default_factory=deque)
+    growing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Nursery:
     """Keeps *spare* children ready of each sort that was asked for: of one sort import the same modules."""
 
     def __init__(self, lifeline: Lifeline, spare: int = 1) -> None:
         self._lifeline, self._spare = lifeline, spare
-        self._ready: dict[tuple[str, ...], deque[Child]] = {}
+        self._sorts: dict[tuple[str, ...], _Sort] = {}
         self._growing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def warm(self, ahead: tuple[str, ...], delay: float = 0.0) -> None:
         """Start children of this sort up to the number to be kept, in the background, in *delay* seconds."""
-        task = asyncio.ensure_future(self._grow(self._ready.setdefault(ahead, deque()), ahead, delay))
+        task = asyncio.ensure_future(self._grow(self._sorts.setdefault(ahead, _Sort()), ahead, delay))
         self._growing.add(task)
         task.add_done_callback(self._growing.discard)
 
@@ -132,7 +157,7 @@ class Nursery:
         """A child of the caller's own, ready if there is one."""
         if ahead is None:
             return await Child.start(self._lifeline)
-        ready = self._ready.get(ahead, deque())
+        ready = self._sorts.setdefault(ahead, _Sort()).ready
         while ready and ready[0].ended:  # its guard ended it: the lease was over for a while
             await ready.popleft().stop()
         child = ready.popleft() if ready else await Child.start(self._lifeline, ahead)
@@ -142,8 +167,7 @@ class Nursery:
     async def settle(self) -> None:
         """Returns when as many children are ready as are to be kept."""
         await asyncio.gather(*self._growing)
-        for sort in self._ready.values():
-            await asyncio.gather(*(child.ready() for child in sort))
+        await asyncio.gather(*(child.ready() for sort in self._sorts.values() for child in sort.ready))
 
     async def close(self) -> None:
         """End those that nobody took."""
@@ -151,13 +175,14 @@ class Nursery:
         for task in self._growing:
             task.cancel()
         await asyncio.gather(*self._growing, return_exceptions=True)
-        ready, self._ready = [child for sort in self._ready.values() for child in sort], {}
-        await asyncio.gather(*(child.stop() for child in ready))
+        sorts, self._sorts = list(self._sorts.values()), {}
+        await asyncio.gather(*(child.stop() for sort in sorts for child in sort.ready))
 
-    async def _grow(self, ready: deque[Child], ahead: tuple[str, ...], delay: float) -> None:
+    async def _grow(self, sort: _Sort, ahead: tuple[str, ...], delay: float) -> None:
         await asyncio.sleep(delay)
-        while len(ready) < self._spare and not self._closed:
-            ready.append(await Child.start(self._lifeline, ahead))
+        async with sort.growing:
+            while len(sort.ready) < self._spare and not self._closed:
+                sort.ready.append(await Child.start(self._lifeline, ahead))
 
 
 def _result(answer: Mapping[str, Any]) -> TaskResult:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -72,3 +74,33 @@ def give_data() -> list[int]:
 async def fail_oddly() -> None:
     """With a text that neither PostgreSQL nor UTF-8 can hold."""
     raise RuntimeError("a\0b\ud800c")
+
+
+def leave_open(folder: str) -> None:
+    """Files that nobody closes, and an exit handler that writes one: all of them are there at the end."""
+    file = Path(folder, "global").open("w")  # noqa: SIM115 - that is the point
+    file.write("left open")
+    globals()["left_open"] = file
+    atexit.register(Path(folder, "handler").write_text, "at exit")
+
+
+def leave_a_thread(seconds: float) -> None:
+    """A thread that goes on when the function has returned."""
+    threading.Thread(target=time.sleep, args=(seconds,)).start()
+
+
+def die_behind() -> None:
+    """End with a success, and the process with none."""
+    atexit.register(os._exit, 7)
+
+
+def leave_a_daemon(pid_file: str) -> None:
+    """Die without a word, but for a process out of the group, which holds all that was open."""
+    if os.fork() == 0:
+        os.setsid()
+        Path(pid_file).write_text(str(os.getpid()))
+        time.sleep(3600)
+    while not Path(pid_file).exists():
+        time.sleep(0.01)
+    print("begun")
+    os._exit(7)

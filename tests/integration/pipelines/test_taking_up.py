@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import pytest
 
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
-from streamcore.metadata.states import PipelineStatus, TaskStatus
-from streamcore.pipelines.children import Nursery
-from streamcore.pipelines.guarded import Lifeline
+from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
+from streamcore.pipelines.children import Child, Nursery
+from streamcore.pipelines.guarded import Guarded, Lifeline
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
 from streamcore.pipelines.orchestrator import PipelineOrchestrator
 from tests.integration.pipelines.test_orchestrator import python
@@ -79,6 +81,34 @@ async def test_a_run_that_cannot_be_read_is_left_and_others_go_on(store: Store, 
     assert run.status is PipelineStatus.QUEUED
 
 
+async def test_what_a_guard_has_ended_is_lost_though_the_lease_is_renewed_since(store: Store) -> None:
+    """As after a SIGSTOP that is longer than the lease: the beat may come before the news of the end."""
+    async with PipelineOrchestrator(store, take_up=False, lease_seconds=600) as orchestrator:
+        run_id = await queued(orchestrator, shell("sleep 600"))
+        await orchestrator._claim(run_id)
+        lifeline = orchestrator._lifeline
+        await until(lambda: lifeline._held)
+        (process,) = lifeline._held
+        lapse(lifeline, process)
+        await until(lambda: process not in lifeline._held)
+        await until(lambda: lifeline._held or not orchestrator._executions)
+        assert [one.status for one in await store.attempts(run_id)] == [
+            AttemptStatus.LOST,
+            AttemptStatus.RUNNING,
+        ]
+        await orchestrator.cancel(run_id)
+        await orchestrator.wait(run_id)
+
+
+def lapse(lifeline: Lifeline, process: Guarded) -> None:
+    """The deadline passes, the guard of *process* ends it, the deadline moves; the loop has heard nothing."""
+    process.tell("0\n")
+    with suppress(ChildProcessError):  # it has ended, and somebody else has asked how
+        os.waitid(os.P_PID, process._process.pid, os.WEXITED | os.WNOWAIT)
+    lifeline.deadline = 0.0
+    lifeline.extend(time.monotonic() + 600)
+
+
 async def test_an_end_while_a_task_begins_stops_it(store: Store) -> None:
     orchestrator = PipelineOrchestrator(store, take_up=False)
     await orchestrator.start()
@@ -118,15 +148,32 @@ async def test_texts_that_no_database_holds_are_escaped(store: Store, child: boo
 
 
 async def test_a_spare_child_that_is_dead_is_not_handed_out() -> None:
+    async with nursery() as (_, spares):
+        (spare,) = spares._sorts[()].ready
+        spare._process.cut()
+        await until(lambda: spare.ended)
+        await is_alive(await spares.take(()), spare)
+
+
+async def test_a_spare_child_whose_guard_has_ended_it_is_not_handed_out_before_that_is_known() -> None:
+    async with nursery() as (lifeline, spares):
+        (spare,) = spares._sorts[()].ready
+        lapse(lifeline, spare._process)
+        await is_alive(await spares.take(()), spare)
+
+
+@asynccontextmanager
+async def nursery() -> AsyncIterator[tuple[Lifeline, Nursery]]:
+    """One with a spare child of the sort that imports nothing ahead."""
     lifeline = Lifeline(60)
     nursery = Nursery(lifeline)
     nursery.warm(())
     await nursery.settle()
-    (spare,) = nursery._ready[()]
-    spare._process.cut()
-    await until(lambda: spare.ended)
-    child = await nursery.take(())
-    assert child is not spare
+    yield lifeline, nursery
+    await nursery.close()
+
+
+async def is_alive(child: Child, dead: Child) -> None:
+    assert child is not dead
     assert not child.ended
     await child.stop()
-    await nursery.close()
