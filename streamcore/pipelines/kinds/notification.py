@@ -1,7 +1,8 @@
 """Sends one notification, by the ways that a pipeline's ``notifications`` have.
 
 It is sent at least once, each time with the task's effect_id: an attempt may be lost after the message went
-out. That a server can't be reached fails the attempt, and ``retry_count`` says what then.
+out. That a server can't be reached fails the attempt, and ``retry_count`` says what then. Where the address
+is empty nobody is to be told, and the task is skipped.
 """
 
 from __future__ import annotations
@@ -12,8 +13,15 @@ import time
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from streamcore.errors import BadConfig
-from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult
-from streamcore.pipelines.notifications.channels import Channel, channel_of, model_of, with_defaults, wrong
+from streamcore.pipelines.kinds.contract import Kind, Options, TaskContext, TaskResult, TaskSkipped
+from streamcore.pipelines.notifications.channels import (
+    Channel,
+    channel_of,
+    model_of,
+    nobody,
+    with_defaults,
+    wrong,
+)
 from streamcore.pipelines.notifications.sending import send
 from streamcore.pipelines.problems import of_validation
 from streamcore.settings import load
@@ -48,6 +56,8 @@ def check(options: NotificationOptions) -> str | None:
 async def run(options: NotificationOptions, context: TaskContext) -> TaskResult:
     """Send it."""
     channel = with_defaults(options.channel, load().settings.notifications)
+    if nobody(channel):
+        raise TaskSkipped("no address is configured: nobody is told")
     for field, error in wrong(channel):
         raise BadConfig(error.what, where=field, allowed=error.allowed, fix=error.fix)
     now = time.time()

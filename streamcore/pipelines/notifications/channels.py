@@ -17,7 +17,7 @@ from streamcore.errors import BadConfig, did_you_mean
 from streamcore.pipelines.models import Config, NotificationConfig, Seconds
 from streamcore.pipelines.notifications.templates import Template
 from streamcore.pipelines.references import resolved
-from streamcore.secrets import Secret
+from streamcore.secrets import Secret, resolve
 from streamcore.settings.model import Notifications
 from streamcore.systems.http import web_address
 from streamcore.systems.http_addresses import refused_literal
@@ -130,6 +130,13 @@ def with_defaults(channel: Channel, defaults: Notifications) -> Channel:
     if isinstance(channel, Email) and channel.server is not None:  # a login is for its own server
         empty = {name: value for name, value in empty.items() if name in ("sender", "ca_file")}
     return channel.model_copy(update=empty)
+
+
+def nobody(channel: Channel) -> bool:
+    """Whether there is nobody to tell: all addresses are empty, as ``${NAME:}`` is where NAME is not set."""
+    if isinstance(channel, Email):
+        return not any(resolve(one).strip() for one in channel.recipients)
+    return isinstance(channel, Webhook | Slack) and not channel.url.reveal().strip()
 
 
 def wrong(channel: Channel) -> Iterator[tuple[str, BadConfig]]:

@@ -15,6 +15,7 @@ from streamcore.errors import BadConfig, Transient
 from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
 from streamcore.metadata.notices import Notice
+from streamcore.metadata.states import PipelineStatus, TaskStatus
 from streamcore.pipelines.checks import check
 from streamcore.pipelines.kinds.catalogue import KINDS
 from streamcore.pipelines.models import NotificationConfig, PipelineConfig, TaskConfig, TaskType
@@ -305,6 +306,23 @@ async def test_a_task_sends_one_with_its_effects_name(
     said = json.loads(post.body)
     assert said["data"] == {"for": "you", "run": run_id}
     assert (post.headers["webhook-id"], said["task_id"]) == (f"{run_id}/tell", "tell")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"type": "webhook", "url": "${NOBODY:}"},
+        {"type": "slack", "url": "${NOBODY:}"},
+        {"type": "email", "recipients": ["${NOBODY:}"]},
+    ],
+)
+async def test_a_task_without_an_address_tells_nobody_and_says_so(store: Store, way: dict[str, Any]) -> None:
+    async with PipelineOrchestrator(store, settings=Settings()) as orchestrator:
+        await orchestrator.register_pipeline(task(**way))
+        view = await orchestrator.wait(await orchestrator.trigger_pipeline("p"))
+    assert view.status is PipelineStatus.SUCCESS
+    told = view.tasks["tell"]
+    assert (told.status, told.reason) == (TaskStatus.SKIPPED, "no address is configured: nobody is told")
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ async def test_a_message_that_was_under_way_is_sent_by_the_next_one(
         await killed(url, run_id, tmp_path, point)
         assert len(hooks.posts) == sent
         await store.notices.add([notice("c"), notice("d")])
-        async with Next(store) as orchestrator:
+        orchestrator = Next(store)
+        async with orchestrator:
             await hooks.until(posts=sent + 1)
             while (await store.notices.last("p", "on_failure"))[0]:  # it notes that it is sent
                 await asyncio.sleep(0.02)
