@@ -27,6 +27,7 @@ from streamcore.metadata.records import (
     TaskMoved,
 )
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
+from tests.services.databases import empty_database
 
 Open = Callable[[], Awaitable[Store]]
 MINUTE = 60_000_000
@@ -35,12 +36,7 @@ R, T, A = PipelineStatus, TaskStatus, AttemptStatus
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "memory":
-        return "memory:"
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/metadata.db"
-    url: str = request.getfixturevalue("postgres").fresh_database()
-    return url
+    return empty_database(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import polars as pl
 import pytest
 
 from streamcore.crashpoints import VARIABLE
-from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
 from streamcore.metadata.records import RunRecord
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
@@ -39,6 +37,7 @@ topology = sc.Topology("numbers")
 topology.stream("numbers", Row).to(sc.sinks.SQLite("copied", "out.db", create=True))
 """
 ROWS = 3000
+SHARED = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 
 
 def pipeline(folder: Path) -> PipelineConfig:
@@ -65,21 +64,6 @@ def pipeline(folder: Path) -> PipelineConfig:
 
 def _task(task_id: str, task_type: TaskType, *needs: str, **parameters: Any) -> TaskConfig:
     return TaskConfig(task_id=task_id, task_type=task_type, depends_on=needs, parameters=parameters)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/metadata.db"
-    url: str = request.getfixturevalue("postgres").fresh_database()
-    return url
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    store = await open_store(url)
-    yield store
-    await store.close()
 
 
 @pytest.fixture
@@ -158,6 +142,7 @@ async def test_a_killed_orchestrators_run_goes_on(store: Store, url: str, folder
         second.kill()
 
 
+@SHARED
 @pytest.mark.slow
 async def test_two_orchestrators_one_of_which_is_killed_again_and_again(
     store: Store, url: str, folder: Path
@@ -176,6 +161,7 @@ async def test_two_orchestrators_one_of_which_is_killed_again_and_again(
             process.kill()
 
 
+@SHARED
 @pytest.mark.slow
 async def test_one_that_stood_still_past_its_lease_changes_nothing(
     store: Store, url: str, folder: Path

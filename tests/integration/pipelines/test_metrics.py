@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,13 +24,6 @@ from streamcore.settings import load
 from tests.services.redis import RedisServer
 
 HOUR = 3600.0
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    store = await open_store("memory:")
-    yield store
-    await store.close()
 
 
 def command(task_id: str, *words: str) -> TaskConfig:

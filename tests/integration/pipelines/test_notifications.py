@@ -124,13 +124,6 @@ class Moved:
         await self.notifier.tick(self.now)
 
 
-@pytest.fixture
-async def store() -> Any:
-    store = await open_store("memory:")
-    yield store
-    await store.close()
-
-
 def webhook(hooks: Received, **more: Any) -> dict[str, Any]:
     return {"type": "webhook", "url": f"http://127.0.0.1:{hooks.port}/h", "allow_private": True, **more}
 

@@ -9,13 +9,11 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
 from streamcore.metadata.notices import Notice
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
@@ -27,17 +25,7 @@ from tests.integration.pipelines.servers import Received, http_server
 from tests.integration.pipelines.test_killed import started
 from tests.integration.pipelines.test_notifications import command, webhook
 
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/metadata.db"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    store = await open_store(url)
-    yield store
-    await store.close()
+pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 class Next(PipelineOrchestrator):

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from streamcore.errors import BadConfig, Permanent
-from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
@@ -21,13 +20,6 @@ from streamcore.pipelines.status import RunView
 
 TASKS = f"{Path(__file__).parent / 'tasks.py'}"
 T, P = TaskStatus, PipelineStatus
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    store = await open_store("memory:")
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from streamcore.metadata import open_store
 from streamcore.metadata.contract import Store
 from streamcore.metadata.states import PipelineStatus, TaskStatus
 from streamcore.pipelines.children import Nursery
@@ -24,13 +22,6 @@ setsid sh -c 'echo $$ > new; mv new pid; exec sleep 3600' &
 while ! test -e pid; do sleep 0.01; done
 echo begun
 """
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    store = await open_store("memory:")
-    yield store
-    await store.close()
 
 
 def a_command(folder: Path) -> TaskConfig:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,6 +22,7 @@ from tests.faults.proxy import Proxy
 from tests.services.postgres import PostgresServer
 
 made: Counter[str] = Counter()
+SHARED = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 
 
 async def work(options: Options, context: TaskContext) -> TaskResult:
@@ -39,21 +38,6 @@ KINDS: Kinds = {TaskType.PYTHON: Kind(Options, work)}
 @pytest.fixture(autouse=True)
 def fresh() -> None:
     made.clear()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/metadata.db"
-    url: str = request.getfixturevalue("postgres").fresh_database()
-    return url
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    store = await open_store(url)
-    yield store
-    await store.close()
 
 
 def chain(length: int) -> PipelineConfig:
@@ -80,6 +64,7 @@ async def check(store: Store, runs: list[str], tasks: int) -> None:
     assert len(made) == len(runs) * tasks
 
 
+@SHARED
 async def test_orchestrators_share_the_runs_that_are_queued(url: str, store: Store) -> None:
     first = PipelineOrchestrator(url, kinds=KINDS)
     others = [PipelineOrchestrator(url, kinds=KINDS) for _ in range(2)]
@@ -95,6 +80,7 @@ async def test_orchestrators_share_the_runs_that_are_queued(url: str, store: Sto
     await check(store, runs, 3)
 
 
+@SHARED
 async def test_one_that_is_slow_to_renew_is_fenced_and_drops_its_run(store: Store) -> None:
     """Its lease is over before its task is: another one takes the run, and what it says then is not heard."""
     hold = asyncio.Event()
@@ -122,6 +108,7 @@ async def test_one_that_is_slow_to_renew_is_fenced_and_drops_its_run(store: Stor
     assert states == [AttemptStatus.LOST, AttemptStatus.SUCCESS]
 
 
+@SHARED
 async def test_a_run_that_was_claimed_in_vain_is_no_orphan(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from streamcore.pipelines.kinds.contract import TaskContext
 from streamcore.pipelines.kinds.sql import SqlOptions, SqlTarget, run
 from streamcore.systems import postgres, sqlite
 from streamcore.systems.sql import Locked
+from tests.services.databases import empty_database
 
 
 class _DeadError(Exception):
@@ -28,10 +29,7 @@ class _DeadError(Exception):
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/x.db"
-    uri: str = request.getfixturevalue("postgres").fresh_database()
-    return uri
+    return empty_database(request.param, request, tmp_path)
 
 
 async def _session(uri: str) -> SqlTarget:

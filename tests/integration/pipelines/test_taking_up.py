@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from streamcore.metadata import open_store
 from streamcore.metadata.contract import NewRun, Store
 from streamcore.metadata.states import AttemptStatus, PipelineStatus, TaskStatus
 from streamcore.pipelines.children import Child, Nursery
@@ -20,13 +19,6 @@ from streamcore.pipelines.guarded import Guarded, Lifeline
 from streamcore.pipelines.models import PipelineConfig, TaskConfig, TaskType
 from streamcore.pipelines.orchestrator import PipelineOrchestrator
 from tests.integration.pipelines.test_orchestrator import python
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    store = await open_store("memory:")
-    yield store
-    await store.close()
 
 
 def shell(text: str) -> TaskConfig:
