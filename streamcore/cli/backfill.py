@@ -13,9 +13,8 @@ import click
 
 from streamcore.cli.command import Command, Globals, Group, suggest
 from streamcore.cli.pipeline_parameters import Parameter, Time
-from streamcore.cli.pipeline_store import print_rows, registered, with_store
+from streamcore.cli.pipeline_store import SEARCHED, meant, print_cancelled, print_rows, registered, with_store
 from streamcore.cli.schedule import iso, scheduled
-from streamcore.errors import BadConfig
 
 if TYPE_CHECKING:
     from streamcore.metadata.backfills import BackfillRecord, NewBackfill, Reprocess
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 """Lines of a preview; all of them are in the JSON document."""
-_SEARCHED = 1000
 
 
 @click.group(cls=Group)
@@ -124,12 +122,8 @@ def cancel(options: Globals, backfill_id: str) -> None:
         return {**_row(found), "cancelled": asked}
 
     row = with_store(options, work)
-    if options.json:
-        click.echo(json.dumps(row))
-    elif row["cancelled"]:
-        click.echo(f"backfill {row['backfill_id']} is cancelled, its runs are being ended")
-    else:
-        click.echo(f"backfill {row['backfill_id']} has ended: {row['status']}")
+    said = "is cancelled, its runs are being ended"
+    print_cancelled(options, row, f"backfill {row['backfill_id']}", said)
 
 
 # ---------------------------------------------------------------- what they share
@@ -207,9 +201,5 @@ def _row(one: BackfillRecord) -> dict[str, object]:
 
 
 async def _backfill_of(store: Store, text: str) -> BackfillRecord:
-    newest = await store.backfills.backfills(limit=_SEARCHED)
-    found = newest[:1] if text == "last" else [one for one in newest if one.backfill_id.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    what = "several backfills have an id that begins so" if found else "there is no such backfill"
-    raise BadConfig(what, got=text, fix="see streamcore backfill list")
+    newest = {one.backfill_id: one for one in await store.backfills.backfills(limit=SEARCHED)}
+    return meant(text, newest, "backfill", "streamcore backfill list")

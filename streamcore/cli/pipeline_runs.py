@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamcore.cli.command import Command, Globals
-from streamcore.cli.pipeline_store import print_rows, run_of, with_store
+from streamcore.cli.pipeline_store import print_cancelled, print_rows, run_of, with_store
 from streamcore.errors import BadConfig, did_you_mean
 
 if TYPE_CHECKING:
@@ -127,9 +127,4 @@ def cancel(options: Globals, run_id: str) -> None:
         return {"run_id": found.run_id, "cancelled": asked, "status": str(found.status)}
 
     row = with_store(options, work)
-    if options.json:
-        click.echo(json.dumps(row))
-    elif row["cancelled"]:
-        click.echo(f"run {row['run_id']} is being cancelled")
-    else:
-        click.echo(f"run {row['run_id']} has ended: {row['status']}")
+    print_cancelled(options, row, f"run {row['run_id']}", "is being cancelled")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from streamcore.pipelines.models import PipelineConfig
 
 T = TypeVar("T")
-_SEARCHED_RUNS = 1000
-"""An abbreviated id is looked for among so many of the newest runs."""
+SEARCHED = 1000
+"""An abbreviated id is looked for among so many of the newest."""
 
 
 def with_store(options: Globals, work: Callable[[Store], Awaitable[T]]) -> T:
@@ -42,12 +42,17 @@ async def run_of(store: Store, text: str) -> RunRecord:
     """The run whose id is or begins with *text*, or the ``last`` one."""
     if (exact := await store.run(text)) is not None:
         return exact
-    newest = await store.runs(limit=_SEARCHED_RUNS)
-    found = newest[:1] if text == "last" else [run for run in newest if run.run_id.startswith(text)]
+    newest = {run.run_id: run for run in await store.runs(limit=SEARCHED)}
+    return meant(text, newest, "run", "streamcore pipeline history")
+
+
+def meant(text: str, newest: Mapping[str, T], noun: str, command: str) -> T:
+    """That of *newest*, by id, whose id begins with *text*, or the first, ``last``; *command* lists them."""
+    found = list(newest)[:1] if text == "last" else [one for one in newest if one.startswith(text)]
     if len(found) == 1:
-        return found[0]
-    what = "several runs have an id that begins so" if found else "there is no such run"
-    raise BadConfig(what, got=text, fix="see streamcore pipeline history")
+        return newest[found[0]]
+    what = f"several {noun}s have an id that begins so" if found else f"there is no such {noun}"
+    raise BadConfig(what, got=text, fix=f"see {command}")
 
 
 async def registered(store: Store, name: str) -> PipelineConfig:
@@ -71,3 +76,13 @@ def print_rows(options: Globals, key: str, rows: list[dict[str, object]], column
         click.echo(json.dumps({key: rows}))
     else:
         out().print(pipeline_view.rows_table(rows, columns))
+
+
+def print_cancelled(options: Globals, row: dict[str, object], what: str, said: str) -> None:
+    """*row* of what was to be cancelled, or the sentence "*what* *said*", or that it had ended before."""
+    if options.json:
+        click.echo(json.dumps(row))
+    elif row["cancelled"]:
+        click.echo(f"{what} {said}")
+    else:
+        click.echo(f"{what} has ended: {row['status']}")

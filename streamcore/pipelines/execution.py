@@ -124,7 +124,7 @@ class Execution:
     def _noticed(self, decision: Decision, now: int) -> list[Noticed]:
         """What is to be told of the changes, stored with them."""
         tasks, changes = decision.state.tasks, decision.changes
-        return noticed(self._plan.config, self._run, tasks, changes, now, self._claim.changes)
+        return list(noticed(self._plan.config, self._run, tasks, changes, now, self._claim.changes))
 
     async def _commit_patiently(self, changes: Sequence[Change], now: int) -> None:
         """Stored, however long the store is away: what has happened must not be forgotten."""

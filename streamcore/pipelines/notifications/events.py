@@ -32,14 +32,29 @@ def noticed(
     changes: Sequence[Change],
     now: int,
     commit: int,
-) -> list[Noticed]:
+) -> Iterator[Noticed]:
     """What *changes* of *run* are to be told; *tasks* as they are then. *commit*: the number of this commit.
 
     Nothing when the pipeline asks for no notifications.
     """
     if not config.notifications:
-        return []
-    return [Noticed(notice) for notice in _of_changes(config, run, tasks, changes, now, commit)]
+        return
+    failed = {
+        change.after.task_id
+        for change in changes
+        if isinstance(change, AttemptMoved)
+        and change.after.status in (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)
+    }
+    for change in changes:
+        if isinstance(change, TaskMoved) and change.after.status is TaskStatus.RETRYING:
+            if "on_retry" in config.notifications and change.after.task_id in failed:
+                yield Noticed(_retried(config, run, change.after, now))
+        elif isinstance(change, RunMoved) and change.after in RUN_ENDS:
+            if (missed := late(config, run, now)) is not None:
+                yield Noticed(missed)
+            event = _ENDS.get(change.after)
+            if event in config.notifications:
+                yield Noticed(_ended(config, run, tasks, change, now, f"{event}/{commit}"))
 
 
 def late(config: PipelineConfig, run: RunRecord, now: int) -> Notice | None:
@@ -50,32 +65,6 @@ def late(config: PipelineConfig, run: RunRecord, now: int) -> Notice | None:
         return None  # a backfill's run has no time by which it is awaited
     error = f"not ended {seconds:g} s after its time"
     return _notice(config, run, "on_sla_miss", "on_sla_miss", now, status="late", error=error)
-
-
-def _of_changes(
-    config: PipelineConfig,
-    run: RunRecord,
-    tasks: Mapping[str, TaskRecord],
-    changes: Sequence[Change],
-    now: int,
-    commit: int,
-) -> Iterator[Notice]:
-    failed = {
-        change.after.task_id
-        for change in changes
-        if isinstance(change, AttemptMoved)
-        and change.after.status in (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)
-    }
-    for change in changes:
-        if isinstance(change, TaskMoved) and change.after.status is TaskStatus.RETRYING:
-            if "on_retry" in config.notifications and change.after.task_id in failed:
-                yield _retried(config, run, change.after, now)
-        elif isinstance(change, RunMoved) and change.after in RUN_ENDS:
-            if (missed := late(config, run, now)) is not None:
-                yield missed
-            event = _ENDS.get(change.after)
-            if event in config.notifications:
-                yield _ended(config, run, tasks, change, now, f"{event}/{commit}")
 
 
 def _retried(config: PipelineConfig, run: RunRecord, task: TaskRecord, now: int) -> Notice:
