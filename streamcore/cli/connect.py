@@ -140,7 +140,11 @@ def _try_sink(steps: _Steps, uri: str) -> None:
     from streamcore.sinks.reaching import reach
 
     sink = steps.take("open", lambda: open_sink(uri), lambda made: f"{type(made).__name__}, {made.name}")
-    steps.take("reach", lambda: asyncio.run(reach(sink)), lambda _: "reached, and logged in")
+    steps.take(
+        "reach",
+        lambda: asyncio.run(reach(sink)),
+        lambda _: "reached, logged in, and the target is there or will be made",
+    )
     steps.end(_shown(uri).partition("?")[0])
 
 

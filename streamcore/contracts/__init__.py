@@ -372,7 +372,9 @@ class Reachable(Protocol):
     """A sink's writer that can try its target: ``streamcore connect test --sink``."""
 
     async def reach(self) -> None:
-        """Called instead of ``start``, before ``close``: reach the target and log in; nothing is made there.
+        """Called instead of ``start``, before ``close``: reach the target, log in, look whether it is there.
+
+        Nothing is made or written.
 
         Raises as ``start`` does.
         """

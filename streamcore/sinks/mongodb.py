@@ -175,19 +175,23 @@ class _Database:
         self._former = session.id
         return session
 
+    async def look(self, session: MongoSession) -> None:
+        sink = self._sink
+        if not sink.create and sink.collection not in await session.collections():
+            raise BadConfig(
+                f"there is no collection {sink.collection!r}",
+                where=sink.name,
+                fix="make it, or let the sink make it: create=True",
+            )
+
     async def prepare(self, session: MongoSession, columns: pl.Schema) -> Collection:
         """Make what is missing on request; BadConfig where it is missing otherwise."""
         sink = self._sink
+        await self.look(session)
         there = await session.collections()
         for name in (sink.collection, POSITIONS):
-            if name not in there and (sink.create or name == POSITIONS):
+            if name not in there:
                 await session.create(name)
-            elif name not in there:
-                raise BadConfig(
-                    f"there is no collection {name!r}",
-                    where=sink.name,
-                    fix="make it, or let the sink make it: create=True",
-                )
         if sink.keys and sink.keys != ("_id",):
             await session.unique_index(sink.collection, sink.keys, create=sink.create)
         return Collection(sink, columns)

@@ -121,5 +121,9 @@ class _Database:
             raise
         return session
 
+    async def look(self, session: Session) -> None:
+        if not self._sink.create:
+            await session.rows(f"explain insert into {self._sink.target} values ()")  # rights too
+
     async def prepare(self, session: Session, columns: pl.Schema) -> Table:
         return await Table.prepare(session, self._sink, columns)

@@ -114,5 +114,9 @@ class _Database:
     async def connect(self) -> Session:
         return await connect(address(resolve(self._sink.url)), self._name)
 
+    async def look(self, session: Session) -> None:
+        if not self._sink.create:
+            await session.run(f"explain insert into {self._sink.target} default values")  # rights too
+
     async def prepare(self, session: Session, columns: pl.Schema) -> Table:
         return await Table.prepare(session, self._sink, columns)

@@ -90,6 +90,9 @@ class Database:
     async def connect(self) -> RedisSession:
         return await connect(resolve(self._sink.url))
 
+    async def look(self, session: RedisSession) -> None:
+        """Keys are there when they are written."""
+
     async def prepare(self, session: RedisSession, columns: pl.Schema) -> Keys:
         return Keys(self._sink, columns)
 

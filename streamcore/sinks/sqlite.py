@@ -128,9 +128,20 @@ class _Database:
     async def connect(self) -> Session:
         return await connect(self._sink.file)
 
+    async def look(self, session: Session) -> None:
+        if not self._sink.create:
+            await self._columns(session)
+
     async def prepare(self, session: Session, columns: pl.Schema) -> Table:
         for statement in self._sink.plan(columns):
             await session.run(statement)
+        found, filled = await self._columns(session)
+        pairs = [ColumnPair(*pair) for pair in met(found, filled, columns, self._sink.name)]
+        self._sink.merge.check_stored(pairs, self._sink.name)
+        return Table(self._sink, pairs)
+
+    async def _columns(self, session: Session) -> tuple[dict[str, TableColumn], set[str]]:
+        """As of :func:`_table_columns`; BadConfig where there is no such table."""
         found, filled = await _table_columns(session, self._sink.table)
         if not found:
             raise BadConfig(
@@ -138,9 +149,7 @@ class _Database:
                 where=str(self._sink.file),
                 fix="make it, or let the sink make it: create=True",
             )
-        pairs = [ColumnPair(*pair) for pair in met(found, filled, columns, self._sink.name)]
-        self._sink.merge.check_stored(pairs, self._sink.name)
-        return Table(self._sink, pairs)
+        return found, filled
 
 
 async def _table_columns(session: Session, table: str) -> tuple[dict[str, TableColumn], set[str]]:

@@ -83,6 +83,13 @@ class Database(Protocol[SessionT]):
 
     async def connect(self) -> SessionT: ...
 
+    async def look(self, session: SessionT) -> None:
+        """BadConfig or Permanent when the target is missing and not to be made, or may not be written to.
+
+        Nothing is made or written. What the system does not tell without writing is not looked for.
+        """
+        ...
+
     async def prepare(self, session: SessionT, columns: pl.Schema) -> Table[SessionT]:
         """Make what is missing and meet the columns: BadConfig or Permanent with the remedy."""
         ...
@@ -126,7 +133,11 @@ class TableWriter(Generic[SessionT]):
         await self._connected()
 
     async def reach(self) -> None:
-        await (await self._database.connect()).close()
+        session = await self._database.connect()
+        try:
+            await self._database.look(session)
+        finally:
+            await session.close()
 
     async def open(self, partitions: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
         if not partitions:
