@@ -11,7 +11,7 @@ from tests.large.replaying import replayed
 
 ROWS = 10**9 // ROW_BYTES
 _MB = 1 << 20
-MOST, MOST_IN_ALL, FLAT = 200 * _MB, 280 * _MB, 60 * _MB
+MOST, MOST_IN_ALL, FLAT = 200 * _MB, 240 * _MB, 60 * _MB
 """Growth since a tenth was read, since before the source was opened, and what the last third may add."""
 
 
