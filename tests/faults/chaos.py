@@ -33,11 +33,23 @@ _RUN_SECONDS = 240 * PATIENCE
 
 def main() -> int:
     options = _options()
-    journal: Path = options.journal
     kinds = [name for name in KINDS if any(word in name for word in options.kinds.split(","))]
     if not kinds:
         print(f"no such kind; there are {', '.join(KINDS)}", file=sys.stderr)
         return 2
+    failed = _runs(kinds, options) if options.minutes > 0 else 0
+    records = [record for record in runs.read(options.journal) if record.kind in kinds]
+    found = {record.kind for record in records}
+    lines = runs.table(records, [name for name in kinds if name in found])
+    note = "\n\n".join([runs.bound(records), runs.short(records, kinds), runs.commits(records)])
+    print(runs.plain(runs.by_pipeline(records)), "", runs.plain(lines), "", note, sep="\n")
+    if options.table:
+        options.table.write_text(runs.markdown(lines, note))
+    return 1 if failed else 0
+
+
+def _runs(kinds: list[str], options: argparse.Namespace) -> int:
+    """As many runs as there is time for; how many of them failed."""
     failed = 0
     signal.signal(signal.SIGTERM, _stop)  # so that the servers are ended
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients, while a broker is down
@@ -45,23 +57,18 @@ def main() -> int:
         nursery = stack.enter_context(Nursery())
         servers = _servers(kinds, stack)
         commit, until = _commit(), time.monotonic() + 60 * options.minutes
-        done = runs.read(journal)
+        done = runs.read(options.journal)
         while time.monotonic() < until and not (options.runs and len(done) >= options.runs):
             name = next_kind(kinds, done)
             seed = 1000 + sum(record.kind == name for record in done)
             if options.seed is not None:
                 seed = options.seed
             record = asyncio.run(_run(KINDS[name], seed, servers, nursery, commit, options))
-            runs.append(journal, record)
+            runs.append(options.journal, record)
             done.append(record)
             failed += bool(record.failures)
             _tell(record)
-    records = [record for record in runs.read(journal) if record.kind in kinds]
-    lines, note = runs.table(records, kinds), runs.bound(records)
-    print(runs.plain(lines), "", note, sep="\n")
-    if options.table:
-        options.table.write_text(runs.markdown(lines, note))
-    return 1 if failed else 0
+    return failed
 
 
 def _servers(kinds: list[str], stack: ExitStack) -> Servers:
@@ -88,7 +95,9 @@ def _stop(*_: object) -> NoReturn:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="begin no new run after so many")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="no new run after so many; 0: the table only"
+    )
     parser.add_argument("--runs", type=int, default=0, help="stop when the journal holds so many")
     parser.add_argument("--seed", type=int, help="run with this seed, e.g. to see a failure again")
     parser.add_argument("--planted", default="", choices=["", *MISTAKES], help="make this mistake on purpose")

@@ -135,9 +135,9 @@ class EmbeddedRun:
             return self.supervisor.finished
 
         if not await until(finished, RECOVERY_LIMIT):
-            self.outcome.workers.append("a finished replay did not end when started again")
+            self.outcome.wrong.append("a finished replay did not end when started again")
         elif "already finished" not in worker.output():
-            self.outcome.workers.append("a finished replay did not say so")
+            self.outcome.wrong.append("a finished replay did not say so")
         if await self.target.look() != before:
             self.outcome.wrong.append("a finished replay wrote again")
         # Only now: what a dead owner wrote aside for its seal goes with the second take-over after it.

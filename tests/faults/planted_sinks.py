@@ -14,7 +14,6 @@ from streamcore.errors import StreamcoreError
 from streamcore.sinks.fence import Move, RowFence, Stored
 from streamcore.sinks.http import HttpWriter
 from streamcore.sinks.mongodb import MongoFence
-from streamcore.sinks.redis_table import RedisFence
 from streamcore.sinks.table_writer import TableWriter
 
 SLOW_SECONDS = 0.3
@@ -106,15 +105,6 @@ def _begin_at_the_start(fence: type[Any]) -> None:
     put(fence, "take_over", begin)
 
 
-def _redis_positions_stay() -> None:
-    """Rows go to Redis without a step of the position."""
-
-    async def stay(self: RedisFence, session: object, moves: Sequence[Move]) -> bool:
-        return True
-
-    put(RedisFence, "move", stay)
-
-
 def _posts_are_not_awaited() -> None:
     """A request is answered when it is made; it goes out a little later."""
     post, under_way = HttpWriter._post, set[asyncio.Task[int]]()
@@ -136,6 +126,5 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "rows_before_the_position": _rows_before_the_position,
     "errors_are_confirmed": _errors_are_confirmed,
     "stored_position_is_a_hint": _stored_position_is_a_hint,
-    "redis_positions_stay": _redis_positions_stay,
     "posts_are_not_awaited": _posts_are_not_awaited,
 }

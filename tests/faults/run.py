@@ -68,7 +68,7 @@ class Outcome:
     """What a run found. It holds when there is no failure; ``recovery`` in seconds, one a fault."""
 
     wrong: list[str] = field(default_factory=list)
-    """Failures of what is there: rows, dead letters, positions."""
+    """What is not as promised: rows, dead letters, positions, and what a finished replay does."""
     workers: list[str] = field(default_factory=list)
     """Failures of the workers: slow, ended as they should not, told what they should not."""
     restarts: int = 0

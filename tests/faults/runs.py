@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -67,6 +68,12 @@ def _line(name: str, records: Sequence[Record]) -> tuple[str, ...]:
     return (name, *map(str, numbers), *times)
 
 
+def by_pipeline(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """The same, a line a pipeline: what is before the colon of a kind."""
+    whole = [replace(r, kind=r.kind.partition(":")[0]) for r in records]
+    return table(whole, list(dict.fromkeys(r.kind for r in whole)))
+
+
 def bound(records: Iterable[Record]) -> str:
     """What the runs prove: with no failure in n runs, by the rule of three, a rate below 3/n (95 %)."""
     valid = [r for r in records if not r.invalid]
@@ -78,6 +85,22 @@ def bound(records: Iterable[Record]) -> str:
     return (
         f"No failure in {len(valid)} runs: with 95 % confidence the rate of failing runs is below "
         f"{min(1.0, 3 / len(valid)):.2%} (rule of three)."
+    )
+
+
+def short(records: Iterable[Record], kinds: Sequence[str], wanted: int = 5) -> str:
+    """Which *kinds* have fewer valid runs than are *wanted*, each with how many; how many have none."""
+    counts = Counter(r.kind for r in records if not r.invalid)
+    few = [f"{kind} ({counts[kind]})" for kind in kinds if 0 < counts[kind] < wanted]
+    none = sum(not counts[kind] for kind in kinds)
+    return f"Fewer than {wanted} valid runs: {', '.join(few) or 'none'}. Kinds without a run here: {none}."
+
+
+def commits(records: Iterable[Record]) -> str:
+    """On which commits the valid runs were made, and how many on each, in the order of the journal."""
+    counts = Counter(r.commit for r in records if not r.invalid)
+    return (
+        f"Commits: {', '.join(f'{commit} ({count})' for commit, count in counts.items())}." if counts else ""
     )
 
 

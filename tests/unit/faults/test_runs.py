@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.faults.chaos import next_kind
-from tests.faults.runs import Record, append, bound, markdown, plain, read, table
+from tests.faults.runs import Record, append, bound, by_pipeline, commits, markdown, plain, read, short, table
 
 
 def record(kind: str = "a", **more: object) -> Record:
@@ -35,10 +35,28 @@ def test_invalid_runs_are_counted_apart() -> None:
     assert lines["all"][1:] == lines["a"][1:]
 
 
+def test_a_pipelines_line_is_that_of_all_its_kinds() -> None:
+    records = [record("p:kill", rows=3, recovery=[1.0]), record("q:kill"), record("p:twin", rows=4)]
+    lines = by_pipeline(records)
+    assert [line[:2] for line in lines] == [("p", "2"), ("q", "1"), ("all", "3")]
+    assert lines[0][6:] == ("7", "1.0", "1.0")
+
+
 def test_the_bound_is_the_rule_of_three() -> None:
     assert "below 1.00%" in bound([record()] * 300 + [record(invalid="no fault")] * 5)
     assert bound([record(), record(failures=["x"])]) == "1 of 2 runs failed."
     assert bound([record(invalid="no fault")]) == "No run yet."
+
+
+def test_kinds_with_few_runs_are_named_and_invalid_runs_are_none() -> None:
+    records = [record("a")] * 5 + [record("b")] * 4 + [record("b", invalid="x")]
+    assert short(records, ["a", "b", "c"]) == "Fewer than 5 valid runs: b (4). Kinds without a run here: 1."
+    assert short(records, ["a"]) == "Fewer than 5 valid runs: none. Kinds without a run here: 0."
+
+
+def test_the_commits_of_valid_runs_are_counted() -> None:
+    records = [Record("a", 1, "0ld", 2.5), Record("a", 2, "new", 2.5), Record("b", 1, "new", 2.5)]
+    assert commits([*records, record(invalid="x")]) == "Commits: 0ld (1), new (2)."
 
 
 def test_the_table_is_shown_in_both_ways() -> None:
