@@ -86,10 +86,11 @@ class EmbeddedRun:
             async def finished() -> bool:
                 return supervisor.finished or bool(supervisor.failures)
 
-            if not await until(finished, _FINISH_SECONDS):
+            if await until(finished, _FINISH_SECONDS):
+                await self._judge()
+                await self._again()
+            else:  # its worker still holds the log that would be looked at
                 outcome.workers.append(f"not finished in {_FINISH_SECONDS:.0f} s")
-            await self._judge()
-            await self._again()
         outcome.note(supervisor)
         return outcome
 
