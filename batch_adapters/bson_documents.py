@@ -19,21 +19,22 @@ from streamcore.batch import Chunk, Int64s, Original, PartitionId
 from streamcore.systems.bson_columns import column_of
 from streamcore.systems.bson_documents import Documents
 from streamcore.systems.bson_elements import FEW, BsonBytes, Field, walk
-from streamcore.systems.mongo_documents import ID, Reply, decoded, first_id
+from streamcore.systems.mongo_documents import Reply, decoded, key_of
 
 Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class BsonPage:
-    """A page of *documents*. *with_id*: their ids are among their members."""
+    """A page of *documents* in the order of the members *key*. Those that are *hidden* are not its rows'."""
 
     documents: Documents
-    with_id: bool
+    key: Sequence[str]
+    hidden: Sequence[str] = ()
 
     def last_key(self) -> Key:
         """See :class:`batch_adapters.key_ranges.Page`."""
-        return (first_id(self.documents.pick([len(self.documents) - 1])),)
+        return key_of(self.documents.pick([len(self.documents) - 1]), self.key)
 
     def repeated_key(self, behind: Key | None) -> Key | None:
         """None: MongoDB keeps ids unique itself."""
@@ -46,7 +47,7 @@ class BsonPage:
     def reply(self, places: Sequence[int]) -> Reply:
         """The documents at *places* as JSON."""
         reply, (documents, broken) = Reply([], [], {}), decoded(self.documents.pick(places))
-        reply.add(documents, self.with_id, broken)
+        reply.add(documents, self.hidden, broken)
         return reply
 
 
@@ -95,7 +96,7 @@ class BsonChunk(Chunk):
         if not self._sure.any():
             return None
         field = self._fields.get(name)
-        if field is None or (name == ID and not self._page.with_id):
+        if field is None or (name in self._page.hidden):
             field = Field.nowhere(len(self))
         made = column_of(self._bytes, field, self._sure, dtype)
         return None if made is None else (made[0].alias(name), made[1])

@@ -23,7 +23,8 @@ from batch_adapters.file_formats import FORMATS as FORMATS
 from batch_adapters.file_formats import format_of, suffix_of
 from batch_adapters.files import InputFile, JoinedFiles
 from batch_adapters.kafka import KafkaOptions, open_kafka
-from batch_adapters.mongodb import MongoOptions, open_mongodb
+from batch_adapters.key_ranges import TableSource
+from batch_adapters.mongodb import IncrementalMongoOptions, MongoOptions, open_mongodb
 from batch_adapters.mysql import open_mysql
 from batch_adapters.polled_collections import open_collection
 from batch_adapters.polled_tables import opened
@@ -32,7 +33,7 @@ from batch_adapters.postgres import open_postgres
 from batch_adapters.redis_streams import RangeOptions, open_redis
 from batch_adapters.rest_options import IncrementalRestOptions
 from batch_adapters.sqlite import open_sqlite
-from batch_adapters.table_options import IncrementalOptions
+from batch_adapters.table_options import IncrementalOptions, TableOptions, table_of
 from streamcore.addresses.dictionaries import named
 from streamcore.addresses.uris import (
     Option,
@@ -66,11 +67,18 @@ class System:
     extra: str | None = None
 
 
-_POSTGRES = System(
-    IncrementalOptions, partial(opened, "postgresql", open_postgres), "postgresql", extra="postgres"
-)
-_MYSQL = System(IncrementalOptions, partial(opened, "mysql", open_mysql), "mysql", extra="mysql")
-_SQLITE = System(IncrementalOptions, partial(opened, "sqlite", open_sqlite), "sqlite")
+def _table(name: str, whole: Callable[[str, TableOptions], TableSource], extra: str | None = None) -> System:
+    """The system *name* of tables, of which *whole* opens one."""
+
+    def of_options(uri: str, given: Mapping[str, object]) -> TableSource:
+        return whole(uri, table_of(given))
+
+    return System(IncrementalOptions, partial(opened, name, of_options), name, extra=extra)
+
+
+_POSTGRES = _table("postgresql", open_postgres, "postgres")
+_MYSQL = _table("mysql", open_mysql, "mysql")
+_SQLITE = _table("sqlite", open_sqlite)
 _REST = System(
     IncrementalRestOptions,
     open_collection,
@@ -79,8 +87,8 @@ _REST = System(
     SourceAbilities(splits=False, columns=False),
 )
 _MONGODB = System(
-    MongoOptions,
-    lambda uri, given: open_mongodb(uri, MongoOptions.model_validate(given)),
+    IncrementalMongoOptions,
+    partial(opened, "mongodb", lambda uri, given: open_mongodb(uri, MongoOptions.model_validate(given))),
     "mongodb",
     abilities=SourceAbilities(columns=False),
     extra="mongo",

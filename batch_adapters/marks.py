@@ -11,6 +11,7 @@ a database     tells
 PostgreSQL     which transactions have ended, and when the oldest open one began
 MySQL          when the oldest open one began
 SQLite         nothing: it has one writer at a time, so what is committed later has a later clock
+MongoDB        when the oldest open transaction, or write that is under way, began
 =============  ====================================================================================
 """
 
@@ -56,8 +57,8 @@ class MarkedTable(Protocol):
         """What it is and which columns it has, not its rows."""
         ...
 
-    def columns(self) -> pl.Schema:
-        """The columns that are read."""
+    def columns(self) -> pl.Schema | None:
+        """The columns that are read; None: documents."""
         ...
 
     def look(self) -> Look:

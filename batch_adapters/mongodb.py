@@ -19,8 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from batch_adapters.bson_documents import BsonPage
 from batch_adapters.documents import RECORD_BYTES
 from batch_adapters.key_ranges import Key, KeyRange, Pages, TableSource
+from batch_adapters.table_options import MarkOptions
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.systems.mongo import Address, address
+from streamcore.systems.mongo_documents import ID
 from streamcore.systems.mongo_reading import Asked, ReadClient
 
 _MOST_ROWS, _USUAL_BYTES = 50_000, 500
@@ -43,17 +45,27 @@ class MongoOptions(BaseModel):
         return None if self.columns is None else [name.strip() for name in self.columns.split(",")]
 
 
+class IncrementalMongoOptions(MongoOptions, MarkOptions):
+    """Options of collections that can be read in runs."""
+
+
 def open_mongodb(uri: str, options: MongoOptions) -> TableSource:
     """The source that *options* say, checked: BadConfig when there is no such collection, or a bad filter."""
     where = address(uri)
     client = ReadClient(where)
     try:
-        name = chosen(client.collections(), options.collection, where.shown)
-        asked = Asked(name, options.filter, options.fields)
-        client.check(asked)
-        return TableSource(MongoCollection(where, asked, client.size(name)))
+        asked = asked_of(client, where, options)
+        return TableSource(MongoCollection(where, asked, client.size(asked.collection)))
     finally:
         client.close()
+
+
+def asked_of(client: ReadClient, where: Address, options: MongoOptions, mark: str = ID) -> Asked:
+    """What *options* say, in the order of *mark* and the id; BadConfig as of :func:`open_mongodb`."""
+    name = chosen(client.collections(), options.collection, where.shown)
+    asked = Asked(name, options.filter, options.fields, tuple(dict.fromkeys([mark, ID])))
+    client.check(asked)
+    return asked
 
 
 def chosen(there: Mapping[str, str], name: str | None, where: str) -> str:
@@ -114,18 +126,22 @@ class MongoCollection:
         return [(text,) for text in dict.fromkeys(chosen)]
 
     def read(self, part: KeyRange, max_bytes: int) -> Pages:
-        rows = max(1, min(max_bytes // ((self._bytes or _USUAL_BYTES) + RECORD_BYTES), _MOST_ROWS))
-        behind, until = (None if key is None else key[0] for key in (part.behind, part.until))
-        if behind is not None and behind == until:
-            return
-        client, with_id = ReadClient(self._where), self._asked.with_id
+        client = ReadClient(self._where)
         try:
-            while len(found := client.page(self._asked, behind, until, rows)):
-                for piece in found.cut(max_bytes, RECORD_BYTES):
-                    page = BsonPage(piece, with_id)
-                    (behind,) = page.last_key()
-                    yield page
-            if until is not None and len(found := client.last(self._asked, until)):
-                yield BsonPage(found, with_id)
+            yield from self.pages(client, part, max_bytes)
         finally:
             client.close()
+
+    def pages(self, client: ReadClient, part: KeyRange, max_bytes: int) -> Pages:
+        """The documents of *part* as *client* reads them."""
+        rows = max(1, min(max_bytes // ((self._bytes or _USUAL_BYTES) + RECORD_BYTES), _MOST_ROWS))
+        asked, behind = self._asked, part.behind
+        if behind is not None and behind == part.until:
+            return
+        while len(found := client.page(asked, behind, part.until, rows)):
+            for piece in found.cut(max_bytes, RECORD_BYTES):
+                page = BsonPage(piece, asked.key, asked.hidden)
+                behind = page.last_key()
+                yield page
+        if part.until is not None and len(found := client.last(asked, part.until)):
+            yield BsonPage(found, asked.key, asked.hidden)

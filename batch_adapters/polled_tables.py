@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import polars as pl
 
 from batch_adapters.key_ranges import Key, KeyRange, Pages, TableSource, check_unique
 from batch_adapters.marks import MarkedTable, Settling
+from batch_adapters.mongodb import MongoOptions
+from batch_adapters.mongodb_marks import MongoMarks
 from batch_adapters.mysql_marks import MysqlMarks
 from batch_adapters.postgres_marks import PostgresMarks
 from batch_adapters.sqlite import SqliteTable, sqlite_path
-from batch_adapters.table_options import IncrementalOptions, TableOptions
+from batch_adapters.table_options import MarkOptions, apart, table_of
 from streamcore.batch import PartitionId
 from streamcore.contracts import BoundedSource
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
@@ -25,10 +28,13 @@ from streamcore.durations import seconds
 
 _NOWHERE = PartitionId("polled", 0, "polled")
 
-MARKED: Mapping[str, Callable[[str, TableOptions, str], MarkedTable]] = {
-    "postgresql": PostgresMarks,
-    "mysql": MysqlMarks,
-    "sqlite": lambda uri, options, mark: SqliteTable(sqlite_path(uri), options, mark),
+Given: TypeAlias = "Mapping[str, object]"
+"""Options that say which table is meant."""
+MARKED: Mapping[str, Callable[[str, Given, str], MarkedTable]] = {
+    "postgresql": lambda uri, given, mark: PostgresMarks(uri, table_of(given), mark),
+    "mysql": lambda uri, given, mark: MysqlMarks(uri, table_of(given), mark),
+    "sqlite": lambda uri, given, mark: SqliteTable(sqlite_path(uri), table_of(given), mark),
+    "mongodb": lambda uri, given, mark: MongoMarks(uri, MongoOptions.model_validate(given), mark),
 }
 """How a system's table is opened in the order of a mark: by its URI, the table and the mark's column."""
 
@@ -43,7 +49,7 @@ class PolledTable:
     connect: Callable[[], MarkedTable]
     uri: str
     about: str
-    schema: pl.Schema
+    schema: pl.Schema | None
     interval: float
     settle: float
     abilities = UnboundedAbilities(updates=True)
@@ -138,17 +144,16 @@ class IncrementalTable(TableSource):
 
 def opened(
     system: str,
-    whole: Callable[[str, TableOptions], TableSource],
+    whole: Callable[[str, Given], TableSource],
     uri: str,
-    given: Mapping[str, object],
+    given: Given,
 ) -> BoundedSource:
     """The table of *system* that *uri* and the options *given* name: all of it, as *whole* opens it, or with
     ``mark`` in runs. BadConfig when there is no such table, key or column."""
-    options = IncrementalOptions.model_validate(given)
-    table = whole(uri, options.table_options)
-    mark = options.mark
+    options, which = apart(MarkOptions, given)
+    table, mark = whole(uri, which), options.mark
     if mark is None:
         return table
-    connect = lambda: MARKED[system](uri, options.table_options, mark)  # noqa: E731
+    connect = lambda: MARKED[system](uri, which, mark)  # noqa: E731
     settle = seconds(options.settle)
     return IncrementalTable(table.table, PolledTable.of(connect, "mark", mark, min(settle, 1.0), settle))

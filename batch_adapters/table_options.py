@@ -11,6 +11,7 @@ from streamcore.durations import DurationText
 from streamcore.errors import BadConfig, did_you_mean
 
 ColumnT = TypeVar("ColumnT")
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
 class TableOptions(BaseModel):
@@ -44,11 +45,6 @@ class TableOptions(BaseModel):
         )
 
     @property
-    def table_options(self) -> TableOptions:
-        """Those of the table alone."""
-        return TableOptions.model_validate({k: getattr(self, k) for k in TableOptions.model_fields})
-
-    @property
     def subquery(self) -> str:
         """The query as what stands behind FROM; its last line may be a comment."""
         return f"({(self.query or '').rstrip().rstrip(';')}\n) as asked"
@@ -59,8 +55,8 @@ class TableOptions(BaseModel):
         return f"query={self.query}" if self.table is None else f"table={self.table}"
 
 
-class IncrementalOptions(TableOptions):
-    """Options of tables that can be read in runs."""
+class MarkOptions(BaseModel):
+    """Options of what can be read in runs."""
 
     mark: str | None = Field(
         None,
@@ -70,6 +66,21 @@ class IncrementalOptions(TableOptions):
     settle: DurationText = Field(
         "2s", description="With mark=: so long a row must have been seen before it is read."
     )
+
+
+class IncrementalOptions(TableOptions, MarkOptions):
+    """Options of tables that can be read in runs."""
+
+
+def table_of(given: Mapping[str, object]) -> TableOptions:
+    """The table that the options *given* name."""
+    return TableOptions.model_validate(given)
+
+
+def apart(kind: type[OptionsT], given: Mapping[str, object]) -> tuple[OptionsT, Mapping[str, object]]:
+    """Those of *given* that are of *kind*, and the others."""
+    own = {name: value for name, value in given.items() if name in kind.model_fields}
+    return kind.model_validate(own), {name: value for name, value in given.items() if name not in own}
 
 
 def no_such_table(name: str | None, there: Sequence[str], where: str) -> BadConfig:

@@ -20,7 +20,7 @@ from streamcore.secrets import mask_url, resolve
 from streamcore.sources.folder import FolderOptions, open_folder
 from streamcore.sources.http_push import PushOptions, open_push
 from streamcore.sources.mongodb_changes import ChangesOptions, open_changes
-from streamcore.sources.polling import PollOptions, open_polled
+from streamcore.sources.polling import PolledCollectionOptions, PolledTableOptions, open_polled
 from streamcore.sources.postgres_slot import SlotOptions, open_slot
 from streamcore.sources.redis_streams import StreamOptions, open_stream
 from streamcore.sources.rest_polling import RestPollOptions, open_rest_polling
@@ -50,7 +50,7 @@ def _changes(uri: str, given: Mapping[str, object]) -> UnboundedSource:
 
 
 def _polled(system: str, *schemes: str) -> Kind:
-    return Kind(schemes, "poll", "Polling a table", PollOptions, partial(open_polled, system))
+    return Kind(schemes, "poll", "Polling a table", PolledTableOptions, partial(open_polled, system))
 
 
 KINDS: Mapping[str, Kind] = {
@@ -59,6 +59,13 @@ KINDS: Mapping[str, Kind] = {
     "mysql-poll": _polled("mysql", "mysql", "mariadb"),
     "mongodb-changes": Kind(
         ("mongodb", "mongodb+srv"), "changes", "MongoDB change streams", ChangesOptions, _changes
+    ),
+    "mongodb-poll": Kind(
+        ("mongodb", "mongodb+srv"),
+        "poll",
+        "Polling a collection",
+        PolledCollectionOptions,
+        partial(open_polled, "mongodb"),
     ),
     "files": Kind(("", *PLACES), None, "New files", FolderOptions, open_folder),
     "http-push": Kind(("http+listen", "https+listen"), None, "HTTP push", PushOptions, open_push),

@@ -53,7 +53,7 @@ def _rows(run: Sequence[Event], field: str | None) -> Taken:
     if field is not None:
         documents = [{**one, field: event.collection} for one, event in zip(documents, run, strict=True)]
     broken = {place: event.bson for place, event in enumerate(run) if event.broken}
-    reply.add(documents, True, broken)
+    reply.add(documents, (), broken)
     for place, event in enumerate(run):
         if event.document is None:
             message = "the server has no image of the document behind this change any more"

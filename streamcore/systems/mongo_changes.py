@@ -185,7 +185,7 @@ class ChangeClient(ReadClient):
                 raise
         reply = Reply([], [], {})
         documents, broken = decoded(b"".join(one.raw for one in said["cursor"]["firstBatch"]))
-        reply.add([{**one, **more} for one in documents], True, broken)
+        reply.add([{**one, **more} for one in documents], (), broken)
         return reply
 
     @contextmanager

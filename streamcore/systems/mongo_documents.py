@@ -42,18 +42,19 @@ class Reply(NamedTuple):
     ids: list[object]
     refused: dict[int, RefusedBson]
 
-    def add(self, documents: Sequence[Document], with_id: bool, broken: Mapping[int, bytes]) -> int:
-        """Put *documents* behind those there are; the bytes of their texts. *with_id*: it stays in them.
+    def add(self, documents: Sequence[Document], hidden: Sequence[str], broken: Mapping[int, bytes]) -> None:
+        """Put *documents* behind those there are. Their members *hidden* are taken out of them.
 
         *broken*: the BSON of those that were decoded with signs in the place of what is not UTF-8.
         """
         first = len(self.texts)
-        ids = [document[ID] if with_id else document.pop(ID) for document in documents]
+        ids = [document[ID] for document in documents]
+        away = [{name: document.pop(name, None) for name in hidden} for document in documents]
         # Copied, since orjson's own bytes keep a buffer of several times their length.
         texts = [b"%b" % orjson.dumps(document, _as_json, _OPTIONS) for document in documents]
         for place, text in enumerate(texts):
             if b"null" in text and _has_not_finite(documents[place]):
-                whole = encoded({ID: ids[place], **documents[place]})
+                whole = encoded({**away[place], **documents[place]})
                 why = RefusedBson("range", "a number that is not finite, which JSON has not", whole)
                 texts[place], self.refused[first + place] = b"", why
         for place, whole in broken.items():
@@ -61,7 +62,6 @@ class Reply(NamedTuple):
             texts[place], self.refused[first + place] = b"", why
         self.texts.extend(texts)
         self.ids.extend(ids)
-        return sum(map(len, texts))
 
 
 def decoded(data: bytes) -> tuple[list[Document], dict[int, bytes]]:
@@ -94,10 +94,10 @@ def codec(unicode_errors: str = "strict") -> CodecOptions[Document]:
     )
 
 
-def first_id(data: bytes) -> str:
-    """The id, as text, of the first of the documents whose BSON *data* is."""
-    (document,), _ = decoded(data[: int.from_bytes(data[:4], "little")])
-    return id_text(document[ID])
+def key_of(data: bytes, names: Sequence[str]) -> tuple[str, ...]:
+    """The members *names*, as texts, of the document whose BSON *data* is."""
+    (document,), _ = decoded(data)
+    return tuple(id_text(document.get(name)) for name in names)
 
 
 def raw_codec() -> CodecOptions[RawBSONDocument]:

@@ -4,34 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from streamcore.errors import BadConfig, Permanent
 from streamcore.systems.bson_documents import Documents
 from streamcore.systems.mongo import Address, driver, translate
-from streamcore.systems.mongo_documents import ID, Document, first_id, id_of, id_text, query_of, raw_codec
+from streamcore.systems.mongo_documents import ID, Document, id_of, id_text, key_of, query_of, raw_codec
 
 APPLICATION = "streamcore replay"
 _REFUSED_QUERIES = (2, 9, 168, 17287, 31249, 31254, 51075)
 """Codes of the server for filters and projections that it does not take."""
 
 
+Key: TypeAlias = "tuple[str, ...]"
+
+
 class Asked(NamedTuple):
-    """What is read of *collection*: documents that *query* takes, of them *columns* (None: all)."""
+    """What is read of *collection*: documents that *query* takes, of them *columns* (None: all).
+
+    They come in the order of an index of *key*, whose last field is the id.
+    """
 
     collection: str
     query: str
     columns: Sequence[str] | None
+    key: tuple[str, ...] = (ID,)
 
     @property
-    def with_id(self) -> bool:
-        """Whether the id is among the columns."""
-        return self.columns is None or ID in self.columns
+    def hidden(self) -> Sequence[str]:
+        """What is fetched for the key alone."""
+        return () if self.columns is None else [name for name in self.key if name not in self.columns]
 
     @property
     def fields(self) -> Document | None:
-        """What is fetched: always the id too."""
-        return None if self.columns is None else dict.fromkeys([ID, *self.columns], 1)
+        """What is fetched: always the key too, and the id."""
+        return None if self.columns is None else dict.fromkeys([ID, *self.key, *self.columns], 1)
+
+    def bound(self, key: Sequence[str]) -> Document:
+        """*key* as a bound of the index."""
+        return {name: id_of(text) for name, text in zip(self.key, key, strict=True)}
 
 
 class ReadClient:
@@ -92,29 +103,34 @@ class ReadClient:
         with self._translated():
             return [id_text(one[ID]) for one in self._database[collection].aggregate(stages)]
 
-    def page(self, asked: Asked, behind: str | None, until: str | None, rows: int) -> Documents:
-        """At most *rows* documents behind the id *behind* and below *until*, by their ids; none at the end.
+    def page(self, asked: Asked, behind: Key | None, until: Key | None, rows: int) -> Documents:
+        """At most *rows* documents behind the key *behind* and below *until*, in its order; none at the end.
 
         The bounds are those of the index: MongoDB's ``$gt`` sees ids of its operand's type only.
         """
-        bounds: Document = {} if until is None else {"max": {ID: id_of(until)}}
+        bounds: Document = {} if until is None else {"max": asked.bound(until)}
         if behind is None:
             return self._found(asked, {**bounds, "limit": rows})
-        found = self._found(asked, {**bounds, "min": {ID: id_of(behind)}, "limit": rows + 1})
-        # The index begins with that id itself.
-        again = len(found) and first_id(found.pick([0])) == behind
+        found = self._found(asked, {**bounds, "min": asked.bound(behind), "limit": rows + 1})
+        # The index begins with that key itself.
+        again = len(found) and key_of(found.pick([0]), asked.key) == behind
         return found.part(1, len(found)) if again else found
 
-    def last(self, asked: Asked, until: str) -> Documents:
+    def last(self, asked: Asked, until: Key) -> Documents:
         """The document *until*, if it is there and asked for."""
-        found = self._found(asked, {"min": {ID: id_of(until)}, "limit": 1})
-        return found if len(found) and first_id(found.pick([0])) == until else found.part(0, 0)
+        found = self._found(asked, {"min": asked.bound(until), "limit": 1})
+        return found if len(found) and key_of(found.pick([0]), asked.key) == until else found.part(0, 0)
+
+    def query(self, asked: Asked, options: Document) -> Document:
+        """The command for what the index has between bounds, at most ``limit`` of *options*, in one reply."""
+        keys = dict.fromkeys(asked.key, 1)
+        query: Document = {"find": asked.collection, "filter": query_of(asked.query, self._where.shown)}
+        query |= {"projection": asked.fields or {}, "sort": keys, "hint": keys, **options}
+        return {**query, "batchSize": options["limit"], "singleBatch": True}
 
     def _found(self, asked: Asked, options: Document) -> Documents:
         """What the query finds, as much of it as the server puts into one reply."""
-        query: Document = {"find": asked.collection, "filter": query_of(asked.query, self._where.shown)}
-        query |= {"projection": asked.fields or {}, "sort": {ID: 1}, "hint": {ID: 1}, **options}
-        query |= {"batchSize": options["limit"], "singleBatch": True}
+        query = self.query(asked, options)
         if self._database.read_concern.document:
             query["readConcern"] = self._database.read_concern.document
         with self._translated():

@@ -236,6 +236,27 @@ class TestMongoChanges(UnboundedSourceConformance):
         return open_unbounded(f"{self.uri}&collection=users&changes=suite&every=10ms")
 
 
+class TestMongoPolling(CatchingUpConformance):
+    """By a number that grows with each change, along an index of it."""
+
+    row_bytes = 100
+
+    @pytest.fixture(autouse=True)
+    def collection(self, mongo: MongoServer) -> Iterator[None]:
+        self.uri, self.versions = mongo.fresh_database(), itertools.count()
+        with MongoClient(self.uri) as client:
+            self.users: Collection[dict[str, object]] = client.get_default_database().users
+            self.users.create_index([("version", 1), ("_id", 1)])
+            yield
+
+    def write(self, ids: Sequence[int]) -> None:
+        rows = [{"id": i, "name": f"name {i}", "version": next(self.versions)} for i in ids]
+        self.users.bulk_write([UpdateOne({"_id": row["id"]}, {"$set": row}, True) for row in rows])
+
+    def source(self) -> UnboundedSource:
+        return open_unbounded(f"{self.uri}&collection=users&poll=version&settle=0s&every=10ms")
+
+
 @pytest.mark.slow
 class TestMongoChangesOfADatabase(TestMongoChanges):
     """From a time on, each document as it was then; deletes are told by collection and id."""

@@ -87,7 +87,7 @@ def page_of(shapes: Sequence[Mapping[str, object]], broken: bool) -> BsonPage:
     encoded = [bson.encode(one, codec_options=OPTIONS) for one in shapes]
     if broken:
         encoded.append(bson.encode({"_id": 7, "b": "text"}).replace(b"text", b"te\xfft"))
-    return BsonPage(documents_of(encoded * _AGAIN), with_id=True)
+    return BsonPage(documents_of(encoded * _AGAIN), ("_id",))
 
 
 @settings(deadline=None)

@@ -87,7 +87,7 @@ def install() -> str:
 
 
 def start(**more: object) -> MongoServer:
-    """A server of the caller's own, with *more* settings; raises
+    """A server of the caller's own, with *more* settings (None: without); raises
     :class:`tests.services.server.Unavailable`.
     """
     program, tls, folder = install(), certificates(), data_folder("mongodb")
@@ -110,7 +110,8 @@ def start(**more: object) -> MongoServer:
         "tlsCAFile": tls.ca,
         **more,
     }
-    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    given = {name: str(value) for name, value in settings.items() if value is not None}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
     life = Process(
         [program, *words, "--nounixsocket", "--tlsAllowConnectionsWithoutCertificates"],
         folder=Path(folder),
@@ -127,7 +128,7 @@ def answers(port: int) -> bool:
     address = f"127.0.0.1:{port}"
     with MongoClient(address, directConnection=True, serverSelectionTimeoutMS=2_000) as nobody:
         try:
-            if not nobody.admin.command("hello").get("setName"):
+            if nobody.admin.command("hello").get("isreplicaset"):  # of which it is no member yet
                 _begin(nobody, address)
             if not nobody.admin.command("hello")["isWritablePrimary"]:
                 return False

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from uuid import UUID
+
+from bson import Binary, Decimal128, Int64, ObjectId
+from pymongo import MongoClient
 
 from batch_adapters.catalogue import open_source
 from streamcore.contracts.unbounded import Incremental
@@ -15,6 +20,7 @@ from streamcore.testing.unbounded import ids_of
 from tests.integration.batch_adapters.test_postgres_source import execute as execute_postgres
 from tests.services.mariadb import MariadbServer
 from tests.services.mariadb import execute as execute_mysql
+from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 
 ROWS = 4
@@ -44,6 +50,21 @@ MYSQL: dict[str, Sequence[str]] = {
     "date": ["'1000-01-01'", "'1999-12-31'", "'2024-02-29'", "'9999-12-31'"],
     "varchar(36) collate utf8mb4_bin": UUIDS,
 }
+MONGODB: dict[str, Sequence[object]] = {
+    "long": [Int64(-(2**63)), -1, 9, Int64(2**63 - 1)],
+    "double": [-1e300, 0.1, 0.30000000000000004, 1e300],
+    "decimal": [Decimal128("-1.5"), Decimal128("9.9999"), Decimal128("10"), Decimal128("10.0001")],
+    "date": [
+        dt.datetime(1, 1, 1),
+        dt.datetime(1969, 12, 31, 23),
+        dt.datetime(2024, 2, 29),
+        dt.datetime(9999, 12, 31),
+    ],
+    "text": ["", "10", "9", "it's"],
+    "objectId": [ObjectId(f"{n:024x}") for n in range(ROWS)],
+    "uuid": [Binary.from_uuid(UUID(int=n)) for n in range(ROWS)],
+    "of several types": [7, "text", ObjectId(), dt.datetime(1990, 1, 1)],
+}
 SQLITE: dict[str, Sequence[str]] = {
     "integer": ["-5", "9", "10", "9223372036854775807"],
     "text": TIMES,
@@ -59,6 +80,7 @@ def check(uri: str, types: Mapping[str, Sequence[str]], execute: Callable[[str],
     insert = "insert into shop values ({})"
     for n in range(2):
         execute(insert.format(", ".join([str(n), *(values[n] for values in types.values())])))
+    uri = f"{uri}&table=shop"
     found = [run(f"{uri}&mark=m{place}", b"") for place in range(len(types))]
     assert [ids for ids, _ in found] == [[0, 1]] * len(types)
     for n in range(2, 4):
@@ -69,7 +91,7 @@ def check(uri: str, types: Mapping[str, Sequence[str]], execute: Callable[[str],
 
 def run(uri: str, bookmark: bytes) -> tuple[list[int], bytes]:
     """The ids that a run gives behind *bookmark*, and where the next one goes on."""
-    source = open_source(f"{uri}&table=shop&columns=id&settle=0s")
+    source = open_source(f"{uri}&columns=id&settle=0s")
     assert isinstance(source, Incremental)
     reader, ids = source.taken_in().open(bookmark), list[int]()
     while (one := reader.poll(1 << 20, time.time())) is not None or not reader.caught_up:
@@ -77,6 +99,29 @@ def run(uri: str, bookmark: bytes) -> tuple[list[int], bytes]:
             ids, bookmark = [*ids, *(id for id, _ in ids_of(one))], one.bookmark
     reader.close()
     return ids, bookmark
+
+
+def test_marks_of_mongodb(mongo: MongoServer) -> None:
+    """Also of several types, which have an order among themselves."""
+    uri = mongo.fresh_database()
+    with MongoClient[dict[str, object]](uri) as client:
+        shop = client.get_default_database().shop
+        for place in range(len(MONGODB)):
+            shop.create_index([(f"m{place}", 1), ("_id", 1)])
+
+        def rows(numbers: Sequence[int]) -> list[dict[str, object]]:
+            marks = {f"m{place}": values for place, values in enumerate(MONGODB.values())}
+            return [{"id": n, **{name: values[n] for name, values in marks.items()}} for n in numbers]
+
+        shop.insert_many(rows([0, 1]))
+        asked = [
+            f"{uri}&collection=shop&mark={mark}" for mark in ["_id", *(f"m{n}" for n in range(len(MONGODB)))]
+        ]
+        found = [run(one, b"") for one in asked]
+        assert [ids for ids, _ in found] == [[0, 1]] * len(asked)
+        shop.insert_many(rows([2, 3]))
+        later = [run(one, bookmark)[0] for one, (_, bookmark) in zip(asked, found, strict=True)]
+    assert dict(zip(["_id", *MONGODB], later, strict=True)) == {name: [2, 3] for name in ["_id", *MONGODB]}
 
 
 def test_marks_of_postgresql(postgres: PostgresServer) -> None:

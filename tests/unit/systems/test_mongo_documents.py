@@ -50,7 +50,7 @@ def bson_of(*documents: dict[str, object]) -> bytes:
 
 def reply_of(data: bytes, with_id: bool) -> Reply:
     reply, (documents, broken) = Reply([], [], {}), one_by_one(data)
-    reply.add(documents, with_id, broken)
+    reply.add(documents, () if with_id else ("_id",), broken)
     return reply
 
 
