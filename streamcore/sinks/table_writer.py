@@ -19,7 +19,7 @@ import polars as pl
 
 from streamcore.batch import HIDDEN, Batch, PartitionId, Rejects
 from streamcore.contracts import FlushReason, SinkContext
-from streamcore.errors import Fenced, Permanent, Transient
+from streamcore.errors import BadConfig, Fenced, Permanent, Transient
 from streamcore.sinks.fence import Fence, Move
 from streamcore.sinks.pieces import PIECE_ROWS, pieces_of, split_off
 from streamcore.systems.sql import Locked, Moved, RefusedRows
@@ -206,6 +206,9 @@ class TableWriter(Generic[SessionT]):
                     self._table = await self._database.prepare(session, self._context.columns)
                 await self._table.begin(session)
                 await self._reconcile(session)
+            except (BadConfig, Permanent):  # the connection is sound, and nobody waits for it
+                await session.close()
+                raise
             except BaseException:
                 session.abort()
                 raise

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -87,13 +88,17 @@ def open_file(path: Path, mode: str, seconds: float | None = None) -> sqlite3.Co
 
 
 class Session(SqlSession):
-    """A connection that writes. One call at a time."""
+    """A connection that writes, in a thread of its own. One call at a time.
+
+    In threads that sessions share, those that wait for a lock would keep its holder from going on.
+    """
 
     begin = "BEGIN IMMEDIATE"
 
     def __init__(self, connection: sqlite3.Connection, where: str) -> None:
         super().__init__()
         self._connection, self._where = connection, where
+        self._thread = ThreadPoolExecutor(1, "streamcore-sqlite")
 
     async def run(self, sql: str) -> int:
         """Execute one statement; the number of rows that it touched."""
@@ -146,10 +151,14 @@ class Session(SqlSession):
         with suppress(sqlite3.ProgrammingError):  # it is closed already
             self._connection.interrupt()
         self._connection.close()
+        self._thread.shutdown(wait=False)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Cancelled, it interrupts the statement and waits for its thread: then the next one may come."""
-        running = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except RuntimeError:  # it is closed already
+            raise translated(sqlite3.ProgrammingError("the connection is closed"), self._where) from None
         try:
             return await asyncio.shield(running)
         except sqlite3.Error as error:

@@ -32,7 +32,7 @@ class RedisServer(Server):
         self.url, self.tls_url, self.folder = url, tls_url, folder
 
     def fresh_database(self) -> str:
-        """The URL of a database that is empty, of the few that a server has."""
+        """The URL of a database that is empty, of the many that a server of the tests has."""
         return f"{self.url.rpartition('/')[0]}/{next(_numbers)}"
 
     def environment(self) -> dict[str, str]:
@@ -71,6 +71,7 @@ def start() -> RedisServer:
         "dir": folder,
         "appendonly": "yes",
         "appendfsync": "always",
+        "databases": 1024,
     }
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     life = Process(

@@ -94,7 +94,6 @@ async def run(options: SqlOptions, context: TaskContext) -> TaskResult:
     async with session_of(options.connection_string, options.statement_timeout) as session:
         if not options.transaction:
             return TaskResult(rows=await _execute(session, options, context))
-        await _make_effects(session)
         return await _once(session, options, context)
 
 
@@ -113,9 +112,12 @@ async def _once(session: SqlTarget, options: SqlOptions, context: TaskContext) -
     """
     values = f"{_quoted(context.effect_id)}, cast(current_timestamp as text)"
     deadline = time.monotonic() + options.statement_timeout
-    noted = told = False
+    made = noted = told = False
     while True:
         try:
+            if not made:
+                await _make_effects(session)
+                made = True
             async with session.transaction():
                 if not await session.run(f"insert into {EFFECTS} values ({values}) on conflict do nothing"):
                     return TaskResult(message="it was made by an attempt before")

@@ -121,6 +121,7 @@ CASES: dict[str, Callable[[str], None]] = {
     "live rest-poll": lambda at: live(
         f"http://{at}/x?poll=id&since_param=since&allow_private=true&timeout_seconds=5&retries=0"
     ),
+    "live mongodb-poll": lambda at: live(f"mongodb://u:s3cret@{at}/d?collection=t&poll=id"),
     "live mongodb-changes": lambda at: live(f"mongodb://u:s3cret@{at}/d?changes=t"),
     "live redis-stream": lambda at: live(f"redis://:s3cret@{at}/0?stream=t&value=v&group=g"),
     "lookup postgres": lambda at: looked_up(
