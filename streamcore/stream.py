@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -136,7 +137,7 @@ class Stream:
                 before.append(f"not coalesce(({text}), false)")
             names["otherwise"] = " and ".join(before)
         branches = {
-            branch: self._step("branch", lambda t=text: Filter(t, self.columns), None, f"branch-{branch}")  # type: ignore[misc]
+            branch: self._step("branch", partial(Filter, text, self.columns), None, f"branch-{branch}")
             for branch, text in names.items()
         }
         self._topology._optional.add(branches["otherwise"].node.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from streamcore.declaring import at, caller
 from streamcore.durations import microseconds_of
@@ -27,13 +27,13 @@ def unique_rows(
     """
     with at(caller()):
         stream._check_only_added("validate")
-        check_rules(rules, stream.columns, on_fail, flag_column)
+        default = check_rules(rules, stream.columns, on_fail, flag_column)
     alone = [rule for rule in rules if rule.rule_type != "unique"]
     if alone:
         stream = stream.validate(*alone, on_fail=on_fail, flag_column=flag_column, name=name)
     for rule in rules:
         if rule not in alone:
-            stream = _unique(stream, rule, cast("OnFail | None", on_fail), flag_column, name)
+            stream = _unique(stream, rule, default, flag_column, name)
     return stream
 
 

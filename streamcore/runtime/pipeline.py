@@ -136,8 +136,8 @@ class Pipeline:
             self.ledger.stir()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self.fail(task.exception())  # type: ignore[arg-type]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     # ------------------------------------------------------------ Positions, for the transport
 

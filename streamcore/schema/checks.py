@@ -14,6 +14,7 @@ import datetime as dt
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -301,7 +302,7 @@ class ModelCompiler:
         doubts: list[Doubt] = []
         for name, _, kind in fields:
             if (doubt := _with_nulls(kind)) is not None:
-                doubts.append(lambda e, n=name, d=doubt: d(e.struct.field(n)) & e.is_not_null())  # type: ignore[misc]
+                doubts.append(partial(_in_field, name, doubt))
         return _Kind(pl.Struct({name: kind.dtype for name, _, kind in fields}), doubts)
 
     def _bounds(self, node: Node, fits: Callable[[Any], bool]) -> list[Doubt]:
@@ -319,8 +320,16 @@ class ModelCompiler:
             if not fits(bound) or isinstance(bound, dt.datetime):
                 self.needs_python = True
                 continue
-            doubts.append(lambda e, t=test, b=bound: t(e, b))  # type: ignore[misc]
+            doubts.append(partial(_beyond, test, bound))
         return doubts
+
+
+def _in_field(name: str, doubt: Doubt, e: pl.Expr) -> pl.Expr:
+    return doubt(e.struct.field(name)) & e.is_not_null()
+
+
+def _beyond(test: Callable[[pl.Expr, Any], pl.Expr], bound: Any, e: pl.Expr) -> pl.Expr:
+    return test(e, bound)
 
 
 def _lengths(node: Node, size: Callable[[pl.Expr], pl.Expr]) -> list[Doubt]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from decimal import Decimal
+from types import GenericAlias
 from typing import Annotated, Any
 
 import polars as pl
@@ -101,7 +102,7 @@ def annotation_of(dtype: pl.DataType) -> Any:
     if isinstance(dtype, pl.Decimal):
         return Annotated[Decimal, Field(max_digits=dtype.precision, decimal_places=dtype.scale)]
     if isinstance(dtype, pl.List):
-        return list[annotation_of(instance_of(dtype.inner)) | None]  # type: ignore[misc]
+        return GenericAlias(list, (annotation_of(instance_of(dtype.inner)) | None,))
     if isinstance(dtype, pl.Struct):
         return row_model({f.name: instance_of(f.dtype) for f in dtype.fields}, frozenset())
     return Any

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal, Protocol
 import polars as pl
 
 from streamcore.errors import BadConfig
+from streamcore.schema.types import instance_of
 from streamcore.sinks.column_checks import Checked
 
 Compression = Literal["zstd", "snappy", "lz4", "gzip", "uncompressed"]
@@ -98,7 +99,7 @@ class JsonLinesFormat:
 def refuse(columns: pl.Schema, format_name: str, bad: Callable[[pl.DataType], bool]) -> None:
     """BadConfig for the first of *columns* that is *bad*, or has such a type inside of it."""
     for name, dtype in columns.items():
-        if any(bad(inner) for inner in _with_inner(dtype)):
+        if any(bad(inner) for inner in _with_inner(instance_of(dtype))):
             raise BadConfig(
                 f"{format_name} can't hold the column {name!r}",
                 got=str(dtype),
@@ -108,13 +109,12 @@ def refuse(columns: pl.Schema, format_name: str, bad: Callable[[pl.DataType], bo
 
 def _with_inner(dtype: pl.DataType) -> Iterator[pl.DataType]:
     """*dtype* and all types inside of it."""
-    instance = dtype() if isinstance(dtype, type) else dtype
-    yield instance
-    if isinstance(instance, pl.Struct):
-        inner = [field.dtype for field in instance.fields]
-    elif isinstance(instance, (pl.List, pl.Array)):
-        inner = [instance.inner]
+    yield dtype
+    if isinstance(dtype, pl.Struct):
+        inner = [field.dtype for field in dtype.fields]
+    elif isinstance(dtype, (pl.List, pl.Array)):
+        inner = [dtype.inner]
     else:
         inner = []
     for one in inner:
-        yield from _with_inner(one)  # type: ignore[arg-type]
+        yield from _with_inner(instance_of(one))

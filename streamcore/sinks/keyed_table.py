@@ -16,13 +16,13 @@ from streamcore.sinks.merging import Merge, OnConflict
 from streamcore.sinks.merging import check_column as check_column
 
 
-class Keyed:
+class Keyed(abc.ABC):
     """A sink that updates by the columns ``keys``, if it has some."""
 
     @property
+    @abc.abstractmethod
     def keys(self) -> tuple[str, ...]:
         """The columns by which a row is found again; none: rows are appended."""
-        raise NotImplementedError
 
     @property
     def abilities(self) -> SinkAbilities:

@@ -28,12 +28,15 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import ModuleType
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 from streamcore.systems.sql import Locked, RefusedRows
 from streamcore.systems.tls import client_context
+
+if TYPE_CHECKING:
+    import asyncpg
 
 CONNECT_SECONDS, COMMAND_SECONDS = 10.0, 120.0
 SETTINGS = {
@@ -149,25 +152,27 @@ class Session:
 
     savepoints = True
 
-    def __init__(self, connection: object, driver: ModuleType, shown: str) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection[asyncpg.Record], driver: ModuleType, shown: str
+    ) -> None:
         self._connection = connection
         self._driver, self._shown = driver, shown
 
     async def run(self, sql: str, *values: Value) -> int:
         """Execute one statement; the number of rows that it touched."""
         async with self._translated():
-            status: str = await self._connection.execute(sql, *values)  # type: ignore[attr-defined]
+            status: str = await self._connection.execute(sql, *values)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
     async def run_many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
         """Execute one statement for each of *rows*, which are its parameters, in one round trip."""
         async with self._translated():
-            await self._connection.executemany(sql, rows)  # type: ignore[attr-defined]
+            await self._connection.executemany(sql, rows)
 
     async def rows(self, sql: str, *values: Value) -> list[tuple[object, ...]]:
         async with self._translated():
-            found = await self._connection.fetch(sql, *values)  # type: ignore[attr-defined]
+            found = await self._connection.fetch(sql, *values)
         return [tuple(row.values()) for row in found]
 
     async def copy(
@@ -175,7 +180,7 @@ class Session:
     ) -> None:
         """COPY FROM STDIN of *source* in *form* "binary" or "csv"."""
         async with self._translated():
-            await self._connection.copy_to_table(  # type: ignore[attr-defined]
+            await self._connection.copy_to_table(
                 table, schema_name=schema, columns=list(columns), format=form, source=source
             )
 
@@ -183,7 +188,7 @@ class Session:
     async def transaction(self) -> AsyncIterator[None]:
         """BEGIN … COMMIT, or ROLLBACK on any error; inside of another one a savepoint."""
         async with self._translated():
-            transaction = self._connection.transaction()  # type: ignore[attr-defined]
+            transaction = self._connection.transaction()
             await transaction.start()
         try:
             yield
@@ -205,13 +210,13 @@ class Session:
     async def close(self) -> None:
         """Say good-bye if the server listens, and free the socket in any case."""
         try:
-            await self._connection.close(timeout=2)  # type: ignore[attr-defined]
+            await self._connection.close(timeout=2)
         except Exception:  # noqa: BLE001 - whatever happens, it is closed
             self.abort()
 
     def abort(self) -> None:
         """Free the socket at once."""
-        self._connection.terminate()  # type: ignore[attr-defined]
+        self._connection.terminate()
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import polars as pl
@@ -191,13 +192,19 @@ class _Batches:
         return self._left.popleft()
 
 
+class _Sends(Protocol):
+    """What we touch of aiokafka's client."""
+
+    async def send(self, node_id: int, request: object, **options: object) -> Any: ...
+
+
 class _Client:
     """The fetcher's client, which remembers the bytes of the fetch responses that pass.
 
     A fetch is sent when *demand* is set: see :func:`fetch_whole`.
     """
 
-    def __init__(self, client: object, demand: asyncio.Event) -> None:
+    def __init__(self, client: _Sends, demand: asyncio.Event) -> None:
         self._client, self._demand = client, demand
         self.fetched: dict[TopicPartition, bytes] = {}
 
@@ -207,7 +214,7 @@ class _Client:
     async def send(self, node_id: int, request: object, **options: object) -> object:
         if isinstance(request, FetchRequest):
             await self._demand.wait()
-        response = await self._client.send(node_id, request, **options)  # type: ignore[attr-defined]
+        response = await self._client.send(node_id, request, **options)
         if isinstance(request, FetchRequest):
             for topic, partitions in response.topics:
                 for partition in partitions:
@@ -218,6 +225,18 @@ class _Client:
 FETCHER_NAMES = ("_client", "_proc_fetch_request", "_records")
 
 
+class _Fetcher(Protocol):
+    """What we touch of aiokafka's fetcher."""
+
+    _client: _Sends
+    _proc_fetch_request: Callable[[object, int, FetchRequest], Awaitable[bool]]
+    _records: Mapping[TopicPartition, object]
+
+
+def _is_fetcher(found: object) -> TypeGuard[_Fetcher]:
+    return all(hasattr(found, name) for name in FETCHER_NAMES)
+
+
 def fetch_whole(fetcher: object, is_chunked: Callable[[str], bool], demand: asyncio.Event) -> bool:
     """Make aiokafka's *fetcher* hand out :class:`WholeBatch` for chunked topics.
 
@@ -225,22 +244,22 @@ def fetch_whole(fetcher: object, is_chunked: Callable[[str], bool], demand: asyn
     of the next moment, growing old in its buffer while the rest waits for the fetch after that.
     False, and nothing is changed, when this aiokafka does not have the private names.
     """
-    if not all(hasattr(fetcher, name) for name in FETCHER_NAMES):
+    if not _is_fetcher(fetcher):
         return False
-    process, client = fetcher._proc_fetch_request, _Client(fetcher._client, demand)  # type: ignore[attr-defined]
+    process, client = fetcher._proc_fetch_request, _Client(fetcher._client, demand)
 
     async def process_in_batches(assignment: object, node_id: int, request: FetchRequest) -> bool:
         found: bool = await process(assignment, node_id, request)
         # Nothing has run since the response came in: what is in _records is this response's.
         for tp in _partitions(request):
             data = client.fetched.pop(tp, None)
-            result = fetcher._records.get(tp)  # type: ignore[attr-defined]
+            result = fetcher._records.get(tp)
             if data and type(result) is FetchResult and is_chunked(tp.topic):
                 _use_batches(result, data)
         return found
 
-    fetcher._client = client  # type: ignore[attr-defined]
-    fetcher._proc_fetch_request = process_in_batches  # type: ignore[attr-defined]
+    fetcher._client = client
+    fetcher._proc_fetch_request = process_in_batches
     return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +57,8 @@ class Validate:
 
         BadConfig without rules, for two of one id, and for what :meth:`Rule.compile` refuses.
         """
-        check_rules(rules, columns, on_fail, flag_column)
-        checks = [Check(r, r.action(on_fail), r.compile(columns)) for r in rules]  # type: ignore[arg-type]
+        default = check_rules(rules, columns, on_fail, flag_column)
+        checks = [Check(r, r.action(default), r.compile(columns)) for r in rules]
         return cls(tuple(checks), flag_column)
 
     @property
@@ -137,8 +137,8 @@ class Duplicates(Validate):
 
 def check_rules(
     rules: Sequence[Rule], columns: pl.Schema, on_fail: str | None, flag_column: str | None
-) -> None:
-    """BadConfig unless *rules* go together and with the other arguments of ``validate``."""
+) -> OnFail | None:
+    """*on_fail*; BadConfig unless *rules* go together and with the other arguments of ``validate``."""
     if not rules:
         raise BadConfig("validate needs at least one rule", fix="e.g. sc.rules.not_null('id')")
     if on_fail is not None and on_fail not in ON_FAIL:
@@ -149,6 +149,7 @@ def check_rules(
             raise BadConfig("two rules have one id", got=id, fix="give them rule_id=")
     if flag_column is not None and (flag_column in columns or flag_column in HIDDEN):
         raise BadConfig("flag_column is there already", got=flag_column, fix="choose a new name")
+    return cast("OnFail | None", on_fail)
 
 
 def _mask(failing: Failing, frame: pl.DataFrame) -> Mask:
