@@ -39,9 +39,8 @@ class Lifeline:
         before, self.deadline = self.deadline, deadline
         for process in self._held:
             process.tell(f"{deadline}\n")
-        self.lapses += (
-            time.monotonic() >= before
-        )  # asked last: then the guards have heard in time, or it counts
+        # Asked last: then the guards have heard in time, or it counts.
+        self.lapses += time.monotonic() >= before
 
     def lapsed_since(self, lapses: int) -> bool:
         """Whether a deadline has passed since :attr:`lapses` were *lapses*."""
