@@ -66,15 +66,17 @@ async def test_a_row_is_waited_for(tmp_path: Path) -> None:
 
 async def test_a_group_is_waited_for_until_it_has_caught_up(kafka: KafkaServer) -> None:
     topic = f"sensed-{os.urandom(4).hex()}"
-    sensor = Waiting(broker=kafka.url, topic=topic, group=topic)
-    await sensor.until_said(f"there is no topic {topic}")
+    early = Waiting(broker=kafka.url, topic=topic, group=topic)
+    await early.until_said(f"there is no topic {topic}")
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(topic, 1, 1)])
     await admin.close()
+    assert "has 0 records" in (await early.result()).message, "an empty topic leaves nothing to do"
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
         for _ in range(3):
             await producer.send_and_wait(topic, b"x")
+    sensor = Waiting(broker=kafka.url, topic=topic, group=topic)
     await sensor.until_said("has 3 records")
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=topic, enable_auto_commit=False)
     await consumer.start()
