@@ -10,11 +10,11 @@ import asyncio
 import io
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import asyncpg
 import numpy as np
@@ -34,6 +34,7 @@ from tests.services.mariadb import MariadbServer
 from tests.services.mongo import MongoServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
+from tests.services.rest import rest_server
 from tests.services.s3 import S3Server
 
 ROW_BYTES = 1_000
@@ -69,7 +70,7 @@ def _json(frame: pl.DataFrame) -> bytes:
     return text.getvalue()
 
 
-# ---------------------------------------------------------------- files and objects
+# ---------------------------------------------------------------- files, objects and answers
 
 
 @contextmanager
@@ -126,6 +127,33 @@ def s3_parquet(server: S3Server, folder: Path, rows: int) -> Iterator[str]:
         server.client.put_object(**where, Body=file)
     yield server.uri(f"{where['Bucket']}/{where['Key']}")
     server.client.delete_object(**where)
+
+
+class _Rows(Sequence[object]):
+    """So many rows, each made when it is asked for."""
+
+    def __init__(self, rows: int) -> None:
+        self._ids, self._text = range(1, rows + 1), "x" * _TEXT_BYTES
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, index: int) -> object: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[object]: ...
+    def __getitem__(self, index: int | slice) -> object:
+        if isinstance(index, slice):
+            return [{"id": i, "text": self._text} for i in self._ids[index]]
+        return {"id": self._ids[index], "text": self._text}
+
+
+@contextmanager
+def rest_collection(_: object, folder: Path, rows: int) -> Iterator[str]:
+    """Pages of 1 MB; the server is in this process, so not in the one that replays."""
+    with rest_server() as server:
+        server.rows = _Rows(rows)
+        yield f"{server.url}/by/page?pagination=page&page_size=1000&allow_private=true"
 
 
 # ---------------------------------------------------------------- databases
@@ -255,6 +283,7 @@ LARGE: Mapping[str, Large] = {
     "sqlite": Large(sqlite_table),
     "s3": Large(s3_object, "s3"),
     "s3-parquet": Large(s3_parquet, "s3"),
+    "rest": Large(rest_collection),
     "postgres": Large(postgres_table, "postgres"),
     "mysql": Large(mysql_table, "mariadb"),
     "mongodb": Large(mongo_collection, "mongo"),

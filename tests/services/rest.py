@@ -46,7 +46,7 @@ class RestServer:
     def answer(self, request: web.Request) -> web.Response:
         """The rows that *request* asks for."""
         kind = request.match_info.get("kind", "all")
-        there, since = list(self.rows), request.query.get("since")
+        there, since = self.rows, request.query.get("since")
         if since is not None:
             there = [row for row in there if self.since(row, since)]
         size = int(request.query.get("page_size", request.query.get("limit", SIZE)))
@@ -56,7 +56,7 @@ class RestServer:
             "cursor": int(request.query.get("cursor", "c0")[1:]),
         }.get(kind, int(request.query.get("from", 0)))
         if kind == "all":
-            return _json(there)
+            return _json(list(there))
         rows, end = there[at : at + size], at + size
         more = end < len(there)
         following = f"{self.url}{request.rel_url.update_query({'from': end, 'limit': size})}"
