@@ -21,7 +21,7 @@ from batch_adapters.documents import RECORD_BYTES
 from batch_adapters.key_ranges import Key, KeyRange, Pages, TableSource
 from batch_adapters.table_options import MarkOptions
 from streamcore.errors import BadConfig, did_you_mean
-from streamcore.systems.mongo import Address, address
+from streamcore.systems.mongo import Address, Driver, address
 from streamcore.systems.mongo_documents import ID
 from streamcore.systems.mongo_reading import Asked, ReadClient
 
@@ -30,7 +30,13 @@ _SAMPLED_ROWS, _SAMPLE = 20_000, 2_000
 """A collection of more documents is cut by a sample of so many."""
 
 
-class MongoOptions(BaseModel):
+class DriverOption(BaseModel):
+    """By which driver MongoDB is read."""
+
+    driver: Driver = Field("pymongo", description="motor: by motor (streamcore[motor]) instead of pymongo.")
+
+
+class MongoOptions(DriverOption):
     """Options of a collection, beside those of the connection."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +57,7 @@ class IncrementalMongoOptions(MongoOptions, MarkOptions):
 
 def open_mongodb(uri: str, options: MongoOptions) -> TableSource:
     """The source that *options* say, checked: BadConfig when there is no such collection, or a bad filter."""
-    where = address(uri)
+    where = address(uri, options.driver)
     client = ReadClient(where)
     try:
         asked = asked_of(client, where, options)

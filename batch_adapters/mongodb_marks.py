@@ -18,7 +18,7 @@ class MongoMarks(MongoCollection):
     """A ``MarkedTable`` of MongoDB."""
 
     def __init__(self, uri: str, options: MongoOptions, mark: str) -> None:
-        where = address(uri)
+        where = address(uri, options.driver)
         self._client = MarkClient(where)
         try:
             asked = asked_of(self._client, where, options, mark)

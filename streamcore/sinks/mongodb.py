@@ -24,9 +24,9 @@ from streamcore.sinks.keyed_table import KeyOption
 from streamcore.sinks.merging import Merge, OnConflict
 from streamcore.sinks.mongodb_columns import Field, field_type
 from streamcore.sinks.table_writer import TableWriter
-from streamcore.systems.mongo import address
+from streamcore.systems.mongo import Driver, address
 from streamcore.systems.mongo_documents import Document
-from streamcore.systems.mongo_writing import Driver, MongoSession, Upsert, connect
+from streamcore.systems.mongo_writing import MongoSession, Upsert, connect
 from streamcore.systems.sql import RefusedRows
 
 _SLICE_ROWS = 10_000
@@ -165,7 +165,7 @@ class _Database:
         self.fence = MongoFence(context.topology, context.sink)
 
     async def connect(self) -> MongoSession:
-        session = await connect(address(resolve(self._sink.url)), self._name, self._sink.driver)
+        session = await connect(address(resolve(self._sink.url), self._sink.driver), self._name)
         if self._former is not None:
             try:
                 await session.forget(self._former)

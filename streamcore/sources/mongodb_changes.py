@@ -19,7 +19,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from batch_adapters.documents import RECORD_BYTES
-from batch_adapters.mongodb import chosen
+from batch_adapters.mongodb import DriverOption, chosen
 from streamcore.batch import PartitionId
 from streamcore.contracts.unbounded import Polled, Taken, UnboundedAbilities
 from streamcore.durations import seconds
@@ -45,7 +45,7 @@ _SAID = {
 _log = logging.getLogger(__name__)
 
 
-class ChangesOptions(ChangeOptions):
+class ChangesOptions(ChangeOptions, DriverOption):
     """Options of change streams."""
 
     changes: str = Field(description="A name for this reading of them: under another one it begins anew.")
@@ -95,7 +95,7 @@ class ChangesOptions(ChangeOptions):
 
 def open_changes(uri: str, options: ChangesOptions) -> MongoChanges:
     """The source, checked. BadConfig when there is no such collection, or no change stream or no image."""
-    where = address(uri)
+    where = address(uri, options.driver)
     client = ChangeClient(where)
     try:
         client.now()

@@ -22,11 +22,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from streamcore.errors import BadConfig, Permanent, StreamcoreError, Transient
 
+Driver = Literal["pymongo", "motor"]
 TIMES = {
     "serverSelectionTimeoutMS": "10000",
     "connectTimeoutMS": "10000",
@@ -69,13 +70,17 @@ class Address(NamedTuple):
     shown: str
     database: str
     uri: str
+    driver: Driver = "pymongo"
 
     def __repr__(self) -> str:
         return f"Address({self.shown!r})"
 
 
-def address(uri: str) -> Address:
-    """Read a URI; BadConfig, without the password, when it is none of MongoDB's or names no database."""
+def address(uri: str, by: Driver = "pymongo") -> Address:
+    """Read a URI; BadConfig, without the password, when it is none of MongoDB's or names no database.
+
+    *by*: the driver to connect by.
+    """
     parts = urlsplit(uri)
     hosts = parts.netloc.rpartition("@")[2]
     if parts.scheme not in _SCHEMES or not hosts:
@@ -93,7 +98,7 @@ def address(uri: str) -> Address:
     options |= {name: value for name, value in TIMES.items() if name.lower() not in given}
     complete = urlunsplit(parts._replace(query=urlencode(options, quote_via=quote)))
     _check(complete, options, shown)
-    return Address(shown, database, complete)
+    return Address(shown, database, complete, by)
 
 
 def _check(uri: str, options: Mapping[str, str], shown: str) -> None:

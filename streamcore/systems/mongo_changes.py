@@ -87,8 +87,7 @@ class ChangeClient(ReadClient):
     def now(self) -> Moment:
         """The cluster's time. BadConfig when the server is no member of a replica set."""
         with self._translated():
-            said = self._database.command("ping")
-            stamp = said.get("operationTime")
+            stamp = self._client.value(self._database.command, "ping").get("operationTime")
         if stamp is None:
             raise BadConfig(
                 "only replica sets have change streams",
@@ -100,8 +99,10 @@ class ChangeClient(ReadClient):
     def keeps_images(self, collection: str) -> bool:
         """Whether the server keeps how documents of *collection* are after each change."""
         with self._translated():
-            (found,) = self._database.list_collections(filter={"name": collection})
-        return bool(found.get("options", {}).get("changeStreamPreAndPostImages", {}).get("enabled"))
+            (found,) = self._client.rows(self._database.list_collections, filter={"name": collection})
+        options = found.get("options")
+        images = options.get("changeStreamPreAndPostImages") if isinstance(options, Mapping) else None
+        return isinstance(images, Mapping) and bool(images.get("enabled"))
 
     # ------------------------------------------------------------ changes
 
@@ -118,7 +119,8 @@ class ChangeClient(ReadClient):
         later = None if token or begin is None else Timestamp(begin.seconds, begin.ordinal + 1)
         place = self._database if watched.collection is None else self._database[watched.collection]
         with self._at_its_place():
-            self._stream = place.with_options(codec_options=raw_codec()).watch(
+            self._stream = self._client.value(
+                place.with_options(codec_options=raw_codec()).watch,
                 [{"$match": asked}, {"$unset": ["updateDescription"]}],
                 full_document="whenAvailable" if watched.images else "updateLookup",
                 start_after=None if token is None else id_of(token),
@@ -134,7 +136,7 @@ class ChangeClient(ReadClient):
         found: list[RawBSONDocument] = []
         with self._at_its_place():
             while size < max_bytes and (not found or time.monotonic() < until):
-                event = self._stream.try_next()
+                event: RawBSONDocument | None = self._client.value(self._stream.try_next)
                 if event is None:
                     break
                 if event["operationType"] in ENDINGS:
@@ -147,14 +149,16 @@ class ChangeClient(ReadClient):
 
     def close(self) -> None:
         """Close all connections."""
-        self._end()
-        super().close()
+        try:
+            self._end()
+        finally:
+            super().close()
 
     def _end(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             with self._translated():
-                stream.close()
+                self._client.value(stream.close)
 
     # ------------------------------------------------------------ as it was
 
@@ -178,7 +182,7 @@ class ChangeClient(ReadClient):
             }
         with self._translated():
             try:
-                said = self._database.command(asked, codec_options=raw_codec())
+                said = self._client.value(self._database.command, asked, codec_options=raw_codec())
             except driver().errors.OperationFailure as error:
                 if error.code in _NO_SNAPSHOT and at is not None:
                     return None

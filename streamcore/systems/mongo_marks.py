@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 from streamcore.errors import BadConfig, Permanent
 from streamcore.systems.mongo import Address, driver
@@ -24,20 +25,20 @@ class MarkClient(ReadClient):
 
     def __init__(self, where: Address) -> None:
         super().__init__(where, APPLICATION)
+
+    def how(self) -> Mapping[str, object]:
+        """See :class:`ReadClient`."""
         pymongo = driver()
-        self._database = self._client.get_database(
-            where.database,
-            read_preference=pymongo.ReadPreference.PRIMARY,
-            read_concern=pymongo.read_concern.ReadConcern("majority"),
-        )
+        concern = pymongo.read_concern.ReadConcern("majority")
+        return {"read_preference": pymongo.ReadPreference.PRIMARY, "read_concern": concern}
 
     def check_mark(self, asked: Asked) -> None:
         """BadConfig where no index has the documents in the order of the mark, or one has no mark."""
         shown, mark = f"{self._where.shown}?collection={asked.collection}", asked.key[0]
         keys = dict.fromkeys(asked.key, 1)
         with self._translated():
-            found = self._database[asked.collection].list_indexes()
-            held = [one for one in found if list(one["key"].items()) == list(keys.items())]
+            found = self._client.rows(self._database[asked.collection].list_indexes)
+        held = [one for one in found if _items(one["key"]) == list(keys.items())]
         if not any(_is_whole(one) for one in held):
             raise BadConfig(
                 "there is no index of the mark and _id, in whose order documents could be read",
@@ -47,9 +48,9 @@ class MarkClient(ReadClient):
             )
         with self._translated():
             first = self.query(asked, {"limit": 1})
-            plan = self._database.command("explain", first, verbosity="queryPlanner")
+            plan = self._client.value(self._database.command, "explain", first, verbosity="queryPlanner")
             query = {"$and": [query_of(asked.query, self._where.shown), {mark: None}]}
-            without = self._database[asked.collection].find_one(query, {"_id": 1})
+            without = self._client.value(self._database[asked.collection].find_one, query, {"_id": 1})
         if _is_multikey(plan):
             raise BadConfig("the mark is an array in some document", where=shown, got=mark)
         if without is not None:
@@ -60,7 +61,8 @@ class MarkClient(ReadClient):
         """The highest key that there is; None without a document."""
         backwards = dict.fromkeys(asked.key, -1)
         with self._translated():
-            found = self._database[asked.collection].find_one(
+            found = self._client.value(
+                self._database[asked.collection].find_one,
                 query_of(asked.query, self._where.shown),
                 dict.fromkeys(asked.key, 1),
                 sort=list(backwards.items()),
@@ -71,7 +73,8 @@ class MarkClient(ReadClient):
     def now(self) -> float:
         """The server's clock, in seconds since 1970."""
         with self._translated():
-            return _seconds(self._client.admin.command("hello")["localTime"])
+            said = self._client.value(self._admin.command, "hello")
+        return _seconds(said["localTime"])
 
     def open_since(self) -> float | None:
         """When the oldest write or transaction that has not ended began; None where there is none.
@@ -80,15 +83,23 @@ class MarkClient(ReadClient):
         """
         stages: list[Document] = [{"$currentOp": {"allUsers": True, "idleSessions": True}}]
         try:
-            with self._translated(), self._client.admin.aggregate(stages) as found:
-                begun = [began for one in found for began in _began(one)]
+            with self._translated():
+                found = self._client.rows(self._admin.aggregate, stages)
         except Permanent as error:
             raise BadConfig(
                 f"this user may not see who is writing: documents written late could be lost ({error.what})",
                 where=self._where.shown,
                 fix="grant the role clusterMonitor on admin to this user",
             ) from None
-        return min(begun, default=None)
+        return min((began for one in found for began in _began(one)), default=None)
+
+    @property
+    def _admin(self) -> Any:
+        return self._client.database("admin", {})
+
+
+def _items(key: object) -> list[tuple[str, object]]:
+    return [*key.items()] if isinstance(key, Mapping) else []
 
 
 def _is_whole(index: Mapping[str, object]) -> bool:

@@ -1,14 +1,15 @@
-"""MongoDB read in ranges of ``_id``, reply by reply. For worker threads: pymongo's client is synchronous."""
+"""MongoDB read in ranges of ``_id``, reply by reply. For worker threads, which wait for each reply."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TypeAlias
 
 from streamcore.errors import BadConfig, Permanent
 from streamcore.systems.bson_documents import Documents
 from streamcore.systems.mongo import Address, driver, translate
+from streamcore.systems.mongo_clients import client_of
 from streamcore.systems.mongo_documents import ID, Document, id_of, id_text, key_of, query_of, raw_codec
 
 APPLICATION = "streamcore replay"
@@ -51,14 +52,20 @@ class ReadClient:
     def __init__(self, where: Address, application: str = APPLICATION) -> None:
         self._where = where
         with self._translated():
-            self._client = driver().MongoClient(where.uri, appname=application, tz_aware=False)
-            self._database = self._client[where.database]
+            self._client = client_of(where, application)
+            self._database = self._client.database(where.database, self.how())
+
+    def how(self) -> Mapping[str, object]:
+        """Read preference and read concern, if they are not those of the URI."""
+        return {}
 
     def collections(self) -> dict[str, str]:
         """The names of all collections that this user may see, with what they are: "collection", "view", …"""
         with self._translated():
-            found = self._database.list_collections(authorizedCollections=True, nameOnly=True)
-            kinds = {str(one["name"]): str(one.get("type", "collection")) for one in found}
+            found = self._client.rows(
+                self._database.list_collections, authorizedCollections=True, nameOnly=True
+            )
+        kinds = {str(one["name"]): str(one.get("type", "collection")) for one in found}
         return {name: kinds[name] for name in sorted(kinds) if not name.startswith("system.")}
 
     def check(self, asked: Asked) -> None:
@@ -69,7 +76,7 @@ class ReadClient:
         try:
             with self._translated():
                 try:
-                    self._database.command("explain", find, verbosity="queryPlanner")
+                    self._client.value(self._database.command, "explain", find, verbosity="queryPlanner")
                 except errors.OperationFailure as error:
                     if error.code in _REFUSED_QUERIES:
                         reason = str((error.details or {}).get("errmsg", "")).splitlines()[0]
@@ -90,10 +97,11 @@ class ReadClient:
         stages: list[Document] = [{"$collStats": {"storageStats": {}}}]
         try:
             with self._translated():
-                (found,) = self._database[collection].aggregate(stages)
+                (found,) = self._client.rows(self._database[collection].aggregate, stages)
         except Permanent:
             return 0, 0
         stats = found["storageStats"]
+        assert isinstance(stats, dict)
         return int(stats.get("count", 0)), int(stats.get("avgObjSize", 0))
 
     def ids(self, collection: str, sample: int | None) -> Sequence[str]:
@@ -101,7 +109,8 @@ class ReadClient:
         stages: list[Document] = [{"$sample": {"size": sample}}] if sample else []
         stages += [{"$project": {ID: 1}}, {"$sort": {ID: 1}}]
         with self._translated():
-            return [id_text(one[ID]) for one in self._database[collection].aggregate(stages)]
+            found = self._client.rows(self._database[collection].aggregate, stages)
+        return [id_text(one[ID]) for one in found]
 
     def page(self, asked: Asked, behind: Key | None, until: Key | None, rows: int) -> Documents:
         """At most *rows* documents behind the key *behind* and below *until*, in its order; none at the end.
@@ -135,7 +144,9 @@ class ReadClient:
             query["readConcern"] = self._database.read_concern.document
         with self._translated():
             preference = self._database.read_preference
-            said = self._database.command(query, read_preference=preference, codec_options=raw_codec())
+            said = self._client.value(
+                self._database.command, query, read_preference=preference, codec_options=raw_codec()
+            )
             return Documents.of_batch(bytes(said["cursor"].raw))
 
     def close(self) -> None:

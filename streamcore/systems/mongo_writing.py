@@ -12,15 +12,14 @@ import inspect
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
-from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from streamcore.errors import Permanent, StreamcoreError
-from streamcore.systems.mongo import Address, RefusedDocuments, driver, no_driver, translate
+from streamcore.systems.mongo import Address, RefusedDocuments, driver, translate
+from streamcore.systems.mongo_clients import motor_client
 from streamcore.systems.mongo_documents import Document
 from streamcore.systems.sql import Locked, RefusedRows
 
-Driver = Literal["pymongo", "motor"]
 LOCK_MS = 5_000
 """So long a statement waits for what another transaction holds."""
 _EXISTS = 48
@@ -279,10 +278,11 @@ class MongoSession:
             raise _of_rows(translate(error, self._where.shown)) from None
 
 
-async def connect(where: Address, application: str, kind: Driver) -> MongoSession:
+async def connect(where: Address, application: str) -> MongoSession:
     """A new session; Transient when no server can be reached now, Permanent when it says no."""
     try:
-        client = _client(kind)(
+        make = motor_client() if where.driver == "motor" else driver().AsyncMongoClient
+        client = make(
             where.uri, appname=application, type_registry=_registry(), uuidRepresentation="standard"
         )
         session = await _settled(client.start_session())
@@ -295,17 +295,6 @@ async def connect(where: Address, application: str, kind: Driver) -> MongoSessio
         await found.close()
         raise
     return found
-
-
-def _client(kind: Driver) -> Any:
-    if kind == "pymongo":
-        return driver().AsyncMongoClient
-    try:
-        import motor.motor_asyncio
-    except ImportError:
-        raise no_driver("motor") from None
-    module: ModuleType = motor.motor_asyncio
-    return module.AsyncIOMotorClient
 
 
 async def _closed(client: Any) -> None:

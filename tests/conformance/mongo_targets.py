@@ -10,7 +10,7 @@ from pymongo import AsyncMongoClient
 
 from streamcore.batch import PartitionId
 from streamcore.sinks.mongodb import MongoDB
-from streamcore.systems.mongo_writing import Driver
+from streamcore.systems.mongo import Driver
 from streamcore.testing.sink_world import COLUMNS
 from tests.conformance.behind_proxy import ProxiedUrl
 from tests.services.mongo import MongoServer

@@ -292,6 +292,13 @@ class TestMongoByIdsOfSeveralTypes(MongoLaws):
         return dt.datetime(2026, 1, 1) + dt.timedelta(seconds=number)
 
 
+@pytest.mark.slow
+class TestMongoByMotor(TestMongoByIdsOfSeveralTypes):
+    """The same laws on the driver that has come to its end."""
+
+    options = f"{TestMongoByIdsOfSeveralTypes.options}&driver=motor"
+
+
 class RedisLaws(TableSourceConformance):
     """A stream of its own for each test. It only grows at its end: nothing is inserted before that."""
 

@@ -211,6 +211,8 @@ class TestPostgresLogicalDecoding(PostgresTable, UnboundedSourceConformance):
 class TestMongoChanges(UnboundedSourceConformance):
     """What was there, as it was at one moment, and then the changes."""
 
+    options = "collection=users"
+
     @pytest.fixture(autouse=True)
     def collection(self, mongo: MongoServer) -> Iterator[None]:
         self.uri = mongo.fresh_database()
@@ -233,13 +235,21 @@ class TestMongoChanges(UnboundedSourceConformance):
             self.users.delete_one({"_id": i})
 
     def source(self) -> UnboundedSource:
-        return open_unbounded(f"{self.uri}&collection=users&changes=suite&every=10ms")
+        return open_unbounded(f"{self.uri}&{self.options}&changes=suite&every=10ms")
+
+
+@pytest.mark.slow
+class TestMongoChangesByMotor(TestMongoChanges):
+    """The same laws on the driver that has come to its end."""
+
+    options = "collection=users&driver=motor"
 
 
 class TestMongoPolling(CatchingUpConformance):
     """By a number that grows with each change, along an index of it."""
 
     row_bytes = 100
+    options = "collection=users"
 
     @pytest.fixture(autouse=True)
     def collection(self, mongo: MongoServer) -> Iterator[None]:
@@ -254,7 +264,14 @@ class TestMongoPolling(CatchingUpConformance):
         self.users.bulk_write([UpdateOne({"_id": row["id"]}, {"$set": row}, True) for row in rows])
 
     def source(self) -> UnboundedSource:
-        return open_unbounded(f"{self.uri}&collection=users&poll=version&settle=0s&every=10ms")
+        return open_unbounded(f"{self.uri}&{self.options}&poll=version&settle=0s&every=10ms")
+
+
+@pytest.mark.slow
+class TestMongoPollingByMotor(TestMongoPolling):
+    """The same laws on the driver that has come to its end."""
+
+    options = "collection=users&driver=motor"
 
 
 @pytest.mark.slow
@@ -266,8 +283,8 @@ class TestMongoChangesOfADatabase(TestMongoChanges):
         self.begin = datetime.now(timezone.utc).isoformat()[:19]
 
     def source(self) -> UnboundedSource:
-        options = f"collection=*&collection_field=of&documents=images&begin={self.begin}Z"
-        return open_unbounded(f"{self.uri}&{options}&changes=suite&every=10ms")
+        self.options = f"collection=*&collection_field=of&documents=images&begin={self.begin}Z"
+        return super().source()
 
     def test_rows_that_are_gone_come_as_such_if_it_says_so(self) -> None:
         self.write(range(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -345,3 +346,25 @@ def test_a_worker_that_is_killed_at_every_step_has_each_change_once(
         process.terminate()
         assert process.wait(60) == 0, process.output()
     assert rows_in(tmp_path) == Counter(written), "none lost, none twice"
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "motor"])
+@pytest.mark.parametrize("way", ["changes=test", "poll=version&settle=0s"])
+def test_the_server_sees_the_driver_that_was_asked_for_and_closing_leaves_no_thread(
+    database: Documents, uri: str, way: str, driver: str
+) -> None:
+    database.users.create_index([("version", 1), ("_id", 1)])
+    database.users.insert_one({"_id": 1, "version": 1})
+    before = by_motor(database)
+    with reading(open_unbounded(f"{plain(uri)}&collection=users&{way}&driver={driver}")) as reader:
+        assert next_rows(reader, 1) == [{"_id": 1, "version": 1}]
+        assert bool(by_motor(database) - before) == (driver == "motor")
+    assert not [one for one in threading.enumerate() if one.name == "motor"]
+
+
+def by_motor(database: Documents) -> set[object]:
+    """The connections to the server that are motor's."""
+    stages = [{"$currentOp": {"allUsers": True, "idleConnections": True}}]
+    with database.client.admin.aggregate(stages) as found:
+        told = [one for one in found if "clientMetadata" in one]
+    return {one["connectionId"] for one in told if "Motor" in one["clientMetadata"]["driver"]["name"]}
