@@ -19,6 +19,8 @@ Check = tuple[str, str, pl.Expr]
 """See :class:`streamcore.sinks.column_checks.Checked`."""
 _LARGEST_WHOLE = 2**53
 """Up to which doubles, as scores are, hold all whole numbers."""
+_AS_MANY = "%Y-%m-%dT%H:%M:%S%.f"
+"""Of nanoseconds as many digits as are used: no stream reads more than six as a time."""
 _CAST = (pl.Boolean, pl.Decimal, pl.Categorical, pl.Enum)
 
 
@@ -32,7 +34,8 @@ def text_of(name: str, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Datetime):
         zone = pl.lit("Z" if dtype.time_zone else "")
         naive = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else column
-        return pl.concat_str(naive.dt.to_string("iso:strict"), zone).alias(name)
+        digits = _AS_MANY if dtype.time_unit == "ns" else "iso:strict"
+        return pl.concat_str(naive.dt.to_string(digits), zone).alias(name)
     if isinstance(dtype, (pl.Date, pl.Time, pl.Duration)):
         return column.dt.to_string("iso")
     if isinstance(dtype, pl.Null):

@@ -1,12 +1,14 @@
-"""The tables of options on the connectors' pages, and the list of connectors, are those of the code.
+"""The tables of options on the connectors' pages, and the list of connectors, are those of the code; those of
+types are those that ``tests/conformance/test_type_tables.py`` shows to be true.
 
-``STREAMCORE_UPDATE_DOCS=1 python -m pytest tests/docs/test_connectors.py`` writes the list anew.
+``STREAMCORE_UPDATE_DOCS=1 python -m pytest tests/docs/test_connectors.py`` writes the list, and types, anew.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,9 @@ import pytest
 from batch_adapters.catalogue import FORMATS, PLACES, SYSTEMS
 from streamcore.cli.connectors import live, sinks, sources
 from streamcore.sources.catalogue import KINDS
+from tests.conformance.mongo_types import MONGODB, MONGODB_SOURCE
+from tests.conformance.redis_types import REDIS
+from tests.conformance.type_tables import Line
 
 PAGES = Path(__file__).parents[2] / "docs" / "connectors"
 
@@ -77,11 +82,33 @@ def index() -> str:
 
 
 def test_the_list_of_connectors_is_the_catalogue() -> None:
-    page = PAGES / "README.md"
-    text = page.read_text()
+    text = (PAGES / "README.md").read_text()
     before, _, rest = text.partition(BEGIN)
-    current = f"{before}{BEGIN}\n{index()}\n\n{END}{rest.partition(END)[2]}"
+    check("README", f"{before}{BEGIN}\n{index()}\n\n{END}{rest.partition(END)[2]}")
+
+
+def check(page: str, current: str) -> None:
+    """That *page* is *current*, or is from now on."""
+    path = PAGES / f"{page}.md"
     if os.environ.get("STREAMCORE_UPDATE_DOCS"):
-        page.write_text(current)
-    else:
-        assert text == current
+        path.write_text(current)
+    assert path.read_text() == current
+
+
+@pytest.mark.parametrize(
+    ("page", "head", "lines"),
+    [
+        ("mongodb", "| in the stream | in MongoDB | read back as |", MONGODB),
+        ("mongodb", "| MongoDB | JSON | read it as |", MONGODB_SOURCE),
+        ("redis", "| in the stream | text in Redis | read back as |", REDIS),
+    ],
+)
+def test_the_types_of_a_page_are_those_that_are_sent_and_found(
+    page: str, head: str, lines: Sequence[Line]
+) -> None:
+    text = (PAGES / f"{page}.md").read_text()
+    before, there, rest = text.partition(f"{head}\n|---|---|---|\n")
+    assert there
+    rows = "".join(f"| {' | '.join(line.cells)} |\n".replace("|  |", "| |") for line in lines)
+    behind = rest.partition("\n\n")[2]
+    check(page, f"{before}{there}{rows}\n{behind}")
