@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-h
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
 
-.PHONY: help env lock relock demo fmt check test test-all chaos sim sim-mutants bench services clean
+.PHONY: help env compiled lock relock demo fmt check test test-all chaos sim sim-mutants bench services clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,13 +44,17 @@ check: env ## what CI checks before the tests
 	$(BIN)/lint-imports --no-cache  # its cache does not see a module that was missing before
 	$(BIN)/python .ci/lock_is_current.py $(LOCK)
 
-test: env ## everything, with a turning share of the slow tests
+# Tests start hundreds of processes. Where PYTHONDONTWRITEBYTECODE is set each would compile all modules anew.
+compiled: env
+	@$(BIN)/python -m compileall -q -j 0 streamcore batch_adapters topologies tests
+
+test: compiled ## everything, with a turning share of the slow tests
 	$(PYTEST)
 
-test-all: env ## everything, all slow tests included
+test-all: compiled ## everything, all slow tests included
 	$(PYTEST) --share=all
 
-chaos: env ## faults on real servers: make chaos MINUTES=30
+chaos: compiled ## faults on real servers: make chaos MINUTES=30
 	$(BIN)/python -m tests.faults.chaos --minutes $(or $(MINUTES),10)
 
 sim: env ## seeded worlds in one process: make sim N=1000, FIRST=300 where to begin, or SEED=17 to see one again
