@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import polars as pl
 
@@ -41,6 +41,15 @@ class Aggregate(Protocol):
         ...
 
 
+@runtime_checkable
+class Pairwise(Protocol):
+    """An aggregate that can merge two pieces element by element, which costs a twentieth of groups of two."""
+
+    def merge_two(self, older: Exprs, younger: Exprs) -> Exprs | None:
+        """As ``merge`` of the kept columns *older* and *younger*, in this order; None where it can't."""
+        ...
+
+
 @dataclass(frozen=True)
 class Rows:
     """count(*): Int64."""
@@ -52,6 +61,9 @@ class Rows:
 
     def merge(self, *kept: pl.Expr) -> Exprs:
         return (kept[0].sum(),)
+
+    def merge_two(self, older: Exprs, younger: Exprs) -> Exprs:
+        return (older[0] + younger[0],)
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
         return kept[0]
@@ -67,10 +79,14 @@ class Count(Rows):
 
 @dataclass(frozen=True)
 class Fold:
-    """Aggregates whose kept column is their value so far: min, max, bool_and, bool_or, sum."""
+    """Aggregates whose kept column is their value so far: min, max, bool_and, bool_or, sum.
+
+    ``two`` folds two values, of which none is null, element by element.
+    """
 
     fold: Callable[[pl.Expr], pl.Expr]
     dtype: pl.DataType
+    two: Callable[[pl.Expr, pl.Expr], pl.Expr] | None = None
     skips_nulls = True
 
     def partial(self, values: pl.Expr) -> Exprs:
@@ -78,6 +94,13 @@ class Fold:
 
     def merge(self, *kept: pl.Expr) -> Exprs:
         return (self.fold(kept[0]),)
+
+    def merge_two(self, older: Exprs, younger: Exprs) -> Exprs | None:
+        if self.two is None:
+            return None
+        one, other = older[0], younger[0]
+        both = pl.when(one.is_not_null() & other.is_not_null()).then(self.two(one, other))
+        return (pl.coalesce(both, one, other),)
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
         return kept[0]
@@ -118,6 +141,9 @@ class Mean:
 
     def merge(self, *kept: pl.Expr) -> Exprs:
         return kept[0].sum(), kept[1].sum()
+
+    def merge_two(self, older: Exprs, younger: Exprs) -> Exprs:
+        return older[0] + younger[0], older[1] + younger[1]
 
     def final(self, *kept: pl.Expr) -> pl.Expr:
         total, count = kept
@@ -280,6 +306,16 @@ class ArgBest:
         columns = (c.sort_by(by, descending=self.largest, maintain_order=True) for c in (value, by))
         # head() before implode() panics in polars 2.1 when a group lies in several chunks.
         return tuple(column.implode().list.head(self.count) for column in columns)
+
+
+def larger(one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    """The larger of two values that are not null, element by element."""
+    return pl.when(other > one).then(other).otherwise(one)
+
+
+def smaller(one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    """The smaller of two values that are not null, element by element."""
+    return pl.when(other < one).then(other).otherwise(one)
 
 
 def sum_or_null(values: pl.Expr) -> pl.Expr:

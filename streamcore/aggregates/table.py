@@ -5,6 +5,7 @@ One's own are added to them by :func:`with_own`. FILTER comes by itself; ``disti
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -26,6 +27,8 @@ from streamcore.aggregates.kinds import (
     Top,
     Variance,
     WideSum,
+    larger,
+    smaller,
     sum_or_null,
 )
 from streamcore.aggregates.sketches import HyperLogLog, Quantile
@@ -87,7 +90,7 @@ def _summing(dtype: pl.DataType) -> Aggregate:
         return WideSum(pl.Decimal(38, dtype.scale))
     if dtype == pl.Int128:
         return WideSum(dtype)
-    return Fold(sum_or_null, pl.Float64() if dtype.is_float() else pl.Int128())
+    return Fold(sum_or_null, pl.Float64() if dtype.is_float() else pl.Int128(), operator.add)
 
 
 def _averaging(dtype: pl.DataType) -> Aggregate:
@@ -100,10 +103,13 @@ def _extreme(name: str, largest: bool) -> Maker:
     def maker(dtype: pl.DataType, constants: tuple[int | float, ...]) -> Aggregate:
         _check_order(name, dtype)
         if not constants:
+            simple = dtype.is_integer() or dtype.is_temporal()
             if not largest:
-                return Fold(pl.Expr.min, dtype)
+                return Fold(pl.Expr.min, dtype, smaller if simple else None)
             # NaN is the largest number; polars' plain max passes over it.
-            return Fold(pl.Expr.nan_max if dtype.is_float() else pl.Expr.max, dtype)
+            return Fold(
+                pl.Expr.nan_max if dtype.is_float() else pl.Expr.max, dtype, larger if simple else None
+            )
         return Top(_best_count(f"{name}(x, n)", constants), largest)
 
     return maker

@@ -7,11 +7,13 @@ import io
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import permutations
 
 import duckdb
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from streamcore.aggregates.aggregation import Aggregation
 
@@ -44,6 +46,14 @@ SKETCHES = [
     "quantile(u, 0.9)", "quantile(s, 0)", "approx_count_distinct(d)", "quantile(x, 0.7)",
 ]  # fmt: skip
 FILTERS = ["", " filter (where s > 0)", " filter (where b)", " filter (where t is null or t like 'b%')"]
+PAIRWISE = [
+    call + where
+    for call in (
+        "count(*)", "count(t)", "sum(i)", "sum(u)", "sum(s)", "sum(b)", "sum(x)", "avg(i)", "avg(x)",
+        "min(i)", "max(u)", "min(s)", "max(i)", "min(d)", "max(d)",
+    )
+    for where in FILTERS
+]  # fmt: skip
 TEXTS = [call + where for call in CALLS for where in FILTERS] + [
     "sum(i) filter (where s > 0) / count(*)",
     "coalesce(cast(max(s) as bigint), 0) - coalesce(cast(min(s) as bigint), 0)",
@@ -131,6 +141,25 @@ def test_no_cut_and_no_tree_of_merges_show(
         pieces[start:end] = [stored(together)]
     whole = rows.group_by("k").agg(aggregation.partial())
     assert_same(texts, finished(aggregation, pieces[0]), finished(aggregation, whole))
+
+
+@given(st.lists(st.sampled_from(PAIRWISE), min_size=1, max_size=8, unique=True), tables, tables)
+@settings(deadline=None)
+def test_two_pieces_row_by_row_are_merged_as_in_groups(
+    texts: list[str], older: pl.DataFrame, younger: pl.DataFrame
+) -> None:
+    aggregation = compiled(texts)
+    pieces = [rows.group_by("k").agg(aggregation.partial()).sort("k") for rows in (older, younger)]
+    both = [piece.join(other, on="k", how="semi", nulls_equal=True) for piece, other in permutations(pieces)]
+    grouped = pl.concat(both).group_by("k").agg(aggregation.merge()).sort("k")
+    merged = aggregation.merge_two(*both)
+    assert merged is not None
+    assert_frame_equal(merged, grouped.select(merged.columns), rel_tol=0, abs_tol=0)
+
+
+def test_what_has_no_way_row_by_row_is_left_to_groups() -> None:
+    nothing = pl.DataFrame(schema=COLUMNS).group_by("k").agg(compiled(["list(t)"]).partial())
+    assert compiled(["count(*)", "list(t)"]).merge_two(nothing, nothing) is None
 
 
 @given(st.data(), chosen, tables)
