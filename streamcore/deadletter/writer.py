@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from streamcore.batch import Chunk, Rejects
-from streamcore.contracts import Log
+from streamcore.contracts import Log, OwnedAppends
 from streamcore.deadletter.record import Origin, to_records
 
 TOPIC_CONFIG = {"retention.ms": "-1", "cleanup.policy": "delete"}
@@ -27,10 +27,19 @@ class DeadLetterWriter:
         await self._log.create(self._topic, partitions, TOPIC_CONFIG)
         self._partitions = len(await self._log.bounds(self._topic)) or partitions
 
-    async def append(self, chunk: Chunk, rejects: Rejects, origins: Sequence[Origin], *, until: int) -> None:
+    async def append(
+        self,
+        chunk: Chunk,
+        rejects: Rejects,
+        origins: Sequence[Origin],
+        *,
+        until: int,
+        by: OwnedAppends | None = None,
+    ) -> None:
         """Append *rejects* of *chunk* and return when they are durable. Transient or Permanent.
 
         *origins* has one entry a reject; no row of the source at *until* or after it was refused yet.
+        *by*: as the owner of the source; Fenced when it is another one by now.
         """
         records = to_records(
             self._topology,
@@ -41,4 +50,7 @@ class DeadLetterWriter:
             now=self._clock(),
             partitions=self._partitions,
         )
-        await (await self._log.append(self._topic, records))
+        if by is not None:
+            await by.append(records)
+        else:
+            await (await self._log.append(self._topic, records))

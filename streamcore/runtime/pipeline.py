@@ -30,6 +30,7 @@ from streamcore.deadletter.redrive import sent_before, unpack
 from streamcore.graph import Graph, Late
 from streamcore.observability.metrics import Metrics
 from streamcore.passage import Logged, Outcome
+from streamcore.runtime.causes import causes_of
 from streamcore.runtime.counting import Counters
 from streamcore.runtime.ending import end
 from streamcore.runtime.kept_state import KeptState, taken_over
@@ -74,10 +75,7 @@ class Pipeline:
         """Chunks that still arrive are left for the next owner."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keys = KeyCheck(graph, log)
-        topics, retries = (options.dead_letter_topic, options.redrive_topic), options.retries
-        self._refusals = Refusals(
-            log, graph.name, topics, options.clock, retries, lambda topic: streams.get(topic, "")
-        )
+        self._refusals = Refusals(log, graph.name, options, lambda topic: streams.get(topic, ""))
         self._lookups = Lookups(graph, options.retries, options.clock, metrics)
         self._tasks: dict[PartitionId, PartitionTask | RedriveTask | KeptState] = {}
         self.kept: dict[PartitionId, KeptState] = {}
@@ -128,6 +126,7 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - the others are to be closed too
                 log.warning("closing sink %s: %s", runner.sink, error)
         await self._lookups.close()
+        await self._refusals.close()
 
     def fail(self, error: BaseException) -> None:
         """Make the worker stop with *error*; the first one counts."""
@@ -184,6 +183,7 @@ class Pipeline:
             self._tasks.pop(source, None)
         for runner in self.runners.values():
             await runner.release(sources)
+        await self._refusals.release(sources)
         self.resuming.leave(leaving)
 
     async def _take_over(self, starts: Mapping[PartitionId, int]) -> dict[PartitionId, int]:
@@ -194,7 +194,10 @@ class Pipeline:
         self._sources = {TP(s.topic, s.partition): s for s in starts}
         self.kept = await taken_over(self._log, self._options.state_logs, self.graph.name, starts)
         sources = [*starts, *(kept.emissions for kept in self.kept.values())]
-        stands = await stands_of(self.runners, {s: self._reached(s) for s in sources}, starts)
+        reached = {source: self._reached(source) for source in sources}
+        judged = {id for id, runner in self.runners.items() if runner.server_refuses}
+        await self._refusals.own([source for source in sources if reached[source] & judged])
+        stands = await stands_of(self.runners, reached, starts)
         await check_ends(self._log, {s: at for s, at in stands.items() if s in starts})
         await self.resuming.resume(self.kept, stands, self.runners)
         for source, kept in self.kept.items():
@@ -364,8 +367,9 @@ class Pipeline:
                 return
             await self.ledger.moved()
 
-    async def _append(self, chunk: Chunk, rejects: Rejects) -> None:
-        await self._refusals.append(chunk, rejects, self.processed.get(chunk.source, 0))
+    async def _append(self, chunk: Chunk, rejects: Rejects, *, as_owner: bool = False) -> None:
+        processed = self.processed.get(chunk.source, 0)
+        await self._refusals.append(chunk, rejects, processed, as_owner=as_owner)
         self.counters.refused(rejects)
 
     # ------------------------------------------------------------ sinks
@@ -376,24 +380,17 @@ class Pipeline:
         if writer is None:
 
             async def refuse(batch: Batch, rejects: Rejects) -> None:
-                await self._append(batch.chunk, rejects)
-                self.runners[id].refused(batch, len(rejects))
+                runner = self.runners[id]
+                await self._append(batch.chunk, rejects, as_owner=runner.server_refuses)
+                runner.refused(batch, len(rejects))
 
             writer, abilities = sink_writer(self.graph, id, self._log, self._options, refuse)
         retries, metrics = self._options.retries, self._metrics
         return SinkRunner(id, writer, self.ledger, retries, metrics, self.graph.name, abilities)
 
     def causes(self, sources: Sequence[PartitionId]) -> str:
-        """Why *sources* may not move, in a few words.
-
-        That is an error of appending dead letters, and the sinks that were given rows and have not
-        confirmed them; where there is neither, nothing arrives.
-        """
-        found = [f"dead letters: {self._refusals.last_error}"] if self._refusals.last_error else []
-        found += [f"lookup {node!r}: {error}" for node, error in self._lookups.errors.items()]
+        """Why *sources* may not move, in a few words."""
         given = [s for s in sources if self.processed.get(s, 0) > (self.ledger.position(s) or 0)]
         lagging = {sink for source in given for sink in self.ledger.laggards(source)}
-        for sink in sorted(lagging & self.runners.keys()):
-            error = self.runners[sink].last_error
-            found.append(f"sink {sink!r}: {error}" if error else f"sink {sink!r} has not confirmed")
-        return "; ".join(found) or "no record arrives from the broker"
+        sinks = {id: self.runners[id].last_error for id in sorted(lagging & self.runners.keys())}
+        return causes_of(self._refusals.last_error, self._lookups.errors, sinks)

@@ -45,6 +45,7 @@ class SinkRunner:
         abilities: SinkAbilities,
     ) -> None:
         self.sink, self.stores_positions = sink, abilities.stores_positions
+        self.server_refuses = abilities.server_refuses
         self._tick = abilities.timer_seconds
         self._writer, self._ledger, self._retries = writer, ledger, retries
         self._metrics, self._topology = metrics, topology

@@ -92,7 +92,7 @@ class Http:
     @property
     def abilities(self) -> SinkAbilities:
         """Appends."""
-        return SinkAbilities()
+        return SinkAbilities(server_refuses=True)
 
     @property
     def target(self) -> str:

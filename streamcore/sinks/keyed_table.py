@@ -30,7 +30,13 @@ class Keyed(abc.ABC):
         keys = self.keys
         keyed = bool(keys)
         return SinkAbilities(
-            not keyed, upsert=keyed, delete=keyed, transactional=True, stores_positions=True, key=keys
+            not keyed,
+            upsert=keyed,
+            delete=keyed,
+            transactional=True,
+            stores_positions=True,
+            key=keys,
+            server_refuses=True,
         )
 
     def check_key(self, columns: pl.Schema) -> None:

@@ -191,6 +191,10 @@ _PERMANENT: dict[type[BaseException], tuple[str, str]] = {
     kafka.TopicAuthorizationFailedError: ("not authorised for the topic", "ask for the ACL"),
     kafka.GroupAuthorizationFailedError: ("not authorised for the consumer group", "ask for the ACL"),
     kafka.ClusterAuthorizationFailedError: ("not authorised for the cluster", "ask for the ACL"),
+    kafka.TransactionalIdAuthorizationFailed: (
+        "not authorised for transactional ids",
+        "ask for the ACLs Write and Describe on those that begin with the topology's name",
+    ),
     kafka.SaslAuthenticationFailed: ("the broker refused the credentials", "check user and password"),
     kafka.MessageSizeTooLargeError: (
         "a record is larger than the topic takes",

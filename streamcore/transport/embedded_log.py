@@ -11,7 +11,7 @@ from streamcore.errors import BadConfig, Permanent
 from streamcore.transport.embedded_blocks import cut, to_batch
 from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_intake import EmbeddedIntake
-from streamcore.transport.embedded_transactions import EmbeddedTransactions
+from streamcore.transport.embedded_transactions import EmbeddedOwnedAppends, EmbeddedTransactions
 from streamcore.transport.record_batches import by_partition
 
 _SCAN_BYTES = 1 << 20
@@ -24,7 +24,7 @@ class EmbeddedLog:
         self._broker = broker
         self._turn = -1
 
-    async def bounds(self, topic: str) -> Mapping[int, Range]:
+    async def bounds(self, topic: str, *, settled: bool = False) -> Mapping[int, Range]:
         """First and end offset of each partition; empty when there is no such log."""
         found = self._broker.topic(topic)
         return {} if found is None else {i: Range(log.first, log.end) for i, log in enumerate(found.logs)}
@@ -66,6 +66,10 @@ class EmbeddedLog:
     ) -> EmbeddedTransactions:
         """See :class:`streamcore.contracts.Log`."""
         return EmbeddedTransactions(self, self._broker, topic, lane, crash_point)
+
+    def owned(self, topic: str, lane: Lane) -> EmbeddedOwnedAppends:
+        """See :class:`streamcore.contracts.Log`."""
+        return EmbeddedOwnedAppends(self, self._broker, topic, lane)
 
     def intake(self, topic: str, lane: Lane, crash_point: Callable[[str], None]) -> EmbeddedIntake:
         """See :class:`streamcore.contracts.unbounded.Intakes`."""

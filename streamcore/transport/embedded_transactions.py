@@ -60,8 +60,7 @@ class EmbeddedTransactions:
         return position
 
     def _check(self) -> None:
-        if self._broker.owners.get(self._lane.name) is not self:
-            raise Fenced(f"{self._lane.source} has another owner by now", where=f"sink {self._lane.sink!r}")
+        _check_owner(self._broker, self._lane, self)
 
     async def append(self, records: Records) -> None:
         """See :class:`streamcore.contracts.Transactions`."""
@@ -101,6 +100,33 @@ class EmbeddedTransactions:
                 headers = [dict(chunk.headers(offset)).get(HEADER) for offset in chunk.offsets().tolist()]
                 found += [h for h in headers if h is not None and h[:8] == lane[:8]]
         return pa.array(found, pa.binary())
+
+
+class EmbeddedOwnedAppends:
+    """See :class:`streamcore.contracts.OwnedAppends`."""
+
+    def __init__(self, log: EmbeddedLog, broker: Broker, topic: str, lane: Lane) -> None:
+        self._log, self._broker, self._topic, self._lane = log, broker, topic, lane
+
+    async def open(self) -> None:
+        """See :class:`streamcore.contracts.OwnedAppends`."""
+        self._broker.owners[self._lane.name] = self
+
+    async def append(self, records: Records) -> None:
+        """See :class:`streamcore.contracts.OwnedAppends`."""
+        await self._log.append_if(self._topic, records, self._check)
+        await self._broker.synced()
+
+    def _check(self) -> None:
+        _check_owner(self._broker, self._lane, self)
+
+    async def close(self) -> None:
+        """See :class:`streamcore.contracts.OwnedAppends`."""
+
+
+def _check_owner(broker: Broker, lane: Lane, who: object) -> None:
+    if broker.owners.get(lane.name) is not who:
+        raise Fenced(f"{lane.source} has another owner by now", where=f"sink {lane.sink!r}")
 
 
 def _offset(header: bytes) -> int:

@@ -32,6 +32,7 @@ from streamcore.systems.kafka import KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import TopicDescription, describe_topics
 from streamcore.transport.kafka_chunks import chunk_of_records
 from streamcore.transport.kafka_intake import KafkaIntake
+from streamcore.transport.kafka_owned import KafkaOwnedAppends
 from streamcore.transport.kafka_position_topic import PositionTopic
 from streamcore.transport.kafka_transactions import KafkaTransactions
 from streamcore.transport.record_batches import batches
@@ -43,6 +44,8 @@ _POLL_MS = 20
 """A poll that finds nothing but the marks of transactions waits for its whole time."""
 _CLOSE_SECONDS = 10.0
 _LEADER_SECONDS = 30.0
+_SETTLED_SECONDS = 60.0
+"""Longer than the broker lets any transaction of ours stay open."""
 
 
 class KafkaLog:
@@ -167,15 +170,31 @@ class KafkaLog:
             )
         return KafkaTransactions(self._connection, positions, topic, lane, crash_point)
 
+    def owned(self, topic: str, lane: Lane) -> KafkaOwnedAppends:
+        """See :class:`streamcore.contracts.Log`."""
+        return KafkaOwnedAppends(self.transactions(topic, lane, lambda name: None))
+
     def intake(self, topic: str, lane: Lane, crash_point: Callable[[str], None]) -> KafkaIntake:
         """See :class:`streamcore.contracts.unbounded.Intakes`."""
         return KafkaIntake(self.transactions(topic, lane, crash_point), crash_point)
 
     # ------------------------------------------------------------ reading
 
-    async def bounds(self, topic: str) -> Mapping[int, Range]:
+    async def bounds(self, topic: str, *, settled: bool = False) -> Mapping[int, Range]:
         """See :class:`streamcore.contracts.Log`; the end is that of the committed transactions."""
-        consumer = await self._consumer()
+        last = await self._bounds(topic, "read_uncommitted") if settled else {}
+        deadline = asyncio.get_running_loop().time() + _SETTLED_SECONDS
+        while True:
+            found = await self._bounds(topic, "read_committed")
+            waits = [number for number, all_ in last.items() if found[number].end < all_.end]
+            if not waits:
+                return found
+            if asyncio.get_running_loop().time() > deadline:
+                raise Transient("a transaction stays open", where=f"{topic}/{waits[0]}/{found[waits[0]].end}")
+            await asyncio.sleep(_POLL_MS / 1000)
+
+    async def _bounds(self, topic: str, isolation: str) -> dict[int, Range]:
+        consumer = await self._consumer(isolation)
         try:
             found = await describe_topics(consumer._client, [topic])
             return {} if topic not in found else await self._ranges(consumer, topic, found[topic])

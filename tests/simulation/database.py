@@ -69,6 +69,8 @@ class Database:
         """Whether the constraint on ``n`` is there."""
         self.unheard = 0.0
         """The share of COMMITs whose reply is lost, whatever the network does."""
+        self.on_refusal: Callable[[Process], object] = lambda process: None
+        """Told of each row that was refused alone: whose it is."""
         self.idle_timeout = 1.5
         """Seconds: a transaction whose client says nothing is ended."""
         self.tables: dict[str, dict[object, dict[str, object]]] = {}
@@ -139,6 +141,8 @@ class SimulatedSession:
         def effect() -> None:
             assert self._open is not None
             if self._database.strict and not keys and any(w.row.get("n") == REFUSED for w in written):
+                if len(written) == 1:
+                    self._database.on_refusal(self._process)
                 raise RefusedRows("check violation", code="check_violation", where="sim")
             self._open.rows.append((table, keys, written))
 

@@ -12,7 +12,7 @@ from streamcore.errors import Transient
 from streamcore.transport.embedded_blocks import LogChunk, cut, to_batch
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
-from streamcore.transport.embedded_transactions import EmbeddedTransactions
+from streamcore.transport.embedded_transactions import EmbeddedOwnedAppends, EmbeddedTransactions
 from streamcore.transport.record_batches import by_partition
 from tests.simulation.loop import PROCESS
 from tests.simulation.network import Network, at_once
@@ -32,7 +32,7 @@ class SimulatedLog:
         self._sent: list[tuple[asyncio.Future[None], list[asyncio.Future[None]]]] = []
         """Appends whose outcome was not known when the last one was asked for."""
 
-    async def bounds(self, topic: str) -> Mapping[int, Range]:
+    async def bounds(self, topic: str, *, settled: bool = False) -> Mapping[int, Range]:
         return await self._network.call(lambda: at_once(self._inner.bounds(topic)))
 
     async def topics(self) -> Sequence[str]:
@@ -103,6 +103,9 @@ class SimulatedLog:
     ) -> SimulatedTransactions:
         return SimulatedTransactions(self._inner.transactions(topic, lane, crash_point), self._network)
 
+    def owned(self, topic: str, lane: Lane) -> SimulatedOwnedAppends:
+        return SimulatedOwnedAppends(self._inner.owned(topic, lane), self._network, topic)
+
     async def trim(self, topic: str, partition: int, below: int) -> None:
         await self._network.call(lambda: at_once(self._inner.trim(topic, partition, below)))
 
@@ -124,6 +127,28 @@ class SimulatedTransactions:
 
     async def commit(self, position: int, records: Records | None = None) -> None:
         await self._network.call(lambda: at_once(self._inner.commit(position, records)), channel=self)
+
+    async def close(self) -> None:
+        pass
+
+
+class SimulatedOwnedAppends:
+    """contracts.OwnedAppends to *topic* behind a network."""
+
+    def __init__(self, inner: EmbeddedOwnedAppends, network: Network, topic: str) -> None:
+        self._inner, self._network, self._topic = inner, network, topic
+
+    async def open(self) -> None:
+        await self._network.call(lambda: at_once(self._inner.open()), channel=self)
+
+    async def append(self, records: Records) -> None:
+        process = PROCESS.get()
+
+        def effect() -> None:
+            at_once(self._inner.append(records))
+            self._network.on_append(self._topic, process)
+
+        await self._network.call(effect, channel=self)
 
     async def close(self) -> None:
         pass

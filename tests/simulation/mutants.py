@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tests.simulation import mutants_disk, mutants_lives, mutants_sinks, mutants_state
+from tests.simulation.workers_world import FIRST_SHARP, SHARP_EACH
 from tests.simulation.world import FIRST_WITH_MORE
 
 Mistake = Callable[[], Iterator[Any]]
@@ -39,10 +40,17 @@ MISTAKES: dict[str, Mistake] = {
 }
 MOST_SEEDS = 200
 """Within so many seeds a mistake must be caught."""
+AIMED_AT = {"dead_letters_not_known_again", "refused_by_anyone", "overlap_not_cut"}
+"""What sharp worlds look for: within so many of them."""
+RARE = {"numbers_of_cuts", "trimmed_past_the_sinks"}
+"""What shows in one world of some hundreds: within three times as many."""
 
 
 def seeds_for(name: str, most: int = MOST_SEEDS) -> range:
     """The seeds among which one is to catch the mistake *name*: later ones draw lives and standbys."""
+    if name in AIMED_AT:
+        return range(FIRST_SHARP, FIRST_SHARP + SHARP_EACH * most, SHARP_EACH)
+    most *= 3 if name in RARE else 1
     first = 2 * FIRST_WITH_MORE if MISTAKES[name] in mutants_lives.MISTAKES else 0
     return range(first, first + most)
 

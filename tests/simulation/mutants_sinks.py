@@ -9,7 +9,7 @@ from unittest import mock
 
 from faust.types import TP
 
-from streamcore.batch import Batch, Chunk, PartitionId
+from streamcore.batch import Batch, Chunk, PartitionId, Rejects
 from streamcore.contracts import FlushReason
 from streamcore.passage import RowId
 from streamcore.runtime import ledger, pipeline
@@ -95,12 +95,12 @@ def dead_letters_not_awaited() -> Iterator[Any]:
     """Dead letters are on their way when the position passes them."""
     append = Refusals.append
 
-    async def later(*arguments: Any) -> None:
+    async def later(*arguments: Any, **options: Any) -> None:
         await asyncio.sleep(0.2)
-        await append(*arguments)
+        await append(*arguments, **options)
 
-    async def forget(self: Refusals, *arguments: Any) -> None:
-        self.later = [*getattr(self, "later", []), asyncio.ensure_future(later(self, *arguments))]  # type: ignore[attr-defined]
+    async def forget(self: Refusals, *arguments: Any, **options: Any) -> None:
+        self.later = [*getattr(self, "later", []), asyncio.ensure_future(later(self, *arguments, **options))]  # type: ignore[attr-defined]
 
     yield mock.patch.object(Refusals, "append", forget)
 
@@ -154,6 +154,18 @@ def dead_letters_not_known_again() -> Iterator[Any]:
     yield mock.patch.object(Refusals, "known", nothing)
 
 
+def refused_by_anyone() -> Iterator[Any]:
+    """The dead letter of a row that the database refused can be sent by a former owner too."""
+    append = Refusals.append
+
+    async def freely(
+        self: Refusals, chunk: Chunk, rejects: Rejects, processed: int, *, as_owner: bool = False
+    ) -> None:
+        await append(self, chunk, rejects, processed)
+
+    yield mock.patch.object(Refusals, "append", freely)
+
+
 def commit_lost_means_not_written() -> Iterator[Any]:
     """After a COMMIT whose reply was lost everything is written again, without a look at the position."""
 
@@ -168,6 +180,7 @@ def commit_lost_means_not_written() -> Iterator[Any]:
 
 MISTAKES = (
     dead_letters_not_known_again,
+    refused_by_anyone,
     commit_lost_means_not_written,
     commit_before_write,
     no_fence,

@@ -17,6 +17,7 @@ from tests.simulation.network import Trouble
 from tests.simulation.worker import Worker
 from tests.simulation.world import Life, World
 
+SHARP_EACH, FIRST_SHARP = 10, 4
 _FAULTS = ["kill", "step", "request", "pause", "freeze", "freeze", "freeze", "leave", "join", "everyone"]
 _AIMED = ["stuck", "stuck", "stuck", "kill", "request", "pause"]
 _ZOMBIES = ["freeze", "freeze", "freeze", "pause", "kill"]
@@ -28,8 +29,8 @@ class WorkersWorld(World):
     """2 to 4 workers, each a process of its own.
 
     One seed in ten is sharp: its faults are aimed. COMMITs are not heard of; who has written a dead letter
-    dies before its COMMIT, and the constraint is gone; an append to a log of state arrives when others own
-    the partition; and what is made again is cut otherwise.
+    dies before its COMMIT, or who is to write it stands still, and the constraint is gone; an append to a
+    log of state arrives when others own the partition; and what is made again is cut otherwise.
     """
 
     _struck = False
@@ -37,7 +38,7 @@ class WorkersWorld(World):
 
     @staticmethod
     def is_sharp(seed: int) -> bool:
-        return seed % 10 == 4
+        return seed % SHARP_EACH == FIRST_SHARP
 
     async def _happen(self) -> None:
         self.broker = broker = Broker(f"embedded://sim-{self.seed}", clock=self.loop.time)
@@ -51,6 +52,7 @@ class WorkersWorld(World):
         if self.sharp and self.faults:
             self._struck = self.seed % 20 == 4
             self.network.on_append = self._after_append
+            self.database.on_refusal = self._row_refused
         for number in range(self._wanted):
             self._begin(f"w{number}")
         if self.sharp and self.faults:
@@ -61,11 +63,11 @@ class WorkersWorld(World):
         self.network.on_append = lambda topic, process: None
         self.network.stuck.clear()
         self.network.trouble = Trouble(0.0, 0.02)
-        self.database.strict = True
         for process, _ in self._alive.values():
             process.dies_at = None
         self.network.deaths.clear()
         self.network.pauses.clear()
+        self.database.on_refusal = lambda process: None
         await producing
         self.complete.set()
         await self._rest()
@@ -118,6 +120,13 @@ class WorkersWorld(World):
         """Who has written a dead letter may die at once, and what it had refused is taken from now on."""
         if topic == "dead" and process is not None and self.dice.random() < 0.3:
             process.kill()
+            self.database.strict = False
+
+    def _row_refused(self, process: Process) -> None:
+        """Who hears of it may stand still, and go on when its heir has written what it had refused."""
+        if self.dice.random() < 0.3:
+            process.pause()
+            self.loop.world_later(3 * SESSION, process.go_on)
             self.database.strict = False
 
     async def _strike(self) -> None:

@@ -31,7 +31,7 @@ class DeafLog(EmbeddedLog):
         self.looking, self.go_on, self.cancelled = asyncio.Event(), asyncio.Event(), 0
         self.armed = False
 
-    async def bounds(self, topic: str) -> Mapping[int, Range]:
+    async def bounds(self, topic: str, *, settled: bool = False) -> Mapping[int, Range]:
         if self.armed and not self.looking.is_set():
             self.looking.set()
             try:
