@@ -8,8 +8,8 @@ The order that makes it exact, for every chunk:
 3. each sink gets the rows that it does not have yet, and says later what is durable;
 4. the group commits what every sink has confirmed.
 
-When a partition is assigned, each sink is asked for its own position, which also fences its former
-owner; reading goes on at the smallest.
+When a partition is assigned, its former owner is kept from sending letters first; then each sink is asked
+for its own position, which fences the former owner there. Reading goes on at the smallest.
 """
 
 from __future__ import annotations
