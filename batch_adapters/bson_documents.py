@@ -22,6 +22,8 @@ from streamcore.systems.bson_elements import FEW, BsonBytes, Field, walk
 from streamcore.systems.mongo_documents import Reply, decoded, key_of
 
 Bools = npt.NDArray[np.bool_]
+_TOGETHER = 1_000
+"""So many documents are Python objects at a time: more leave the processor's caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,10 @@ class BsonPage:
 
     def reply(self, places: Sequence[int]) -> Reply:
         """The documents at *places* as JSON."""
-        reply, (documents, broken) = Reply([], [], {}), decoded(self.documents.pick(places))
-        reply.add(documents, self.hidden, broken)
+        reply = Reply([], [], {})
+        for start in range(0, len(places), _TOGETHER):
+            documents, broken = decoded(self.documents.pick(places[start : start + _TOGETHER]))
+            reply.add(documents, self.hidden, broken)
         return reply
 
 
@@ -66,7 +70,8 @@ class BsonChunk(Chunk):
         odd = np.flatnonzero(~sure).tolist()
         reply = page.reply(odd)
         self._refused = {first + odd[at]: RefusedDocument(*why) for at, why in reply.refused.items()}
-        self._texts = dict(zip(odd, reply.texts, strict=True))
+        self._texts = [b""] * count
+        self._keep(odd, reply)
         self._good = np.setdiff1d(np.arange(first, first + count), list(self._refused), True) - first
         self._sure: Bools = sure[self._good]
         self._fields = {name: field.take(self._good) for name, field in fields.items()}
@@ -81,15 +86,22 @@ class BsonChunk(Chunk):
         return self._good + self.first
 
     def values(self) -> list[bytes | None]:
-        return [*self.texts(range(len(self)))]
+        return [*self._json(self._good)]
 
     def texts(self, places: Sequence[int]) -> list[bytes]:
         """See :class:`streamcore.contracts.documents.DocumentColumns`. They are kept."""
-        wanted = self._good[places].tolist()
-        missing = [place for place in wanted if place not in self._texts]
-        if missing:
-            self._texts |= zip(missing, self._page.reply(missing).texts, strict=True)
+        return self._json(self._good[places])
+
+    def _json(self, places: Int64s) -> list[bytes]:
+        """The texts of the documents at *places* of the page, none of which is refused."""
+        wanted = places.tolist()
+        missing = [place for place in wanted if not self._texts[place]]
+        self._keep(missing, self._page.reply(missing))
         return [self._texts[place] for place in wanted]
+
+    def _keep(self, places: Sequence[int], reply: Reply) -> None:
+        for place, text in zip(places, reply.texts, strict=True):
+            self._texts[place] = text
 
     def column(self, name: str, dtype: pl.DataType) -> tuple[pl.Series, Bools] | None:
         """See :class:`streamcore.contracts.documents.DocumentColumns`."""

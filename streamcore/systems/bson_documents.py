@@ -26,16 +26,19 @@ class Documents(NamedTuple):
     def of_array(cls, data: bytes, at: int = 0) -> Documents:
         """The elements of the array that begins at *at*. ValueError where it is none of documents."""
         end, place, starts, ends = at + _length(data, at)[0] - 1, at + _HEAD, list[int](), list[int]()
+        head, left = 3, 10  # bytes of an element's type and its name, which is its number; how many have such
         while place < end:
             if data[place] != _DOCUMENT:
                 raise ValueError("no BSON documents")
-            start = place + 2 + len(str(len(starts)))  # behind its type and its name, which is its number
-            size = _length(data, start)[0]
-            place = start + size
-            if size < _SMALLEST or place > end:
+            start = place + head
+            place = start + _length(data, start)[0]
+            if place < start + _SMALLEST or place > end:
                 raise ValueError("no BSON documents")
             starts.append(start)
             ends.append(place)
+            left -= 1
+            if not left:
+                head, left = head + 1, 9 * 10 ** (head - 2)
         return cls(data, np.array(starts, np.int64), np.array(ends, np.int64))
 
     @classmethod
@@ -51,8 +54,8 @@ class Documents(NamedTuple):
 
     def pick(self, places: Sequence[int]) -> bytes:
         """Those at *places*, one behind the other."""
-        starts, ends = self.starts.tolist(), self.ends.tolist()
-        return b"".join([self.data[starts[place] : ends[place]] for place in places])
+        starts, ends = self.starts[places].tolist(), self.ends[places].tolist()
+        return b"".join([self.data[start:end] for start, end in zip(starts, ends, strict=True)])
 
     def part(self, start: int, end: int) -> Documents:
         """Those at the places from *start* to *end*, in bytes of their own unless they are all."""

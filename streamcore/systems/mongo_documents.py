@@ -49,7 +49,9 @@ class Reply(NamedTuple):
         """
         first = len(self.texts)
         ids = [document[ID] for document in documents]
-        away = [{name: document.pop(name, None) for name in hidden} for document in documents]
+        away: list[Document] = [{}] * len(documents)
+        if hidden:
+            away = [{name: document.pop(name, None) for name in hidden} for document in documents]
         # Copied, since orjson's own bytes keep a buffer of several times their length.
         texts = [b"%b" % orjson.dumps(document, _as_json, _OPTIONS) for document in documents]
         for place, text in enumerate(texts):
