@@ -1,4 +1,6 @@
-"""Fixtures of real servers for all tests, and the two rules of a run: skips, and the share of slow tests."""
+"""Fixtures of real servers for all tests, and the rules of a run: skips, the share of slow tests, and that
+examples of properties have no deadline, since a machine may stand still for a moment.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 from tests.services import kafka as kafka_service
 from tests.services import mariadb as mariadb_service
@@ -27,6 +30,8 @@ from tests.services.s3 import S3Server
 from tests.services.server import Server, Unavailable
 
 pytest_plugins = ["tests.plugins.share", "tests.plugins.skips"]
+settings.register_profile("tests", parent=settings(), deadline=None)
+settings.load_profile("tests")
 
 INSTALLS = {
     "kafka": kafka_service.install,
