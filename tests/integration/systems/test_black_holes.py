@@ -101,6 +101,7 @@ CASES: dict[str, Callable[[str], None]] = {
     "source postgresql, TLS": lambda at: source(f"postgresql://u:s3cret@{at}/d?table=t&sslmode=require"),
     "source mysql": lambda at: source(f"mysql://u:s3cret@{at}/d?table=t"),
     "source mongodb": lambda at: source(f"mongodb://u:s3cret@{at}/d?collection=t"),
+    "source mongodb, motor": lambda at: source(f"mongodb://u:s3cret@{at}/d?collection=t&driver=motor"),
     "source redis": lambda at: source(f"redis://:s3cret@{at}/0?stream=t&value=v"),
     "source redis, TLS": lambda at: source(f"rediss://:s3cret@{at}/0?stream=t&value=v"),
     "source kafka": lambda at: source(f"kafka://{at}/t"),
@@ -123,6 +124,10 @@ CASES: dict[str, Callable[[str], None]] = {
     ),
     "live mongodb-poll": lambda at: live(f"mongodb://u:s3cret@{at}/d?collection=t&poll=id"),
     "live mongodb-changes": lambda at: live(f"mongodb://u:s3cret@{at}/d?changes=t"),
+    "live mongodb-poll, motor": lambda at: live(
+        f"mongodb://u:s3cret@{at}/d?collection=t&poll=id&driver=motor"
+    ),
+    "live mongodb-changes, motor": lambda at: live(f"mongodb://u:s3cret@{at}/d?changes=t&driver=motor"),
     "live redis-stream": lambda at: live(f"redis://:s3cret@{at}/0?stream=t&value=v&group=g"),
     "lookup postgres": lambda at: looked_up(
         references.Postgres("t", key="id", columns={"id": "int64"}, url=f"postgresql://u:s3cret@{at}/d")
