@@ -33,11 +33,22 @@ from streamcore.testing.sink_world import (
 
 
 class RefusingSinkConformance(Suite):
-    """Laws of sinks whose target refuses single rows."""
+    """Laws of sinks whose target refuses single rows.
+
+    ``by_the_row``: that is a matter of the row alone, whatever the target holds or allows at the moment.
+    """
+
+    by_the_row = False
 
     def bad_values(self) -> Sequence[Mapping[str, object]]:
         """Values, by column, each of which makes the target refuse a row."""
         raise NotImplementedError
+
+    def test_who_refuses_is_said(self) -> None:
+        async def test(world: World) -> None:
+            assert world.target.sink.abilities.server_refuses is not self.by_the_row
+
+        self.run(test)
 
     def test_refused_rows_become_dead_letters_once_and_their_neighbours_are_written(self) -> None:
         async def test(world: World) -> None:

@@ -68,6 +68,8 @@ class TestParquet(SinkConformance):
 class TestPartitionedParquet(SinkConformance, RefusingSinkConformance):
     """The same laws when one range makes many files; here rows can be refused, for their folder's name."""
 
+    by_the_row = True
+
     def target(self) -> FolderTarget:
         make = partial(Parquet, partition_by=["name"], roll_seconds=30)
         return FolderTarget(make, "**/*.parquet", read_hive_parquet)
@@ -110,6 +112,8 @@ class TestJsonLines(SinkConformance):
 
 @pytest.mark.slow
 class TestExcel(SinkConformance, RefusingSinkConformance):
+    by_the_row = True
+
     def target(self) -> FolderTarget:
         return FolderTarget(partial(Excel, roll_seconds=30), "**/*.xlsx", read_excel)
 
