@@ -7,11 +7,9 @@ UV := $(BIN)/uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --all-extras --group dev pyproject.toml
 # Tests run in so many processes, each with servers of its own; the longer half of a test's time is waiting.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
-# It takes half as much time again of what runs in pytest's own processes.
-COVERAGE := --cov --cov-report=term:skip-covered
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
 
-.PHONY: help env compiled lock relock demo fmt check test coverage test-all chaos sim sim-mutants bench services clean
+.PHONY: help env compiled lock relock demo fmt check test test-all chaos sim sim-mutants bench services clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,14 +48,11 @@ check: env ## what CI checks before the tests
 compiled: env
 	@$(BIN)/python -m compileall -q -j 0 streamcore batch_adapters topologies tests
 
-test: compiled ## everything, with a turning share of the slow tests
+test: compiled ## everything, with a turning share of the slow tests, and which lines none of them runs
 	$(PYTEST)
 
-coverage: compiled ## the same, and which lines none of them runs
-	$(PYTEST) $(COVERAGE)
-
-test-all: compiled ## everything, all slow tests included, and which lines none of them runs
-	$(PYTEST) $(COVERAGE) --share=all
+test-all: compiled ## everything, all slow tests included
+	$(PYTEST) --share=all
 
 chaos: compiled ## faults on real servers: make chaos MINUTES=30
 	$(BIN)/python -m tests.faults.chaos --minutes $(or $(MINUTES),10)
