@@ -85,11 +85,22 @@ def plain(value: object) -> object:
 
 
 def codec(unicode_errors: str = "strict") -> CodecOptions[Document]:
-    """How documents are decoded: UUIDs as such, dates beyond Python's as numbers."""
+    """How documents are decoded: UUIDs as such, dates beyond Python's as numbers.
+
+    Code with a scope as MongoDB's own JSON says it: orjson would take it for the text alone.
+    """
+    from bson import Code
     from bson.binary import UuidRepresentation
-    from bson.codec_options import CodecOptions, DatetimeConversion
+    from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, TypeRegistry
+
+    class Scoped(TypeDecoder):
+        bson_type = Code
+
+        def transform_bson(self, value: Code) -> object:
+            return value if value.scope is None else {"$code": str(value), "$scope": value.scope}
 
     return CodecOptions(
+        type_registry=TypeRegistry([Scoped()]),
         uuid_representation=UuidRepresentation.STANDARD,
         unicode_decode_error_handler=unicode_errors,
         datetime_conversion=DatetimeConversion.DATETIME_AUTO,

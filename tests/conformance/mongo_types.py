@@ -180,13 +180,22 @@ MONGODB_SOURCE = (
     ),
     Line(
         (
-            "a date outside of the years 1 to 9999, regular expressions, timestamps, MinKey …",
+            "a date outside of the years 1 to 9999, regular expressions, timestamps, scoped code, MinKey …",
             'MongoDB\'s own JSON, e.g. `{"$timestamp": …}`',
             "no other type takes them",
         ),
         found=(
             Found(
-                st.sampled_from([Timestamp(1, 2), Regex("a", "i"), MinKey(), MaxKey(), DatetimeMS(10**15)]),
+                st.sampled_from(
+                    [
+                        Timestamp(1, 2),
+                        Regex("a", "i"),
+                        MinKey(),
+                        MaxKey(),
+                        DatetimeMS(10**15),
+                        Code("f()", {"a": 1}),
+                    ]
+                ),
                 refused=(*SCALARS, pl.String()),
             ),
         ),
