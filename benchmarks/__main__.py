@@ -28,7 +28,9 @@ from tests.services import kafka
 RATE = 10_000
 ONE_CORE = ["formats", "operators", "states", "pipelines"]
 """Modules of their own, in which polars has one core, as in a worker."""
-OTHERS = ["partitions", "keys", "latency", "replay", "chunks", "nexmark", "takeover", *ONE_CORE]
+CONNECTORS = ["sinks", "sources", "objects", "mongodb", "redis"]
+"""Modules of their own beside the systems' own clients, on servers that they start."""
+OTHERS = ["partitions", "keys", "latency", "replay", "chunks", "nexmark", "takeover", *ONE_CORE, *CONNECTORS]
 
 
 def show(title: str, results: Sequence[Measured]) -> None:
@@ -71,7 +73,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the results here too")
     given = parser.parse_args()
     results: dict[str, object] = {}
-    if given.what not in ("replay", "chunks", "nexmark", *ONE_CORE):
+    if given.what not in ("replay", "chunks", "nexmark", *ONE_CORE, *CONNECTORS):
         server = kafka.from_environment() or kafka.start()
         try:
             results = asyncio.run(_on_kafka(server.bootstrap, given))
@@ -94,9 +96,9 @@ def main() -> int:
     if given.what in ("all", "nexmark"):
         results["nexmark"] = queries = nexmark(given.events)
         show_queries(queries)
-    for name in ONE_CORE:
+    for name in (*ONE_CORE, *CONNECTORS):
         if given.what in ("all", name):
-            environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
+            environment = {**os.environ, **({"POLARS_MAX_THREADS": "1"} if name in ONE_CORE else {})}
             subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=True)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))

@@ -1,4 +1,4 @@
-"""Rows a second and CPU of the sinks: ``python -m benchmarks.sinks [POSTGRES_URL]``.
+"""Rows a second and CPU of sinks: ``python -m benchmarks.sinks [POSTGRES_URL]``; else on a server of its own.
 
 Five columns (bigint, text, double, timestamp, boolean), batches of 20,000 rows. PostgreSQL is set
 beside asyncpg's own ``copy_records_to_table`` of the same rows, which are Python tuples before its
@@ -24,6 +24,7 @@ import polars as pl
 from streamcore.batch import Batch, FrameChunk, PartitionId, Range, Rejects, hide
 from streamcore.contracts import FlushReason, Log, Sink, SinkContext
 from streamcore.sinks import Csv, JsonLines, Parquet, Postgres
+from tests.services import postgres
 
 ROWS, BATCH = 1_000_000, 20_000
 SOURCE = PartitionId("bench", 0, "bench/1")
@@ -105,15 +106,14 @@ def into(make: Callable[[], Sink], parts: list[Batch], columns: pl.Schema) -> Ca
     return work
 
 
-async def main(url: str | None) -> None:
+async def main(url: str) -> None:
     frame = rows()
     parts, columns = batches(frame), frame.schema
     with tempfile.TemporaryDirectory() as folder:
         for kind in (Parquet, Csv, JsonLines):
             fresh = (f"{folder}/{kind.__name__}{i}" for i in range(99))
             await measured(kind.__name__, into(partial(_fresh, kind, fresh), parts, columns))
-    if url:
-        await against_copy(url, frame, parts)
+    await against_copy(url, frame, parts)
 
 
 def _fresh(kind: type[Parquet | Csv | JsonLines], folders: Iterator[str]) -> Sink:
@@ -162,4 +162,11 @@ async def against_copy(url: str, frame: pl.DataFrame, parts: list[Batch]) -> Non
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else None))
+    if len(sys.argv) > 1:
+        asyncio.run(main(sys.argv[1]))
+    else:
+        server = postgres.start()
+        try:
+            asyncio.run(main(server.dsn))
+        finally:
+            server.close()

@@ -29,7 +29,7 @@ from tests.services.registry import RegistryServer
 from tests.services.s3 import S3Server
 from tests.services.server import Server, Unavailable
 
-pytest_plugins = ["tests.plugins.share", "tests.plugins.skips"]
+pytest_plugins = ["tests.plugins.share", "tests.plugins.skips", "tests.plugins.laws"]
 settings.register_profile("tests", parent=settings(), deadline=None)
 settings.load_profile("tests")
 
