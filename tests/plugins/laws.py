@@ -1,6 +1,7 @@
 """The conformance table at the end of a run: of each connector how many laws hold, and what was left out.
 
-A connector is a class of tests below tests/conformance, a law is one of its tests, with all its examples.
+A connector is a class of tests below tests/conformance, behind the name of its module; a law is one of its
+tests, with all its examples.
 Slow connectors are in a run by a share of their laws (:mod:`.share`).
 """
 
@@ -33,8 +34,11 @@ def seen(report: pytest.TestReport) -> Seen | None:
     if not file.startswith(FOLDER) or not test or not decides:
         return None
     reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+    suite = file.rpartition("/")[2].removeprefix("test_").removesuffix(".py").replace("_", " ")
     law = test.partition("[")[0].removeprefix("test_").replace("_", " ")
-    return Seen(kind.removeprefix("Test"), law, report.outcome, reason.removeprefix("Skipped: "))
+    return Seen(
+        f"{suite}: {kind.removeprefix('Test')}", law, report.outcome, reason.removeprefix("Skipped: ")
+    )
 
 
 def table(all_seen: Iterable[Seen]) -> Iterator[str]:
@@ -46,7 +50,7 @@ def table(all_seen: Iterable[Seen]) -> Iterator[str]:
         laws[one.law] = min(before, one, key=lambda found: _WORST.index(found.outcome))
     for connector, laws in sorted(connectors.items()):
         passed = sum(law.outcome == "passed" for law in laws.values())
-        line = f"{connector:<32} {passed:>3} laws hold"
+        line = f"{connector:<44} {passed:>3} laws hold"
         for law in sorted(laws.values()):
             if law.outcome == "failed":
                 line += f"; failed: {law.law}"

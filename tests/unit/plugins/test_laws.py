@@ -39,11 +39,11 @@ def test_the_table_at_the_end_of_a_run(tmp_path: Path) -> None:
     )
     lines = [" ".join(line.split()) for line in done.stdout.splitlines() if " laws hold" in line]
     assert lines == [
-        "Good 2 laws hold",
-        "Poor 0 laws hold; failed: each row is there; skipped: it ends (it never does)",
+        "it: Good 2 laws hold",
+        "it: Poor 0 laws hold; failed: each row is there; skipped: it ends (it never does)",
     ]
 
 
 def test_a_law_is_the_worst_of_its_examples() -> None:
-    found = [Seen("S3", "it ends", outcome) for outcome in ("passed", "failed", "passed")]
-    assert list(table(found)) == [f"{'S3':<32}   0 laws hold; failed: it ends"]
+    found = [Seen("sinks: S3", "it ends", outcome) for outcome in ("passed", "failed", "passed")]
+    assert list(table(found)) == [f"{'sinks: S3':<44}   0 laws hold; failed: it ends"]
