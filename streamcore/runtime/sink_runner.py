@@ -79,9 +79,15 @@ class SinkRunner:
             return positions
 
     def put(self, batch: Batch) -> None:
-        """Queue what the sink does not have yet of *batch*."""
+        """Queue what the sink does not have yet of *batch*.
+
+        Of a log of state that may be the watermark alone. Where a log is read again its records are cut
+        otherwise, and a batch of rows that are there may bring one that was told by a batch without rows, and
+        was lost.
+        """
         position = self._ledger.sink_position(self.sink, batch.source)
-        tells = isinstance(batch, TimedBatch) and batch.range.start == batch.range.end
+        start, end = batch.range
+        tells = isinstance(batch, TimedBatch) and end in (start, position)
         if tells or batch.range.end > position:
             self._queue.append(batch.cut(position, batch.range.end))
             self._idle.clear()
