@@ -28,7 +28,7 @@ from tests.services import kafka
 RATE = 10_000
 ONE_CORE = ["formats", "operators", "states", "pipelines"]
 """Modules of their own, in which polars has one core, as in a worker."""
-CONNECTORS = ["sinks", "sources", "objects", "mongodb", "redis"]
+CONNECTORS = ["sinks", "sources", "objects", "mongodb", "redis", "letters"]
 """Modules of their own beside the systems' own clients, on servers that they start."""
 OTHERS = ["partitions", "keys", "latency", "replay", "chunks", "nexmark", "takeover", *ONE_CORE, *CONNECTORS]
 

@@ -7,10 +7,8 @@ clock starts, as a program without columns would hold them, and beside the same 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,10 +19,10 @@ from typing import cast
 import numpy as np
 import polars as pl
 
+from benchmarks.on_postgres import run
 from streamcore.batch import Batch, FrameChunk, PartitionId, Range, Rejects, hide
 from streamcore.contracts import FlushReason, Log, Sink, SinkContext
 from streamcore.sinks import Csv, JsonLines, Parquet, Postgres
-from tests.services import postgres
 
 ROWS, BATCH = 1_000_000, 20_000
 SOURCE = PartitionId("bench", 0, "bench/1")
@@ -162,11 +160,4 @@ async def against_copy(url: str, frame: pl.DataFrame, parts: list[Batch]) -> Non
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        asyncio.run(main(sys.argv[1]))
-    else:
-        server = postgres.start()
-        try:
-            asyncio.run(main(server.dsn))
-        finally:
-            server.close()
+    run(main)

@@ -7,15 +7,14 @@ beside a bare binary ``COPY … TO STDOUT`` by asyncpg whose bytes are thrown aw
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from batch_adapters.catalogue import open_source
+from benchmarks.on_postgres import run
 from streamcore.batch import PartitionId
 from streamcore.contracts import Split
-from tests.services import postgres
 
 ROWS, CHUNK = 1_000_000, 4 << 20
 SOURCE = PartitionId("bench", 0, "bench/1")
@@ -82,11 +81,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        asyncio.run(main(sys.argv[1]))
-    else:
-        server = postgres.start()
-        try:
-            asyncio.run(main(server.dsn))
-        finally:
-            server.close()
+    run(main)

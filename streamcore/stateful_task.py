@@ -13,7 +13,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from streamcore.asking import Answer, Asking, answered, nobody
-from streamcore.batch import HIDDEN, OFFSET, FrameChunk, PartitionId, TimedBatch
+from streamcore.batch import HIDDEN, OFFSET, FrameChunk, PartitionId, TimedBatch, nothing_at
 from streamcore.errors import Permanent
 from streamcore.event_time import BEGINNING, END
 from streamcore.graph import Graph
@@ -118,6 +118,13 @@ class StatefulTask:
         """What makes frames that another process has written into this one's, of each kind of pieces."""
         return [_Restoring(self._operator, kind, runs.place) for kind, runs in enumerate(self._state.kept)]
 
+    def standing(self) -> Outcome:
+        """Where what comes out stands, without rows: nodes whose log does not know how far the times came are
+        told. What was said without rows has no position, and may be lost when the log is passed by it.
+        """
+        here = nothing_at(self.source, self._state.emitted)
+        return Outcome(here, 0, self.stage.advanced(here, *self._reached))
+
     def on_entries(self, entries: Sequence[Entry], answer: Answer = nobody) -> Outcome | None:
         """The result of :meth:`asking` when *answer* answers."""
         return answered(self.asking(entries), answer)
@@ -209,7 +216,7 @@ class StatefulTask:
 
     def _outcome(self, emissions: Sequence[pl.DataFrame], first: int, late: int) -> Asking[Outcome]:
         run, end = self.stage.passage(), self._state.emitted
-        told = self._told(self._state.watermark), self._told(self._newest)
+        told = self._reached
         rows = pl.concat(emissions) if emissions else self._operator.nothing_out
         if LATE_MARK in rows.columns:  # judged where they were read, and no second time
             run.late, rows = rows.filter(LATE_MARK)[OFFSET], rows.drop(LATE_MARK)
@@ -227,6 +234,11 @@ class StatefulTask:
         run.frames[self.node] = emission
         outcome: Outcome = yield from self.stage.outcome(run, chunk, rows.height, *told)
         return outcome
+
+    @property
+    def _reached(self) -> tuple[int, int]:
+        """The watermark of what comes out, and the newest one."""
+        return self._told(self._state.watermark), self._told(self._newest)
 
     def _told(self, watermark: int) -> int:
         """The watermark of what comes out where the state's is *watermark*."""

@@ -43,7 +43,7 @@ class Aggregate(Protocol):
 
 @runtime_checkable
 class Pairwise(Protocol):
-    """An aggregate that can merge two pieces element by element, which costs a twentieth of groups of two."""
+    """An aggregate that can merge two pieces element by element: groups of two cost many times as much."""
 
     def merge_two(self, older: Exprs, younger: Exprs) -> Exprs | None:
         """As ``merge`` of the kept columns *older* and *younger*, in this order; None where it can't."""

@@ -47,18 +47,15 @@ async def read(log: Log, topic: str, only: Filter | None = None) -> AsyncIterato
                     yield letter
 
 
-async def refused_since(
-    log: Log, topic: str, source: PartitionId, position: int, *, settled: bool = False
-) -> list[RowId]:
+async def refused_since(log: Log, topic: str, source: PartitionId, position: int) -> list[RowId]:
     """Rows of *source* at or after *position* that are dead letters already.
-
-    *settled*: some letters come in transactions (see :meth:`streamcore.contracts.Log.bounds`).
 
     The letters of one source partition lie in one partition of the topic, roughly in the order of its
     positions: a slow sink refuses late, a restart repeats. Each says below which position all letters
-    before it are, so the topic is read backwards, in growing pieces, until one says *position* or less.
+    before it are, so the topic is read backwards, in growing pieces, until one says *position* or less. Some
+    come in transactions: one that is open, of any source, hides what lies behind it.
     """
-    bounds = await log.bounds(topic, settled=settled)
+    bounds = await log.bounds(topic, settled=True)
     if not bounds:
         return []
     partition = source.partition % len(bounds)

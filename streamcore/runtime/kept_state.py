@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import numpy as np
 
 from streamcore.asking import Answer, AskingEach, answered_each, nobody
-from streamcore.batch import Chunk, PartitionId, nothing_at
+from streamcore.batch import Chunk, PartitionId
 from streamcore.contracts import Log
 from streamcore.errors import Permanent
 from streamcore.graph import Graph
@@ -52,7 +52,7 @@ class KeptState:
         self._held: _Values = []
         self._resumed: Snapshot | None = None
         self._told: Outcome | None = None
-        """Where what comes out stands, to be said with the next chunk."""
+        """Where what comes out stands, to be said with the next chunk, if only one without records."""
         self.at = first
         """All before it was read, and what came of it was taken."""
         self._at_work = False
@@ -117,6 +117,11 @@ class KeptState:
     def ended(self) -> bool:
         """Whether everything that feeds it is bounded and has ended, and all that came of it was taken."""
         return self._task is not None and self._task.ended and not self._at_work
+
+    @property
+    def has_to_tell(self) -> bool:
+        """Whether it went on from a state, and has not said yet where what comes out stands."""
+        return self._told is not None
 
     @property
     def whole(self) -> bool:
@@ -201,7 +206,7 @@ class KeptState:
     def _restore(self, snapshot: Snapshot) -> None:
         self.task.restore(snapshot)
         self._snapshots = None
-        self._told = Outcome(nothing_at(self.emissions, self.task.emitted), 0)
+        self._told = self.task.standing()
 
     def settled(self, confirmed: int | None) -> int | None:
         """Up to where the log may be committed when rows before *confirmed* are in all sinks."""

@@ -23,7 +23,7 @@ from functools import partial
 from faust.types import TP
 
 from streamcore import joint
-from streamcore.batch import Batch, Chunk, PartitionId, Rejects, nothing_at
+from streamcore.batch import Batch, Chunk, PartitionId, RecordChunk, Rejects, nothing_at
 from streamcore.contracts import FlushReason, Log, SinkAbilities, SinkWriter
 from streamcore.crashpoints import crash_point
 from streamcore.deadletter.redrive import sent_before, unpack
@@ -230,6 +230,8 @@ class Pipeline:
             place = self._options.place(len(self.kept) + len(self.resuming.standbys.wanted))
             kept.begin(self.graph, known, self._logged(out), time.perf_counter, place)
             self._tasks[source] = kept
+            if kept.has_to_tell:  # its log may hold nothing more
+                await self._keep(kept, RecordChunk(source, [], [], first=kept.first, end=kept.first))
             return
         known = await self._refusals.known(source, position)
         if source.topic == self._options.redrive_topic:

@@ -49,7 +49,7 @@ class Refusals:
 
     async def known(self, source: PartitionId, position: int) -> Collection[RowId]:
         """The rows of *source* at *position* or behind it that are dead letters already."""
-        known = await refused_since(self._log, self._topic, source, position, settled=source in self._owned)
+        known = await refused_since(self._log, self._topic, source, position)
         self._below[source] = max((row.offset + 1 for row in known), default=position)
         return known
 

@@ -186,11 +186,14 @@ class KafkaLog:
         deadline = asyncio.get_running_loop().time() + _SETTLED_SECONDS
         while True:
             found = await self._bounds(topic, "read_committed")
-            waits = [number for number, all_ in last.items() if found[number].end < all_.end]
-            if not waits:
+            open_ = [
+                number for number, held in found.items() if number in last and held.end < last[number].end
+            ]
+            if not open_:
                 return found
             if asyncio.get_running_loop().time() > deadline:
-                raise Transient("a transaction stays open", where=f"{topic}/{waits[0]}/{found[waits[0]].end}")
+                where = f"{topic}/{open_[0]}/{found[open_[0]].end}"
+                raise Transient("a transaction stays open", where=where)
             await asyncio.sleep(_POLL_MS / 1000)
 
     async def _bounds(self, topic: str, isolation: str) -> dict[int, Range]:
