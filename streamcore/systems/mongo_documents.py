@@ -11,6 +11,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import orjson
@@ -84,6 +85,7 @@ def plain(value: object) -> object:
     return text.decode() if isinstance(found, (dict, list)) else found
 
 
+@cache
 def codec(unicode_errors: str = "strict") -> CodecOptions[Document]:
     """How documents are decoded: UUIDs as such, dates beyond Python's as numbers.
 
