@@ -27,6 +27,8 @@ from streamcore.observability.metrics import Metrics
 from streamcore.secrets import Secret
 
 _OTHER_PORT = "set another http.port (another worker may have this one), or http.port 0 to turn it off"
+_TURNS = 3
+"""asyncio makes the transport in one turn behind the accept, and tells the protocol of it in the next."""
 Access = Callable[[web.Request], bool]
 """Whether a request may be answered. Called on the server's thread; it must not wait for anything."""
 
@@ -158,6 +160,12 @@ def _verdict(request: web.Request, results: list[CheckResult]) -> web.Response:
     return web.Response(status=503 if failed else 200, text="\n".join(lines or ["ok"]) + "\n")
 
 
+async def _turns() -> None:
+    """Let the loop turn until a connection that it accepted just now is one that the server knows of."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
 class ServerThread(threading.Thread):
     """The thread that serves *application* at *listener*; a daemon, so that it can't keep a dying process
     alive. ``loop`` is its event loop."""
@@ -182,7 +190,22 @@ class ServerThread(threading.Thread):
         try:
             await self._stopped.wait()
         finally:
+            # A server that is closed forgets who was accepted in the last turn, and never answers them.
+            self.loop.remove_reader(self._listener)
+            await _turns()
             await runner.cleanup()
+            await self._refuse_strangers()
+
+    async def _refuse_strangers(self) -> None:
+        """Close what was accepted and is not the server's yet, in the middle of a TLS handshake.
+
+        Left to the garbage collection, its client would wait for it.
+        """
+        strangers = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
+        for task in strangers:
+            task.cancel()
+        await asyncio.gather(*strangers, return_exceptions=True)
+        await _turns()
 
     def stop(self) -> None:
         """End the thread and wait for it; called from another thread."""

@@ -236,6 +236,9 @@ class PushReader:
     def _accepted(self, rows: Sequence[bytes], size: int, key: bytes | None) -> _Waiting | web.Response:
         """The request that waits now: this one, or the one with its key that waits already."""
         with self._new:
+            if self._closed:
+                # Before all else: a key that was polled and not made durable is known here.
+                return _later("it ends")
             if key is not None:
                 others = [*(one for _, one in self._polled), *self._queue]
                 same = next((one for one in others if one.key == key), None)
@@ -243,7 +246,7 @@ class PushReader:
                     return same
                 if key in self._keys:
                     return _taken(len(rows))
-            if self._closed or self._waiting_bytes > _WAITING_BYTES:
+            if self._waiting_bytes > _WAITING_BYTES:
                 return _later("busy")
             waiting = _Waiting(rows, size, key, asyncio.get_running_loop().create_future())
             self._queue.append(waiting)

@@ -19,7 +19,6 @@ all else (login, rights, an unknown operator)    :class:`Permanent` with the rem
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -116,10 +115,8 @@ def _check(uri: str, options: Mapping[str, str], shown: str) -> None:
 def _refused(uri: str) -> str:
     """Why the driver does not take *uri*; "" where it does."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            driver().uri_parser.parse_uri(uri, validate=True, warn=False)
-    except (driver().errors.ConfigurationError, ValueError, TypeError, UserWarning) as error:
+        driver().uri_parser.parse_uri(uri, validate=True, warn=False)
+    except (driver().errors.ConfigurationError, ValueError, TypeError) as error:
         return str(error)
     return ""
 
@@ -172,11 +169,11 @@ def translate(error: Exception, shown: str) -> StreamcoreError:
             return Transient(f"the transaction was aborted (code {error.code})", where=shown)
         return _of_code(int(error.code or 0), _said(error), shown)
     if isinstance(error, errors.ServerSelectionTimeoutError):
-        return Transient(f"no server can be reached ({_cause(text)})", where=shown)
+        return Transient(f"no server can be reached ({_cause(text) or 'no answer'})", where=shown)
     if isinstance(error, (errors.ConnectionFailure, errors.PyMongoError, OSError)) and not isinstance(
         error, (errors.ConfigurationError, errors.InvalidOperation)
     ):
-        return Transient(f"the connection failed ({type(error).__name__})", where=shown)
+        return Transient(f"the connection failed ({_cause(text) or type(error).__name__})", where=shown)
     return Permanent(f"the driver says: {type(error).__name__}", where=shown)
 
 
@@ -201,15 +198,17 @@ def _name(code: int) -> str:
 
 
 def _cause(text: str) -> str:
-    """The short reason in the driver's long report."""
+    """The short reason in the driver's long report; "" where it has none that is known."""
     for sign in (
         "Connection refused",
+        "Connection reset",
         "timed out",
         "Name or service not known",
         "No address",
         "SSL",
+        "connection closed",
         "closed",
     ):
         if sign.lower() in text.lower():
             return sign.lower()
-    return "no answer"
+    return ""

@@ -18,6 +18,7 @@ import orjson
 import pytest
 
 from streamcore.errors import BadConfig
+from streamcore.observability.http import ServerThread
 from streamcore.sources.catalogue import open_unbounded
 from streamcore.sources.http_push import Bookmark, HttpPush
 from streamcore.testing.feeding import fed
@@ -106,6 +107,22 @@ async def test_a_request_that_is_known_is_answered_at_once_and_not_taken_again()
     with reading(source, found.bookmark) as heir:
         assert await post(url_of(source), documents(range(3)), "the same") == (200, {"rows": 3})
         assert await asyncio.to_thread(heir.poll, 1 << 20, 0.0) is None
+
+
+async def test_what_was_polled_and_not_made_durable_is_not_known_to_one_that_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = push()
+    reader = source.open(b"")
+    first = asyncio.ensure_future(post(url_of(source), documents(range(3)), "the same"))
+    while await asyncio.to_thread(reader.poll, 1 << 20, 0.0) is None:
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(ServerThread, "stop", lambda _: None)
+        reader.close()
+    assert (await first)[0] == 503
+    assert (await post(url_of(source), documents(range(3)), "the same"))[0] == 503
+    await asyncio.to_thread(reader.close)
 
 
 @pytest.fixture

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import socket
+import ssl
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 
 import pytest
 from aiohttp import web
 
 from streamcore.errors import BadConfig
 from streamcore.observability.health import Health
-from streamcore.observability.http import Bearer, Endpoint, serving
+from streamcore.observability.http import Bearer, Endpoint, ServerThread, listen, serving
 from streamcore.observability.metrics import Metrics
 from streamcore.secrets import Secret
 
@@ -112,3 +118,51 @@ async def test_the_port_and_the_thread_are_given_back_also_after_an_error() -> N
     port = int(url.rpartition(":")[2])
     async with serving(Metrics(), Health(), port=port) as again:
         assert again == url
+
+
+@pytest.fixture
+def nothing_collected() -> Iterator[None]:
+    """What is not closed stays open: no garbage collection does it instead."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _at_its_end(tls: ssl.SSLContext | None, before: int) -> socket.socket:
+    """A client of a server that ends while it accepts; *before*: so many turns after the accept."""
+    listener = listen("127.0.0.1", 0)
+    address = listener.getsockname()
+    server = ServerThread(web.Application(), listener, tls)
+    server.start()
+    ready, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        ready.set()
+        go_on.wait(30)
+
+    server.loop.call_soon_threadsafe(hold)
+    ready.wait(30)
+    client = socket.create_connection(address, timeout=30)
+    stopping = threading.Thread(target=server.stop)
+    _in_turns(server.loop, before, stopping.start)
+    go_on.set()
+    server.join(30)
+    assert not server.is_alive()
+    return client
+
+
+def _in_turns(loop: asyncio.AbstractEventLoop, turns: int, call: Callable[[], None]) -> None:
+    if turns:
+        loop.call_soon_threadsafe(_in_turns, loop, turns - 1, call)
+    else:
+        call()
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("secure", [False, True])
+def test_who_is_accepted_while_it_ends_is_not_left_to_wait(
+    nothing_collected: None, secure: bool, turns: int
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if secure else None
+    with _at_its_end(tls, turns) as client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1) == b""
