@@ -32,6 +32,10 @@ _BATCH_BYTES, _BATCH_ROWS = 1 << 20, 1 << 16
 thread: with batches of 4 MB a process had 80 MB more."""
 
 
+_SMALL_DICTIONARY = 1.5
+"""Bytes a row: the places take that for some thousand values, fewer than a batch has rows."""
+
+
 class ParquetOptions(BaseModel):
     """Options of Parquet files."""
 
@@ -42,11 +46,28 @@ class ParquetOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Place, number of rows and uncompressed size of a row group."""
+    """Place, number of rows and uncompressed size of a row group, and its texts of few different values."""
 
     index: int
     rows: int
     nbytes: int
+    repeating: frozenset[str]
+
+
+def _texts(schema: pq.ParquetSchema) -> Sequence[int]:
+    """The places of the columns of text that are not parts of others."""
+    columns = [(i, schema.column(i)) for i in range(len(schema))]
+    return [i for i, one in columns if one.logical_type.type == "STRING" and one.path == one.name]
+
+
+def _repeating(group: pq.RowGroupMetaData, texts: Sequence[int]) -> frozenset[str]:
+    """Those of the columns *texts* of *group* whose values are all in a small dictionary.
+
+    A text that is written as it is takes four bytes for its length alone.
+    """
+    columns = [group.column(i) for i in texts]
+    least = _SMALL_DICTIONARY * group.num_rows
+    return frozenset(one.path_in_schema for one in columns if one.total_uncompressed_size < least)
 
 
 def _parquet(file: InputFile) -> AbstractContextManager[None]:
@@ -55,13 +76,15 @@ def _parquet(file: InputFile) -> AbstractContextManager[None]:
     return reading(file, text, (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError))
 
 
-def _open(file: InputFile) -> tuple[pa.NativeFile, pq.ParquetFile]:
-    """The file, which the caller closes, and its reader."""
+def _open(file: InputFile, repeating: Sequence[str] = ()) -> tuple[pa.NativeFile, pq.ParquetFile]:
+    """The file, which the caller closes, and its reader; the texts of *repeating* stay dictionaries."""
     file.check_unchanged()
     handle = file.open(in_order=False)
     try:
         with _parquet(file):
-            opened = pq.ParquetFile(handle, pre_buffer=False, buffer_size=file.piece)
+            opened = pq.ParquetFile(
+                handle, pre_buffer=False, buffer_size=file.piece, read_dictionary=repeating
+            )
         _check_types(opened.schema_arrow, file.name)
         return handle, opened
     except BaseException:
@@ -97,7 +120,11 @@ class ParquetFile:
         handle, opened = _open(self.file)
         with handle:
             about = [opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups)]
-        groups = [RowGroup(i, group.num_rows, group.total_byte_size) for i, group in enumerate(about)]
+        texts = _texts(opened.schema)
+        groups = [
+            RowGroup(i, group.num_rows, group.total_byte_size, _repeating(group, texts))
+            for i, group in enumerate(about)
+        ]
         for group in groups:
             self._check_size(group)
         ends = np.cumsum([group.rows for group in groups])
@@ -146,7 +173,8 @@ class ParquetReader:
 
     def __init__(self, split: ParquetSplit, source: PartitionId, position: int) -> None:
         self._split, self._source, self._position = split, source, position
-        self._handle, self._opened = _open(split.file)
+        repeating = frozenset.intersection(*(group.repeating for group in split.groups))
+        self._handle, self._opened = _open(split.file, sorted(repeating))
         self._batches = self._read_batches(position)
         self._rest: pa.RecordBatch | None = None
 
@@ -159,11 +187,12 @@ class ParquetReader:
                 self._rest = None
                 if batch is None:
                     break
-                rows = max(1, min(batch.num_rows, left * batch.num_rows // max(1, batch.nbytes)))
+                size = max(1, _nbytes(batch))
+                rows = max(1, min(batch.num_rows, left * batch.num_rows // size))
                 if rows < batch.num_rows:
                     self._rest = batch.slice(rows)
                 batches.append(batch.slice(0, rows))
-                left -= max(1, batch.nbytes * rows // batch.num_rows)
+                left -= max(1, size * rows // batch.num_rows)
                 if self._rest is not None:
                     break
             if not batches:
@@ -194,7 +223,8 @@ class ParquetReader:
                 continue
             row = max(group.nbytes // group.rows, 8 * self._opened.metadata.num_columns, 1)
             size = max(1, min(_BATCH_BYTES // row, _BATCH_ROWS))
-            for batch in self._opened.iter_batches(size, row_groups=[group.index]):
+            # Splits are read side by side: more threads for each would only hand columns to and fro.
+            for batch in self._opened.iter_batches(size, row_groups=[group.index], use_threads=False):
                 if skip < batch.num_rows:
                     yield batch.slice(skip)
                 skip = max(0, skip - batch.num_rows)
@@ -203,10 +233,37 @@ class ParquetReader:
         self._handle.close()
 
 
+def _nbytes(batch: pa.RecordBatch) -> int:
+    """The bytes of *batch* with the values of its dictionaries written out, about."""
+    found = [column.dictionary for column in batch.columns if pa.types.is_dictionary(column.type)]
+    means = sum(values.nbytes / max(1, len(values)) for values in found)
+    return int(batch.nbytes + batch.num_rows * means)
+
+
 def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
+    """*table* as polars has it, with the values of its dictionaries."""
+    dictionaries = {i for i, field in enumerate(table.schema) if pa.types.is_dictionary(field.type)}
+    others = [i for i in range(table.num_columns) if i not in dictionaries]
+    frame = pl.from_arrow(table.select(others))
     assert isinstance(frame, pl.DataFrame)
-    return frame.with_columns(pl.selectors.categorical().cast(pl.String), pl.selectors.enum().cast(pl.String))
+    for i in sorted(dictionaries):
+        frame.insert_column(i, _values(table.column(i)).alias(table.schema.names[i]))
+    return frame
+
+
+def _values(column: pa.ChunkedArray) -> pl.Series:
+    """The values of dictionaries, one for each chunk: those at the places."""
+    if not column.num_chunks:
+        return _series(pa.array([], column.type.value_type))
+    chunks = column.unify_dictionaries().chunks
+    places = pa.chunked_array([chunk.indices for chunk in chunks])
+    return _series(chunks[0].dictionary).gather(_series(places))
+
+
+def _series(array: pa.Array | pa.ChunkedArray) -> pl.Series:
+    series = pl.from_arrow(array)
+    assert isinstance(series, pl.Series)
+    return series
 
 
 def _check_types(schema: pa.Schema, where: str) -> None:
