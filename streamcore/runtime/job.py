@@ -22,6 +22,7 @@ from streamcore.errors import Permanent
 from streamcore.graph import Graph
 from streamcore.observability.metrics import Metrics
 from streamcore.runtime.app import AppOptions, build_app
+from streamcore.runtime.arrow_pool import take_from_jemalloc
 from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.pipeline import Pipeline
 
@@ -89,6 +90,7 @@ async def running(
     BadConfig or Permanent when a sink or the broker is not usable; leaving the context stops
     everything, without draining.
     """
+    take_from_jemalloc()
     pipeline = Pipeline(graph, streams, log, metrics, options)
     app: App | None = None
     try:
