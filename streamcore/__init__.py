@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from streamcore.times import PROCESSING_TIME as PROCESSING_TIME
     from streamcore.times import RECORD_TIME as RECORD_TIME
     from streamcore.topology import Topology as Topology
+    from streamcore.transforms import masks as masks
     from streamcore.validation import rules as rules
     from streamcore.windows.assigners import global_window as global_window
     from streamcore.windows.assigners import hopping as hopping
@@ -105,6 +106,7 @@ _WHERE = {
     "tumbling": "streamcore.windows.assigners",
 }
 _MODULES = {
+    "masks": "streamcore.transforms.masks",
     "references": "streamcore.references",
     "rules": "streamcore.validation.rules",
     "sinks": "streamcore.sinks",
@@ -150,6 +152,7 @@ __all__ = [
     "global_window",
     "hopping",
     "load_pipeline",
+    "masks",
     "open_cache",
     "references",
     "rules",

@@ -29,6 +29,7 @@ from streamcore.tables.declaration import retractions_of
 from streamcore.tables.lookup import Lookup, OutsideLookup
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows, RowFunction, RowsFunction
+from streamcore.transforms.masks import Mask, MaskColumns
 from streamcore.uniqueness import unique_rows
 from streamcore.validation import Rule, Validate
 from streamcore.windowed import AnyKind, WindowedStream
@@ -84,6 +85,13 @@ class Stream:
     def drop(self, *columns: str, name: str | None = None) -> Stream:
         """Remove these columns."""
         return self._step("drop", lambda: Drop(columns), name)
+
+    def mask(self, masks: Mapping[str, Mask], *, name: str | None = None) -> Stream:
+        """Put masks (see ``sc.masks``) over columns: ``{"email": sc.masks.Hash("${env:KEY}")}``.
+
+        A null stays null; what is masked is a string.
+        """
+        return self._step("mask", lambda: MaskColumns(dict(masks)), name)
 
     def map_batches(
         self,

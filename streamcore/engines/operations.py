@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.joined import On
 from streamcore.stream import Stream
+from streamcore.transforms import masks
 from streamcore.validation import rules
 from streamcore.windows.assigners import global_window, tumbling
 
@@ -93,6 +94,16 @@ class Drop(Operation):
 
     def apply(self, stream: Stream, name: str, read: Read) -> Stream:
         return stream.drop(*self.columns, name=name)
+
+
+class Mask(Operation):
+    """Put masks over *columns*: each name with ``{"how": "redact", "partial" or "hash", …}``."""
+
+    columns: Mapping[str, Mapping[str, Any]]
+
+    def apply(self, stream: Stream, name: str, read: Read) -> Stream:
+        made = {column: masks.from_dict(given) for column, given in self.columns.items()}
+        return stream.mask(made, name=name)
 
 
 class Validate(Operation):
@@ -182,6 +193,7 @@ OPERATIONS: Mapping[str, type[Operation]] = {
     "select": Select,
     "drop": Drop,
     "validate": Validate,
+    "mask": Mask,
     "lookup": Lookup,
     "deduplicate": Deduplicate,
     "aggregate": Aggregate,

@@ -13,6 +13,7 @@ from streamcore.tables.lookup import Lookup
 from streamcore.testing.steps import StepConformance
 from streamcore.transforms.columns import AddColumn, Cast, Drop, Filter, Rename, Select
 from streamcore.transforms.functions import FlatMapRows, MapBatches, MapRows
+from streamcore.transforms.masks import Hash, MaskColumns, Partial, Redact
 from streamcore.validation import Validate, rules
 
 COLUMNS = pl.Schema({"id": pl.Int64, "age": pl.Int64, "name": pl.String})
@@ -45,6 +46,8 @@ CATALOGUE: dict[str, Callable[[], Step]] = {
     "rename": lambda: Rename({"name": "label"}),
     "select": lambda: Select(("name", "id")),
     "drop": lambda: Drop(("age",)),
+    "mask": lambda: MaskColumns({"age": Redact(), "name": Partial(1, 1)}),
+    "mask by hashes": lambda: MaskColumns({"age": Hash("sixteen characters"), "name": Hash("0" * 16)}),
     "cast_type": lambda: Cast({"name": type_named("int64"), "age": type_named("string")}),
     "map_batches": lambda: MapBatches(doubled, None),
     "map": lambda: MapRows(shouted, None),

@@ -117,6 +117,18 @@ def test_rows_that_do_not_fit_are_named(engine):
             {"type": "lookup", "reference": "x.csv", "on": "age", "how": "outer"},
             r"operation 2 \(lookup\): how: .*'inner' or 'left', got 'outer'",
         ),
+        (
+            {"type": "mask", "columns": {"age": {"how": "hsh"}}},
+            r"operation 2 \(mask\): unknown way to mask, got 'hsh'.*did you mean 'hash'",
+        ),
+        (
+            {"type": "mask", "columns": {"age": {"how": "hash"}}},
+            r"operation 2 \(mask\): hash: key is missing",
+        ),
+        (
+            {"type": "mask", "columns": {"age": {"how": "partial", "lst": 2}}},
+            r"operation 2 \(mask\): unknown key of partial, got 'lst'.*did you mean 'last'",
+        ),
         ("filter", r"operation 2: an operation is a mapping"),
     ],
 )
