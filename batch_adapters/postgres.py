@@ -226,17 +226,20 @@ class PostgresTable:
         return tuple(map(str, found[0])) if found else None
 
     def _asked(self) -> list[str]:
-        """The columns, and the texts of those of the key that do not say them by themselves."""
+        """The columns, what lists can't hold, and texts of those of the key that do not say them."""
         plain = {identifier(column.name) for column in self._columns if column.says_its_text}
         texts = [_text(name) for name in self._sql.key if name not in plain]
-        return [*(column.sql for column in self._columns), *(f"{t} as _key{n}" for n, t in enumerate(texts))]
+        deep = [sql for column in self._columns if (sql := column.deep_sql) is not None]
+        more = [f"{sql} as _more{n}" for n, sql in enumerate([*deep, *texts])]
+        return [*(column.sql for column in self._columns), *more]
 
     def _page(self, batch: pa.RecordBatch) -> FramePage:
         count = len(self._columns)
         values = {identifier(c.name): batch.column(n) for n, c in enumerate(self._columns) if c.says_its_text}
         texts = iter(batch.columns[count:])
+        deep = {column.name: next(texts) for column in self._columns if column.deep_sql is not None}
         keys = {name: values[name] if name in values else next(texts) for name in self._sql.key}
-        frame, refused = frame_of(batch.select(range(count)), self._columns)
+        frame, refused = frame_of(batch.select(range(count)), self._columns, deep)
         return FramePage(frame, pl.DataFrame(pa.table(keys)) if keys else pl.DataFrame(), refused)
 
 

@@ -27,6 +27,7 @@ SIGNATURE, TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _SLICE_ROWS, _SLICE_BYTES = 65_536, 4 * 2**20
 _EPOCH_DAYS, _EPOCH_MICROS = 10_957, 946_684_800_000_000
 """PostgreSQL counts from 2000-01-01, Arrow from 1970-01-01."""
+_DAY, _TIME = "%Y-%m-%d", "%H:%M:%S%.6f"
 _WIRE = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8", "bool": "u1",
          "date": ">i4", "timestamp": ">i8", "timestamptz": ">i8", "time": ">i8"}  # fmt: skip
 
@@ -168,6 +169,9 @@ def _as_text(pair: ColumnPair) -> pl.Expr:
         return ("\\x" + column.bin.encode("hex")).alias(name)
     if isinstance(dtype, pl.Duration):
         return (column.dt.total_microseconds().cast(pl.String) + " microseconds").alias(name)
+    if isinstance(dtype, (pl.Datetime, pl.Time)):  # as in the binary form: in UTC, cut and not rounded
+        utc = column.dt.convert_time_zone("UTC") if getattr(dtype, "time_zone", None) else column
+        return utc.dt.to_string(_TIME if isinstance(dtype, pl.Time) else f"{_DAY}T{_TIME}+00")
     return as_json(name, dtype) if dtype.is_nested() else column
 
 

@@ -29,6 +29,7 @@ from tests.conformance.type_tables import (
     Sent,
     in_utc,
     iso,
+    plainly,
     texts,
 )  # fmt: skip
 
@@ -103,10 +104,6 @@ MONGODB = (
     Line(("null", "null", "null"), NULLS),
 )
 """From the stream, and back by our own source."""
-
-
-def plainly(value: object) -> object:
-    return value
 
 
 def decimal_of(value: object) -> Decimal:

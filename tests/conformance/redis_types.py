@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import orjson
 import polars as pl
 from hypothesis import strategies as st
 
@@ -24,10 +21,10 @@ from tests.conformance.type_tables import (
     UTC,
     Line,
     Sent,
-    Strategy,
     as_text,
     in_utc,
     iso,
+    nested,
     texts,
 )  # fmt: skip
 
@@ -38,25 +35,6 @@ UTF8 = TEXT.map(lambda text: str(text).encode())
 
 def in_single(values: pl.Series) -> pl.Series:
     return values.cast(pl.Float32)
-
-
-def as_json(values: pl.Series) -> pl.Series:
-    return texts_of(values.name, values.to_list())
-
-
-def spelled_alike(values: pl.Series) -> pl.Series:
-    """JSON texts, the same ones for the same values."""
-    return texts_of(values.name, [None if text is None else orjson.loads(text) for text in values])
-
-
-def texts_of(name: str, values: Sequence[object]) -> pl.Series:
-    found = [None if value is None else orjson.dumps(value).decode() for value in values]
-    return pl.Series(name, found, pl.String)
-
-
-def nested(dtype: pl.DataType, values: Strategy) -> Sent:
-    """A column whose values are JSON there."""
-    return Sent(dtype, values, pl.String(), as_json, spelled_alike)
 
 
 REDIS = (

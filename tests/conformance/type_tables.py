@@ -7,10 +7,11 @@ values of each line through the real server and back.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+import orjson
 import polars as pl
 from hypothesis import strategies as st
 
@@ -24,12 +25,20 @@ def same(values: pl.Series) -> pl.Series:
     return values
 
 
+def plainly(value: object) -> object:
+    """A value is read as it was left there."""
+    return value
+
+
 @dataclass(frozen=True)
 class Sent:
     """A column of the stream that goes there and comes back.
 
     ``read``: the type that the stream declares that reads it, its own unless given; ``back``: what it is
     then, when ``seen`` was done to it. ``code``: the sink refuses each of ``values``.
+
+    Of tables of SQL: ``made`` is the column's type there where the sink makes it, and ``fits`` are the types
+    of other columns that take it, with the values that they hold.
     """
 
     dtype: pl.DataType
@@ -38,18 +47,21 @@ class Sent:
     back: Callable[[pl.Series], pl.Series] = same
     seen: Callable[[pl.Series], pl.Series] = same
     code: str | None = None
+    made: str = ""
+    fits: Mapping[str, Sent] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Found:
     """Values that another program left there; ``read``: the types that take them, with what they make of one.
 
-    ``refused``: types that take none of them.
+    ``refused``: types that take none of them. ``declared``: the type of a column of SQL.
     """
 
     values: Strategy
     read: Mapping[pl.DataType, Callable[[object], object]] = field(default_factory=dict)
     refused: tuple[pl.DataType, ...] = ()
+    declared: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,13 @@ class Line:
     found: tuple[Found, ...] = ()
 
 
+def integers(low: int, high: int) -> Strategy:
+    """From *low* to *high*, which come often."""
+    return st.integers(low, high) | st.sampled_from([low, high])
+
+
 INTEGERS: Mapping[str, Sent] = {
-    f"{sign}{bits}": Sent(dtype, st.integers(low, high))
+    f"{sign}{bits}": Sent(dtype, integers(low, high))
     for sign, kinds in {
         "i": (pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64()),
         "u": (pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64()),
@@ -70,6 +87,20 @@ INTEGERS: Mapping[str, Sent] = {
     for bits, dtype in zip((8, 16, 32, 64), kinds, strict=True)
     for low, high in [(-(2 ** (bits - 1)) if sign == "i" else 0, 2 ** (bits - (sign == "i")) - 1)]
 }
+
+
+def bounds(dtype: pl.DataType) -> tuple[int, int]:
+    """The lowest and the highest integer of *dtype*."""
+    low, high = (pl.select(end).item() for end in (dtype.min(), dtype.max()))
+    return int(low), int(high)
+
+
+def within(one: Sent, low: int, high: int) -> Sent:
+    """A column of integers, of which only those from *low* to *high* are sent."""
+    least, most = bounds(one.dtype)
+    return replace(one, values=integers(max(low, least), min(high, most)))
+
+
 FINITE = {
     "f32": Sent(pl.Float32(), st.floats(width=32, allow_nan=False, allow_infinity=False)),
     "f64": Sent(pl.Float64(), st.floats(allow_nan=False, allow_infinity=False)),
@@ -129,3 +160,22 @@ NESTED = {
 }
 MIDDAY_NANOSECONDS = st.integers(0, 10**9).map(lambda n: 43_200 * 10**9 + 1000 * n + 1)
 """Times of a day, in nanoseconds of which parts of a microsecond are used."""
+
+
+def as_json(values: pl.Series) -> pl.Series:
+    return texts_of(values.name, values.to_list())
+
+
+def spelled_alike(values: pl.Series) -> pl.Series:
+    """JSON texts, the same ones for the same values."""
+    return texts_of(values.name, [None if text is None else orjson.loads(text) for text in values])
+
+
+def texts_of(name: str, values: Sequence[object]) -> pl.Series:
+    found = [None if value is None else orjson.dumps(value).decode() for value in values]
+    return pl.Series(name, found, pl.String)
+
+
+def nested(dtype: pl.DataType, values: Strategy) -> Sent:
+    """A column whose values are JSON there."""
+    return Sent(dtype, values, pl.String(), as_json, spelled_alike)

@@ -1,5 +1,5 @@
 """The tables of options on the connectors' pages, and the list of connectors, are those of the code; those of
-types are those that ``tests/conformance/test_type_tables.py`` shows to be true.
+types are those that ``tests/conformance/test_type_tables.py`` and ``test_sql_type_tables.py`` show to be so.
 
 ``STREAMCORE_UPDATE_DOCS=1 python -m pytest tests/docs/test_connectors.py`` writes the list, and types, anew.
 """
@@ -17,6 +17,8 @@ from batch_adapters.catalogue import FORMATS, PLACES, SYSTEMS
 from streamcore.cli.connectors import live, sinks, sources
 from streamcore.sources.catalogue import KINDS
 from tests.conformance.mongo_types import MONGODB, MONGODB_SOURCE
+from tests.conformance.postgres_found_types import POSTGRES_SOURCE
+from tests.conformance.postgres_types import POSTGRES
 from tests.conformance.redis_types import REDIS
 from tests.conformance.type_tables import Line
 
@@ -101,13 +103,19 @@ def check(page: str, current: str) -> None:
         ("mongodb", "| in the stream | in MongoDB | read back as |", MONGODB),
         ("mongodb", "| MongoDB | JSON | read it as |", MONGODB_SOURCE),
         ("redis", "| in the stream | text in Redis | read back as |", REDIS),
+        ("postgresql", "| PostgreSQL | in the stream |", POSTGRES_SOURCE),
+        (
+            "postgresql",
+            "| in the stream | column that is made | read back as | columns that it fits |",
+            POSTGRES,
+        ),
     ],
 )
 def test_the_types_of_a_page_are_those_that_are_sent_and_found(
     page: str, head: str, lines: Sequence[Line]
 ) -> None:
     text = (PAGES / f"{page}.md").read_text()
-    before, there, rest = text.partition(f"{head}\n|---|---|---|\n")
+    before, there, rest = text.partition(f"{head}\n|{'---|' * (head.count('|') - 1)}\n")
     assert there
     rows = "".join(f"| {' | '.join(line.cells)} |\n".replace("|  |", "| |") for line in lines)
     behind = rest.partition("\n\n")[2]
