@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 import polars as pl
 
@@ -17,6 +18,8 @@ from streamcore.sinks.merging import in_a_float
 from streamcore.sinks.nested_json import as_json, json_can_hold
 
 _LARGEST = 2**63 - 1
+_DIGITS = 15
+"""That text keeps which becomes a number."""
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 _TIMES = (pl.Date, pl.Time, pl.Datetime)
 _FORMATS = {pl.Date: "%Y-%m-%d", pl.Time: "%H:%M:%S%.6f", pl.Datetime: "%Y-%m-%dT%H:%M:%S%.6f"}
@@ -107,6 +110,11 @@ class ColumnPair:
             yield "not_a_number", f"{name} is NaN, of which SQLite makes a null", column.is_nan()
         if isinstance(self.dtype, pl.UInt64):
             yield "numeric_value_out_of_range", f"{name} is above 2^63 - 1", column > _LARGEST
+        dtype, number = self.dtype, self.table.affinity == "numeric"
+        if isinstance(dtype, pl.Decimal) and number and (dtype.precision or _DIGITS + 1) > _DIGITS:
+            most = pl.lit(Decimal(10) ** (_DIGITS - dtype.scale), dtype)
+            long = f"{name} has more than the {_DIGITS} digits that {self.table.shown} keeps"
+            yield "numeric_value_out_of_range", long, column.abs() >= most
 
     def value(self) -> pl.Expr:
         """The column as SQLite's module takes it."""

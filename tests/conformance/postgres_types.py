@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.conformance.type_tables import (
     BOOL,
     DECIMALS,
+    FINE,
     INTEGERS,
     MICROSECONDS,
     NOT_FINITE,
@@ -23,6 +24,7 @@ from tests.conformance.type_tables import (
     Line,
     Sent,
     Strategy,
+    cut,
     in_utc,
     texts,
     within,
@@ -33,8 +35,6 @@ FLOATS, SINGLES = st.floats(), st.floats(width=32)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 NAIVE, IN_UTC = st.datetimes(), st.datetimes(timezones=st.just(UTC))
 LOCAL = pl.Datetime("us")
-FINE = st.integers(0, 10**9).map(lambda n: 43_200 * 10**9 + 1000 * n + 999)
-"""Times of a day, in nanoseconds, that are other ones where they are rounded."""
 SETUP = "create type mood as enum ('a', 'b', '')"
 MOODS = st.sampled_from(["a", "b", ""])
 JSON_TEXTS = st.sampled_from(['{"a": 1}', "[1, null]", '"x"', "null"])
@@ -132,12 +132,6 @@ def spans(values: pl.Series) -> pl.Series:
         .to_series()
         .cast(pl.Duration("us"))
     )
-
-
-def cut(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.Time:
-        return (values.to_physical() // 1000 * 1000).cast(pl.Time)
-    return values.dt.cast_time_unit("us")
 
 
 def without_zone(values: pl.Series) -> pl.Series:

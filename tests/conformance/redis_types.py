@@ -9,6 +9,7 @@ from tests.conformance.type_tables import (
     BOOL,
     DECIMALS,
     FINITE,
+    HALVES,
     INTEGERS,
     MICROSECONDS,
     MIDDAY_NANOSECONDS,
@@ -22,6 +23,7 @@ from tests.conformance.type_tables import (
     Line,
     Sent,
     as_text,
+    in_single,
     in_utc,
     iso,
     nested,
@@ -29,12 +31,7 @@ from tests.conformance.type_tables import (
 )  # fmt: skip
 
 SMALL = st.integers(-9, 9)
-HALVES = st.floats(width=16, allow_nan=False, allow_infinity=False)
 UTF8 = TEXT.map(lambda text: str(text).encode())
-
-
-def in_single(values: pl.Series) -> pl.Series:
-    return values.cast(pl.Float32)
 
 
 REDIS = (

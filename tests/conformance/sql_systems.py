@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -12,9 +14,10 @@ import polars as pl
 import pytest
 
 from streamcore.contracts import Sink
-from streamcore.sinks import Postgres, postgres_columns
+from streamcore.sinks import Postgres, SQLite, postgres_columns, sqlite_columns
 from tests.conformance.postgres_found_types import POSTGRES_SOURCE
 from tests.conformance.postgres_types import POSTGRES, SETUP
+from tests.conformance.sqlite_types import SQLITE, SQLITE_SOURCE, Sql
 from tests.conformance.type_tables import Line
 
 
@@ -39,8 +42,12 @@ class SqlSystem(Protocol):
         """Those of its columns, as the database tells them."""
         ...
 
-    def literal(self, value: object) -> str:
-        """A constant of SQL."""
+    def fill(self, table: str, rows: Sequence[Sequence[object]]) -> None:
+        """What another program writes there."""
+        ...
+
+    def kind(self, declared: str) -> str:
+        """What decides whether a column fits one that is *declared* so."""
         ...
 
     def pair(self, declared: str) -> Callable[[pl.DataType], object]:
@@ -90,13 +97,20 @@ class PostgresTypes:
             f"where attrelid = '{table}'::regclass and attnum > 0 order by attnum"
         )
 
-    def literal(self, value: object) -> str:
+    def fill(self, table: str, rows: Sequence[Sequence[object]]) -> None:
+        values = ", ".join(f"({', '.join(map(self._literal, row))})" for row in rows)
+        self.execute(f"insert into {table} values {values}")
+
+    def _literal(self, value: object) -> str:
         if value is None:
             return "null"
         text = f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
         if isinstance(value, list):
             text = f"{{{','.join('NULL' if one is None else _inside(one) for one in value)}}}"
         return "'" + text.replace("'", "''") + "'"
+
+    def kind(self, declared: str) -> str:
+        return declared
 
     def apart(self, dtype: pl.DataType, declared: str) -> bool:
         return not self.pair(declared)(dtype).binary
@@ -115,3 +129,41 @@ def _inside(value: object) -> str:
     """A value within an array."""
     text = f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class SqliteTypes:
+    """See :class:`SqlSystem`."""
+
+    lines, source, code = SQLITE, SQLITE_SOURCE, "type"
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._path = request.getfixturevalue("tmp_path_factory").mktemp("types") / "types.db"
+
+    def sink(self, table: str, create: bool = False) -> Sink:
+        return SQLite(table, self._path, create=create)
+
+    def uri(self, table: str) -> str:
+        return f"sqlite:///{self._path}?table={table}&key=place"
+
+    def execute(self, *statements: str) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            return [connection.execute(statement).fetchall() for statement in statements][-1]
+
+    def types(self, table: str) -> list[tuple[object, ...]]:
+        return self.execute(f"select type from pragma_table_info('{table}')")
+
+    def fill(self, table: str, rows: Sequence[Sequence[object]]) -> None:
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            for row in rows:
+                places = ", ".join(value if isinstance(value, Sql) else "?" for value in row)
+                sent = [value for value in row if not isinstance(value, Sql)]
+                connection.execute(f"insert into {table} values ({places})", sent)
+
+    def kind(self, declared: str) -> str:
+        return sqlite_columns.TableColumn("v", declared).affinity
+
+    def apart(self, dtype: pl.DataType, declared: str) -> bool:
+        return False
+
+    def pair(self, declared: str) -> Callable[[pl.DataType], object]:
+        return partial(sqlite_columns.ColumnPair, sqlite_columns.TableColumn("v", declared))

@@ -179,3 +179,20 @@ def texts_of(name: str, values: Sequence[object]) -> pl.Series:
 def nested(dtype: pl.DataType, values: Strategy) -> Sent:
     """A column whose values are JSON there."""
     return Sent(dtype, values, pl.String(), as_json, spelled_alike)
+
+
+def cut(values: pl.Series) -> pl.Series:
+    """Times in whole microseconds."""
+    if values.dtype == pl.Time:
+        return (values.to_physical() // 1000 * 1000).cast(pl.Time)
+    return values.dt.cast_time_unit("us")
+
+
+FINE = st.integers(0, 10**9).map(lambda n: 43_200 * 10**9 + 1000 * n + 999)
+"""Times of a day, in nanoseconds, that are other ones where they are rounded."""
+HALVES = st.floats(width=16, allow_nan=False, allow_infinity=False)
+
+
+def in_single(values: pl.Series) -> pl.Series:
+    """Floats of 16 bits as the stream reads them."""
+    return values.cast(pl.Float32)

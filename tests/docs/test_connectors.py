@@ -20,6 +20,7 @@ from tests.conformance.mongo_types import MONGODB, MONGODB_SOURCE
 from tests.conformance.postgres_found_types import POSTGRES_SOURCE
 from tests.conformance.postgres_types import POSTGRES
 from tests.conformance.redis_types import REDIS
+from tests.conformance.sqlite_types import SQLITE, SQLITE_SOURCE
 from tests.conformance.type_tables import Line
 
 PAGES = Path(__file__).parents[2] / "docs" / "connectors"
@@ -108,6 +109,12 @@ def check(page: str, current: str) -> None:
             "postgresql",
             "| in the stream | column that is made | read back as | columns that it fits |",
             POSTGRES,
+        ),
+        ("sqlite", "| declared | in the stream |", SQLITE_SOURCE),
+        (
+            "sqlite",
+            "| in the stream | column that is made | read back as | columns that it fits, by affinity |",
+            SQLITE,
         ),
     ],
 )

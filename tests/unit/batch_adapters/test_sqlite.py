@@ -1,4 +1,4 @@
-"""SQLite: types by affinity and by value, what is refused, mistakes, files that are none."""
+"""SQLite: what is refused, mistakes, files that are none."""
 
 from __future__ import annotations
 
@@ -24,32 +24,6 @@ def execute(file: Path, *statements: str) -> None:
         for statement in statements:
             connection.execute(statement)
         connection.commit()
-
-
-def test_types_are_those_of_the_declaration_else_those_of_the_values(file: Path) -> None:
-    execute(
-        file,
-        "create table t (i bigint, r double, s varchar(9), b blob, d date, n numeric, m numeric, x)",
-        "insert into t values (1, 2, 'a', x'00ff', '2024-01-02', 1, 1, null)",
-        "insert into t values (null, null, null, null, null, 2.5, 7, x'01')",
-    )
-    source = open_source(f"sqlite:///{file}?table=t".replace(" ", "%20"))
-    assert source.columns() == pl.Schema(
-        {
-            "i": pl.Int64,
-            "r": pl.Float64,
-            "s": pl.String,
-            "b": pl.Binary,
-            "d": pl.String,
-            "n": pl.Float64,
-            "m": pl.Int64,
-            "x": pl.Binary,
-        }
-    )
-    assert [record.value for record in read_source(source)] == [
-        (1, 2.0, "a", b"\x00\xff", "2024-01-02", 1.0, 1, None),
-        (None, None, None, None, None, 2.5, 7, b"\x01"),
-    ]
 
 
 def test_a_value_of_another_type_is_refused_as_it_came(file: Path) -> None:
