@@ -93,6 +93,7 @@ class Pipeline:
         self.runners = {id: self._runner(id) for id in [*graph.sinks, *self._log_writers]}
         self._running: list[asyncio.Task[None]] = []
         self._taking_over: asyncio.Task[object] | None = None
+        self._left = False  # whether what was taken over last has left, perhaps before that had ended
 
     # ------------------------------------------------------------ life
 
@@ -144,7 +145,7 @@ class Pipeline:
         """Take partitions over from whoever had them: sinks first, then the tasks."""
         if self._taking_over is not None:  # a rebalance broke it off, and it may not have heard
             await end([self._taking_over])
-        self._taking_over = asyncio.current_task()
+        self._taking_over, self._left = asyncio.current_task(), False
         try:
             return await self._take_over(starts)
         except Exception as error:
@@ -154,12 +155,12 @@ class Pipeline:
             self._taking_over = None
 
     def commit_position(self, tp: TP) -> int | None:
-        source = self._sources.get(tp)
-        if source is None:
+        if (source := self._sources.get(tp)) is None:
             return None
         return self._settled(source) if source in self.kept else self.ledger.position(source)
 
     async def revoked(self, tps: set[TP]) -> None:
+        self._left = True
         sources = [self._sources[tp] for tp in tps if tp in self._sources]
         await self._snapshots.stop()
         if self.failed.done():
@@ -221,14 +222,15 @@ class Pipeline:
         return frozenset(self.graph.stage(node)) & self.runners.keys()
 
     async def _begin(self, source: PartitionId) -> None:
-        """Make the task of *source*, which goes on where its sinks stand."""
+        """Make the task of *source*, which goes on where its sinks stand; none if it has left by then."""
         position = self.processed[source]
         clocks = {"timer": time.perf_counter, "clock": self._options.clock}
         if (kept := self.kept.get(source)) is not None:
-            out = kept.emissions
-            known = await self._refusals.known(out, self.processed[out])
+            known = await self._refusals.known(kept.emissions, self.processed[kept.emissions])
+            if self._left:
+                return
             place = self._options.place(len(self.kept) + len(self.resuming.standbys.wanted))
-            kept.begin(self.graph, known, self._logged(out), time.perf_counter, place)
+            kept.begin(self.graph, known, self._logged(kept.emissions), time.perf_counter, place)
             self._tasks[source] = kept
             if kept.has_to_tell:  # its log may hold nothing more
                 await self._keep(kept, RecordChunk(source, [], [], first=kept.first, end=kept.first))
@@ -236,14 +238,15 @@ class Pipeline:
         known = await self._refusals.known(source, position)
         if source.topic == self._options.redrive_topic:
             once = partial(unpack, seen=await sent_before(self._log, source, position))
-            self._tasks[source] = RedriveTask(self.graph, source, unpack=once, known=known, **clocks)
+            task: PartitionTask | RedriveTask
+            task = RedriveTask(self.graph, source, unpack=once, known=known, **clocks)
         else:
-            stream, logged = self._streams[source.topic], self._logged(source)
-            begins = await judged_from(self.graph, stream, self._log_writers, source, position)
-            self.processed[source] = position if begins is None else begins.position
-            self._tasks[source] = PartitionTask(
-                self.graph, stream, source, known=known, logged=logged, begins=begins, **clocks
-            )
+            stream, logs = self._streams[source.topic], self._logged(source)
+            at = await judged_from(self.graph, stream, self._log_writers, source, position)
+            self.processed[source] = position if at is None else at.position
+            task = PartitionTask(self.graph, stream, source, known=known, logged=logs, begins=at, **clocks)
+        if not self._left:
+            self._tasks[source] = task
 
     def _logged(self, source: PartitionId) -> dict[str, Logged]:
         """What the logs of state have of *source*."""
@@ -329,8 +332,7 @@ class Pipeline:
 
     def tell_watermark(self, source: PartitionId, watermark: int, *, idle: bool = False) -> None:
         """Windows need not wait for rows of *source* before *watermark*; ``time.END``: it has ended."""
-        task = self._tasks.get(source)
-        if isinstance(task, PartitionTask):
+        if isinstance(task := self._tasks.get(source), PartitionTask):
             here = nothing_at(source, self.processed[source])
             self._hand_over(task.on_watermark(here, watermark, idle=idle))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 
 import pytest
 from faust.types import TP
@@ -13,6 +13,7 @@ from streamcore.batch import PartitionId, RecordChunk
 from streamcore.contracts import Records
 from streamcore.errors import Fenced, Transient
 from streamcore.observability.metrics import Metrics
+from streamcore.passage import RowId
 from streamcore.runtime.options import PipelineOptions
 from streamcore.runtime.pipeline import Pipeline
 from streamcore.transport.embedded_broker import Broker
@@ -89,4 +90,31 @@ async def test_dead_letters_that_cannot_be_appended_are_the_cause(monkeypatch: p
         await asyncio.sleep(0)
     assert pipeline.causes([SOURCE]) == "dead letters: the broker is away"
     processing.cancel()
+    await pipeline.stop()
+
+
+async def test_what_leaves_while_it_is_taken_over_is_not_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust may not have broken the take-over off by then, and it ends behind the partitions' leave."""
+    pipeline = await started(target := Target())
+    looking, go_on, real = asyncio.Event(), asyncio.Event(), pipeline._refusals.known
+
+    async def known(source: PartitionId, position: int) -> Collection[RowId]:
+        looking.set()
+        await go_on.wait()
+        return await real(source, position)
+
+    monkeypatch.setattr(pipeline._refusals, "known", known)
+    taking = asyncio.ensure_future(pipeline.assigned({SOURCE: 0}))
+    await looking.wait()
+    await pipeline.revoked({TP("users", 0)})
+    go_on.set()
+    await taking
+    chunk = RecordChunk(SOURCE, [0], [b'{"id": 1}'], first=0, end=1)
+    await pipeline.process(chunk)
+    await pipeline.finish()
+    assert (pipeline.owned(), target.positions[SOURCE]) == ({}, 0)
+    await pipeline.assigned({SOURCE: 0})
+    await pipeline.process(chunk)
+    await pipeline.finish()
+    assert (pipeline.owned(), pipeline.failed.done()) == ({SOURCE: 1}, False)
     await pipeline.stop()
