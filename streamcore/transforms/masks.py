@@ -41,6 +41,9 @@ class Redact:
 
     text: str = _HIDDEN
 
+    def __post_init__(self) -> None:
+        _check_text("text", self.text)
+
     def check(self, column: str, dtype: pl.DataType) -> None:
         """See :class:`Mask`."""
 
@@ -64,6 +67,7 @@ class Partial:
         for name, count in (("first", self.first), ("last", self.last)):
             if not isinstance(count, int) or count < 0:
                 raise BadConfig(f"{name} of a mask is a number of characters", got=count)
+        _check_text("fill", self.fill)
 
     def check(self, column: str, dtype: pl.DataType) -> None:
         """See :class:`Mask`."""
@@ -89,6 +93,9 @@ class Hash:
 
     key: str = field(repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        _check_text("key", self.key)
+
     def check(self, column: str, dtype: pl.DataType) -> None:
         """See :class:`Mask`."""
         _check_type(column, dtype, dtype == pl.String or dtype.is_integer(), "hash", "string, int64 …")
@@ -99,11 +106,11 @@ class Hash:
         """See :class:`Mask`. Nothing makes an HMAC of a column: it is made once for each different value."""
         digest = partial(hmac.digest, self._revealed(), digest="sha256")
         different = values.drop_nulls().unique()
+        if different.is_empty():
+            return pl.Series([None] * len(values), dtype=pl.String)
         found = [digest(text.encode()).hex() for text in different.cast(pl.String).to_list()]
-        hashes: pl.Series = pl.Series(found, dtype=pl.String)
-        nulls = hashes.extend_constant(None, len(values)) if not found else None
-        masked: pl.Series = values.replace_strict(different, hashes, return_dtype=pl.String)
-        return masked if nulls is None else nulls
+        masked: pl.Series = values.replace_strict(different, found, return_dtype=pl.String)
+        return masked
 
     def _revealed(self) -> bytes:
         """BadConfig when a reference can't be resolved, or the key is too short."""
@@ -111,6 +118,12 @@ class Hash:
         if len(key) < SHORTEST_KEY:
             raise BadConfig(f"the key of a hash has less than {SHORTEST_KEY} characters")
         return key.encode()
+
+
+def _check_text(name: str, given: object) -> None:
+    """The value is not shown: it may be a key."""
+    if not isinstance(given, str):
+        raise BadConfig(f"{name} of a mask is a text", got=type(given).__name__, allowed=["text"])
 
 
 def _check_type(column: str, dtype: pl.DataType, right: bool, how: str, allowed: str) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import streamcore as sc
 from streamcore.errors import BadConfig
 from streamcore.testing import TopologyDriver
+from streamcore.transforms.masks import from_dict
 from tests.unit.topology.collecting import Collect
 
 KEY = "sixteen characters"
@@ -110,6 +111,13 @@ def test_a_key_that_is_not_there_is_told_with_its_name(monkeypatch: pytest.Monke
     with pytest.raises(BadConfig, match="less than 16") as raised:
         mask.of(pl.Series(["a"]))
     assert "short" not in str(raised.value).replace("shortest", "")
+
+
+@pytest.mark.parametrize("given", [{"how": "hash", "key": 1234567890123456}, {"how": "redact", "text": None}])
+def test_what_is_no_text_is_told_and_not_shown(given: dict[str, object]) -> None:
+    with pytest.raises(BadConfig, match=r"of a mask is a text, got '(int|NoneType)'") as raised:
+        from_dict(given)
+    assert "1234567890" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("first", "last"), [(-1, 0), (0, -1), ("1", 0)])
