@@ -12,7 +12,7 @@ from streamcore.batch import Int64s
 from streamcore.contracts import Records
 from streamcore.formats import Json
 from streamcore.transport.kafka_log import KafkaLog
-from streamcore.transport.record_batches import partition_of
+from streamcore.transport.partitioning import partition_of
 
 BASE = 1_767_225_600_000
 """2026-01-01T00:00:00Z in milliseconds; event *i* is *i* milliseconds later."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from streamcore.transport.record_batches import partition_of
+from streamcore.transport.partitioning import partition_of
 
 
 class Share:

@@ -16,7 +16,7 @@ from streamcore.contracts import Log
 from streamcore.errors import StreamcoreError
 from streamcore.graph import Graph, Source
 from streamcore.sinks.topic_records import record_keys
-from streamcore.transport.record_batches import partition_of
+from streamcore.transport.partitioning import partition_of
 
 log = logging.getLogger(__name__)
 

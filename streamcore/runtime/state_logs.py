@@ -28,7 +28,7 @@ from streamcore.sinks.appending import AppendingWriter
 from streamcore.sinks.topic_records import record_keys
 from streamcore.state.log_record import Entry, Upstream, decode, encode, entries_of, pieces_of
 from streamcore.state.snapshot import is_snapshot, reads_in
-from streamcore.transport.record_batches import partition_of
+from streamcore.transport.partitioning import partition_of
 
 LOG_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 RECORD_BYTES = 512 << 10

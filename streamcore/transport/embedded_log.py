@@ -12,7 +12,7 @@ from streamcore.transport.embedded_blocks import cut, to_batch
 from streamcore.transport.embedded_broker import Broker, Topic
 from streamcore.transport.embedded_intake import EmbeddedIntake
 from streamcore.transport.embedded_transactions import EmbeddedOwnedAppends, EmbeddedTransactions
-from streamcore.transport.record_batches import by_partition
+from streamcore.transport.partitioning import by_partition
 
 _SCAN_BYTES = 1 << 20
 

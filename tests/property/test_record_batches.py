@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 
 from streamcore.contracts import Records
 from streamcore.transport import record_batches
-from streamcore.transport.record_batches import batches, by_partition, murmur2, partition_of
+from streamcore.transport.partitioning import by_partition, murmur2, partition_of
+from streamcore.transport.record_batches import FEW, batches
+from streamcore.transport.record_bodies import bodies, most_bytes
 
 CELL = st.one_of(st.none(), st.binary(max_size=200), st.binary(min_size=8100, max_size=8300))
 KEYED = st.tuples(st.one_of(st.none(), st.binary(max_size=9)), st.binary(max_size=9))
 ROW = st.tuples(CELL, CELL, st.integers(0, 2**62), st.one_of(st.none(), st.binary(max_size=70)))
 NAMES = st.text(min_size=1, max_size=70).filter(lambda name: name.isprintable())
+
+
+@pytest.fixture(scope="module", params=[0, FEW], autouse=True, ids=["by columns", "one by one"])
+def ways(request):
+    """Each law, for the batches that are made of columns and for those of a few records."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_batches, "FEW", request.param)
+        yield
 
 
 def binary(column: list[bytes | None]) -> pa.BinaryArray:
@@ -95,9 +105,7 @@ def test_the_bound_of_a_batch_is_none_too_small(rows, name, constant):
         headers=((name, constant), ("h", binary([h or b"" for h in headers]))),
     )
     zero = np.zeros(1, np.int64)
-    assert record_batches._most_bytes(records) >= sum(
-        map(len, record_batches._bodies(records, zero, np.array([min(times)])))
-    )
+    assert most_bytes(records) >= sum(map(len, bodies(records, zero, np.array([min(times)]))))
 
 
 @given(st.lists(st.binary(max_size=40)))

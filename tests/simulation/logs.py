@@ -13,7 +13,7 @@ from streamcore.transport.embedded_blocks import LogChunk, cut, to_batch
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
 from streamcore.transport.embedded_transactions import EmbeddedOwnedAppends, EmbeddedTransactions
-from streamcore.transport.record_batches import by_partition
+from streamcore.transport.partitioning import by_partition
 from tests.simulation.loop import PROCESS
 from tests.simulation.network import Network, at_once
 

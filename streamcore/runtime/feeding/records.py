@@ -25,7 +25,7 @@ from streamcore.contracts import Records
 from streamcore.formats import decoder_for
 from streamcore.graph import Source
 from streamcore.sinks.topic_records import record_keys
-from streamcore.transport.record_batches import indices, partition_of
+from streamcore.transport.partitioning import indices, partition_of
 
 REPLAY, AT = "sc-replay", "sc-at"
 _AT = np.dtype([("offset", ">i8"), ("sub", ">u4")])

@@ -16,7 +16,7 @@ from streamcore.runtime.options import streams_by_topic
 from streamcore.sinks.topic_records import record_keys
 from streamcore.transport.embedded_broker import Broker
 from streamcore.transport.embedded_log import EmbeddedLog
-from streamcore.transport.record_batches import partition_of
+from streamcore.transport.partitioning import partition_of
 from tests.unit.topology.collecting import Collect
 
 ROWS = pl.DataFrame({"id": range(100), "name": [None if i % 10 == 0 else f"n{i}" for i in range(100)]})

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from streamcore.batch import PartitionId, Range, RecordChunk
 from streamcore.contracts import Records
 from streamcore.errors import Transient
-from streamcore.transport.record_batches import by_partition
+from streamcore.transport.partitioning import by_partition
 
 Row = tuple["bytes | None", "bytes | None", tuple[tuple[str, bytes], ...]]
 
