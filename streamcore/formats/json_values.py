@@ -42,8 +42,10 @@ def read_values(texts: Sequence[bytes], inputs: pl.Schema) -> tuple[pl.DataFrame
     A row in doubt has nulls in place of what is wrong.
     """
     documents = [_document(text) for text in texts]
-    doubt = np.fromiter([document is None for document in documents], np.bool_, len(documents))
     known = [document or {} for document in documents]
+    if None not in documents and (frame := _exact(known, inputs)) is not None:
+        return frame, np.zeros(len(known), bool)
+    doubt = np.fromiter([document is None for document in documents], np.bool_, len(documents))
     columns = []
     for name, dtype in inputs.items():
         values = [document.get(name) for document in known]
@@ -57,6 +59,17 @@ def read_values(texts: Sequence[bytes], inputs: pl.Schema) -> tuple[pl.DataFrame
             _drop(values, doubt, [value is not None and not low <= value <= high for value in values])
             columns.append(pl.Series(name, values, dtype))
     return pl.DataFrame(columns), doubt
+
+
+def _exact(documents: Sequence[Mapping[str, Any]], inputs: pl.Schema) -> pl.DataFrame | None:
+    """The columns *inputs* of *documents* where every value is of exactly its column's type."""
+    for name, dtype in inputs.items():
+        if not _EXACT[type(dtype)].issuperset([type(document.get(name)) for document in documents]):
+            return None
+    try:
+        return pl.DataFrame(documents, schema=inputs)
+    except (OverflowError, pl.exceptions.ComputeError):  # an integer beyond the type
+        return None
 
 
 def _document(text: bytes) -> dict[str, Any] | None:

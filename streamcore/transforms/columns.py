@@ -14,6 +14,8 @@ from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns, condition, result_type, sql
 from streamcore.transforms.bisect import apply_or_reject
 
+FEW = 1024
+"""Up to so many rows are filtered column by column: polars' filter hands them to a thread of its pool."""
 Frames = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -46,7 +48,17 @@ class Filter:
         return columns
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
-        return applied(frame, lambda f: f.filter(self._expression), stage)
+        return applied(frame, self._kept, stage)
+
+    def _kept(self, frame: pl.DataFrame) -> pl.DataFrame:
+        true = frame.select(self._expression.alias("true"))["true"]
+        if len(true) != frame.height:  # a condition of no column
+            return frame.filter(self._expression)
+        if true.all() and not true.has_nulls():
+            return frame
+        if frame.height > FEW:
+            return frame.filter(true)
+        return pl.DataFrame([column.filter(true) for column in frame.get_columns()])
 
 
 @dataclass(frozen=True)
