@@ -15,6 +15,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -256,6 +257,14 @@ def nothing_at(source: PartitionId, position: int) -> FrameChunk:
     return FrameChunk(source, np.empty(0, np.int64), pl.DataFrame(), first=position, end=position)
 
 
+class Share(NamedTuple):
+    """Rows ``[start, end)`` of a frame that several batches have their rows in."""
+
+    frame: pl.DataFrame
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows in columns, and the source positions that they cover.
@@ -265,12 +274,14 @@ class Batch:
     rows were filtered out or rejected: an empty frame with a range is a normal batch. ``chunk``
     holds the raw records until the outcome of every row is known.
 
-    A batch of the stateless part has one source; a window's or join's may cover several.
+    A batch of the stateless part has one source; a window's or join's may cover several. ``share``: where
+    its rows lie beside those of other batches.
     """
 
     frame: pl.DataFrame
     covered: Mapping[PartitionId, Range]
     chunk: Chunk
+    share: Share | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def source(self) -> PartitionId:
@@ -294,7 +305,7 @@ class Batch:
 
     def with_frame(self, frame: pl.DataFrame) -> Batch:
         """The same coverage with other rows."""
-        return replace(self, frame=frame)
+        return replace(self, frame=frame, share=None)
 
     def cut(self, start: int, end: int) -> Batch:
         """The part of a one-source batch in ``[start, end)``, e.g. what a sink does not have yet."""
@@ -303,7 +314,7 @@ class Batch:
         if (start, end) == covered:
             return self
         frame = self.frame.filter(pl.col(OFFSET).is_between(start, end, closed="left"))
-        return replace(self, frame=frame, covered={self.source: Range(start, end)})
+        return replace(self, frame=frame, covered={self.source: Range(start, end)}, share=None)
 
     def keys(self) -> list[bytes | None]:
         """The record key of each row."""
@@ -328,6 +339,15 @@ class TimedBatch(Batch):
     watermark: int
     idle: bool = False
     newest: int | None = None
+
+
+def rows_of(batches: Sequence[Batch]) -> pl.DataFrame:
+    """The rows of *batches* (one or more) in their order, in one frame."""
+    shares = [batch.share for batch in batches if batch.share is not None]
+    follow = all(a.frame is b.frame and a.end == b.start for a, b in pairwise(shares))
+    if len(shares) == len(batches) and follow:
+        return shares[0].frame.slice(shares[0].start, shares[-1].end - shares[0].start)
+    return batches[0].frame if len(batches) == 1 else pl.concat([b.frame for b in batches], rechunk=True)
 
 
 def user_columns(frame: pl.DataFrame) -> pl.DataFrame:

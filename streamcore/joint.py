@@ -8,14 +8,15 @@ take their chunks one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, pairwise
 
 import numpy as np
 import polars as pl
 
 from streamcore.asking import Answer, Asking, answered, nobody
-from streamcore.batch import OFFSET, Batch, Chunk, Int64s, Original, PartitionId, Rejects
+from streamcore.batch import OFFSET, Batch, Chunk, Int64s, Original, PartitionId, Rejects, Share
 from streamcore.passage import Outcome
 from streamcore.task import PartitionTask, RedriveTask
 
@@ -104,35 +105,45 @@ def asking(work: Work) -> Asking[list[Outcome]]:
 
 def split(outcome: Outcome, joint: JointChunk) -> list[Outcome]:
     """*outcome* of *joint* as the outcomes of its parts."""
-    split_frames: dict[int, list[pl.DataFrame]] = {}
+    parts: dict[int, list[Share]] = {}
 
-    def parts_of(frame: pl.DataFrame) -> list[pl.DataFrame]:
-        if id(frame) not in split_frames:  # sinks may share one, and go on sharing its parts
-            split_frames[id(frame)] = _parts(frame, joint)
-        return split_frames[id(frame)]
+    def parts_of(frame: pl.DataFrame) -> list[Share]:
+        if id(frame) not in parts:  # sinks may share one, and go on sharing its parts
+            parts[id(frame)] = _parts(frame, joint)
+        return parts[id(frame)]
 
-    decoded = None if outcome.decoded is None else parts_of(outcome.decoded)
     writes = {sink: parts_of(batch.frame) for sink, batch in outcome.writes.items()}
     rejects = _rejects(outcome.rejects, joint)
     found = []
     for i, part in enumerate(joint.parts):
         own = Outcome(part, len(part) + len(part.rejects))
-        own.writes = {s: Batch(frames[i], {part.source: part.covered}, part) for s, frames in writes.items()}
-        own.decoded = None if decoded is None else decoded[i]
+        own.writes = {sink: _batch(part, shares[i]) for sink, shares in writes.items()}
+        if outcome.decoded is not None:
+            own.decoded = partial(_decoded, outcome.decoded, joint, i)
         own.rejects = rejects[i]
         found.append(own)
     found[0].counts, found[0].seconds = outcome.counts, outcome.seconds
     return found
 
 
-def _parts(frame: pl.DataFrame, joint: JointChunk) -> list[pl.DataFrame]:
+def _batch(part: Chunk, share: Share) -> Batch:
+    rows = share.frame.slice(share.start, share.end - share.start)
+    return Batch(rows, {part.source: part.covered}, part, share=share)
+
+
+def _decoded(decoded: Callable[[], pl.DataFrame], joint: JointChunk, place: int) -> pl.DataFrame:
+    frame, start, end = _parts(decoded(), joint)[place]
+    return frame.slice(start, end - start)
+
+
+def _parts(frame: pl.DataFrame, joint: JointChunk) -> list[Share]:
     """The rows of each part, at their own positions; *frame* is in the order of its parts."""
     offsets = frame[OFFSET].to_numpy()
     cuts = np.searchsorted(offsets, joint.begins)
     firsts = np.array([part.first for part in joint.parts], np.int64)
     own = offsets + np.repeat(firsts - joint.begins[:-1], np.diff(cuts))
     frame = _at(frame, own)
-    return [frame.slice(start, end - start) for start, end in pairwise(cuts.tolist())]
+    return [Share(frame, start, end) for start, end in pairwise(cuts.tolist())]
 
 
 def _rejects(rejects: Rejects, joint: JointChunk) -> list[Rejects]:

@@ -45,7 +45,7 @@ class Outcome:
     ``writes``: for each sink (or agent) that the source can reach a batch, often with fewer rows than
     the chunk and sometimes none, that covers the whole chunk; and for each operator a :class:`TimedBatch`
     for its log. ``rejects``: rows that became dead letters now. ``counts``: (node, counter) -> number.
-    ``seconds``: stage -> time spent. ``decoded``: the rows before any step; None for redriven ones.
+    ``seconds``: stage -> time spent. ``decoded`` gives the rows before any step; None for redriven ones.
     """
 
     chunk: Chunk
@@ -54,7 +54,7 @@ class Outcome:
     rejects: Rejects = field(default_factory=Rejects)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    decoded: pl.DataFrame | None = None
+    decoded: Callable[[], pl.DataFrame] | None = None
 
 
 class Passage:

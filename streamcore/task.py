@@ -84,7 +84,7 @@ class PartitionTask:
             self._judge(run, decoded, chunk)
         records = len(chunk) + len(chunk.rejects)
         outcome = yield from self.stage.outcome(run, chunk, records, self.watermark)
-        outcome.decoded = decoded
+        outcome.decoded = lambda: decoded
         return outcome
 
     def _judge(self, run: Passage, decoded: pl.DataFrame, chunk: Chunk) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar, overload
 
 from prometheus_client import (
@@ -55,7 +56,11 @@ class _Declared(Generic[MetricT]):
         self._options: dict[str, Any] = {} if buckets is None else {"buckets": buckets}
 
     def build(self, registry: CollectorRegistry) -> MetricT:
-        return self._kind(self._name, self._help, self._labels, registry=registry, **self._options)
+        metric = self._kind(self._name, self._help, self._labels, registry=registry, **self._options)
+        if isinstance(metric, Counter | Histogram):  # a gauge's are removed when a partition leaves
+            # Looked up some ten times a chunk, which is felt where its rows are few.
+            metric.__dict__["labels"] = cache(metric.labels)
+        return metric
 
     def row(self) -> Row:
         suffix = {"Counter": "_total", "Histogram": "_bucket", "Info": "_info"}.get(self._kind.__name__, "")

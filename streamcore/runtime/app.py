@@ -14,7 +14,9 @@ from yarl import URL
 
 from streamcore.errors import Permanent
 from streamcore.runtime.pipeline import Pipeline
-from streamcore.transport.chunks import ChunkGroup, ChunkSchema
+from streamcore.runtime.sink_runner import when_all_idle
+from streamcore.transport.chunk_groups import ChunkGroup
+from streamcore.transport.chunks import ChunkSchema, Fetches
 
 TAKE_OVER_SECONDS = 600.0
 """For a rebalance from the seek to the sinks' positions; longer than sinks try again."""
@@ -31,6 +33,8 @@ class AppOptions:
     instance_id: str | None = None
     commit_interval: float = 1.0
     fetch_max_bytes: int = 8 << 20
+    fetch_min_bytes: int = 1
+    fetch_max_wait: float = 0.5
     session_timeout: float = 45.0
     url: str | None = None
     """Where this worker can be asked over HTTP, which the others of the group are told."""
@@ -110,7 +114,7 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
     app.streamcore_positions = pipeline
     if options.standbys:
         pipeline.resuming.wanted = lambda: app.assignor.assigned_standbys()
-    app.streamcore_fetch_bytes = options.fetch_max_bytes
+    app.streamcore_fetches = Fetches(options.fetch_max_bytes, options.fetch_min_bytes, options.fetch_max_wait)
 
     async def rebalanced(app: App, **_: object) -> None:
         if not app.consumer.assignment():  # with none there is no seek, and nothing else would tell
@@ -121,7 +125,8 @@ def build_app(pipeline: Pipeline, topics: Sequence[str], options: AppOptions) ->
     async def read(groups: AsyncIterable[ChunkGroup]) -> None:
         async for group in groups:
             await pipeline.process(*group.chunks)
-            group.done()
+            if group.awaited:  # what is fetched while the sinks write only grows older meanwhile
+                when_all_idle(pipeline.runners.values(), group.done)
 
     for topic in topics:
         channel = app.topic(topic, schema=ChunkSchema(grouped=True))

@@ -8,6 +8,7 @@ across them, and a join or window by that key would need a repartition.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import polars as pl
 
@@ -35,15 +36,15 @@ class KeyCheck:
         self._done: set[PartitionId] = set()
         self._warned: set[str] = set()
 
-    async def look(self, stream: str, source: PartitionId, decoded: pl.DataFrame) -> None:
-        """See whether the rows *decoded* of *source* belong there; does not raise."""
+    async def look(self, stream: str, source: PartitionId, decoded: Callable[[], pl.DataFrame]) -> None:
+        """See whether the rows that *decoded* gives, of *source*, belong there; does not raise."""
         part = self._graph.sources[stream].part
         assert isinstance(part, Source)
-        if source in self._done or not decoded.height or not part.key:
+        if source in self._done or not part.key or not (rows := decoded()).height:
             return
         self._done.add(source)
         count = await self._count(source.topic)
-        wrong = misplaced(decoded.head(_ROWS), part.key, source.partition, count)
+        wrong = misplaced(rows.head(_ROWS), part.key, source.partition, count)
         if wrong and source.topic not in self._warned:
             self._warned.add(source.topic)
             log.warning(
@@ -54,7 +55,7 @@ class KeyCheck:
                 ",".join(part.key),
                 stream,
                 wrong,
-                min(decoded.height, _ROWS),
+                min(rows.height, _ROWS),
                 source.partition,
             )
 

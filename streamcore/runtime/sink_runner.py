@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from streamcore.batch import Batch, PartitionId, TimedBatch
@@ -29,6 +29,19 @@ BACKLOG = 8
 """Batches that wait for the writer before the source waits too; chunks grow meanwhile, and get cheaper."""
 TURNS = 3
 """Turns of the event loop that the agent gets to bring the next chunk before what is written is flushed."""
+
+
+def when_all_idle(runners: Iterable[SinkRunner], call: Callable[[], None]) -> None:
+    """*call* once, as soon as each of *runners* has been idle; see :meth:`SinkRunner.when_idle`."""
+    busy = list(runners)
+
+    def next_one() -> None:
+        if busy:
+            busy.pop().when_idle(next_one)
+        else:
+            call()
+
+    next_one()
 
 
 class SinkRunner:
@@ -50,9 +63,10 @@ class SinkRunner:
         self._writer, self._ledger, self._retries = writer, ledger, retries
         self._metrics, self._topology = metrics, topology
         self._queue: deque[Batch] = deque()
-        self._wake = asyncio.Event()
+        self._sleeping: asyncio.Future[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._when_idle: list[Callable[[], None]] = []
         self._lock = asyncio.Lock()
         self._pressed = False
         self._unflushed = 0
@@ -91,7 +105,14 @@ class SinkRunner:
         if tells or batch.range.end > position:
             self._queue.append(batch.cut(position, batch.range.end))
             self._idle.clear()
-            self._wake.set()
+            self._rouse()
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """*call* as soon as nothing is queued and what was written has been flushed; now, if that is so."""
+        if self._idle.is_set():
+            call()
+        else:
+            self._when_idle.append(call)
 
     def refused(self, batch: Batch, rows: int) -> None:
         """*rows* rows of *batch* became dead letters: its confirmation does not count them."""
@@ -105,7 +126,7 @@ class SinkRunner:
     def press(self) -> None:
         """Too much is unconfirmed: confirm as soon as the queue is empty."""
         self._pressed = True
-        self._wake.set()
+        self._rouse()
 
     async def drain(self, reason: FlushReason) -> None:
         """Write what is queued and make all of it durable."""
@@ -138,11 +159,26 @@ class SinkRunner:
     async def _wait(self) -> None:
         if not self._pressed:
             self._idle.set()
-            self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._tick)
-            except asyncio.TimeoutError:
-                return
+            waiting, self._when_idle = self._when_idle, []
+            for call in waiting:
+                call()
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Until something is to be done, or a tick is over."""
+        # A future and a timer: wait_for makes a task, which is felt where rows are few.
+        loop = asyncio.get_running_loop()
+        self._sleeping = loop.create_future()
+        timer = loop.call_later(self._tick, self._rouse)
+        try:
+            await self._sleeping
+        finally:
+            timer.cancel()
+            self._sleeping = None
+
+    def _rouse(self) -> None:
+        if self._sleeping is not None and not self._sleeping.done():
+            self._sleeping.set_result(None)
 
     async def _turn(self) -> None:
         if not self._queue:
@@ -156,7 +192,7 @@ class SinkRunner:
         await self._try("write", lambda: self._writer.write(batch))
         self._written.append((batch.source, batch.range.end, len(batch)))
         self._unflushed += batch.chunk.nbytes
-        if self._unflushed < FLUSH_BYTES and not self._queue:
+        if self._unflushed < FLUSH_BYTES and not self._queue and not self._when_idle:
             # The chunks of one fetch come one by one; a flush for each would cost more than their rows.
             for _ in range(TURNS):
                 await asyncio.sleep(0)

@@ -24,11 +24,16 @@ from streamcore.batch import (
     Batch,
     Int64s,
     PartitionId,
+    rows_of,
     user_columns,
 )  # fmt: skip
 from streamcore.contracts import Format, Records
 
 POSITION_HEADER = "sc-position"
+_FEW = 64
+"""Up to so many keys cost less one by one than the casts of a column do."""
+_SPELLED = frozenset({pl.Int64, pl.Int32, pl.UInt64, pl.UInt32, pl.String})
+"""Types of which Python and polars write the same text."""
 _GONE = np.array([OP_DELETE, OP_UPDATE_BEFORE], np.uint8)
 _POSITION = np.dtype([("source", "S8"), ("offset", ">i8"), ("sub", ">u4")])
 
@@ -56,7 +61,7 @@ class RecordMaker:
         batches = [batch for batch in batches if len(batch)]
         if not batches:
             return None
-        frame = batches[0].frame if len(batches) == 1 else pl.concat([b.frame for b in batches], rechunk=True)
+        frame = rows_of(batches)
         return Records(
             values=self._values(frame),
             timestamps=self._timestamps(frame, batches),
@@ -105,6 +110,8 @@ def record_keys(frame: pl.DataFrame, columns: Sequence[str]) -> pa.BinaryArray:
         joined = pl.concat_str(columns, separator="|").cast(pl.Binary)
         return frame.select(joined).to_series().to_arrow().cast(pa.binary())
     only = frame[columns[0]]
+    if only.dtype in _SPELLED and frame.height <= _FEW:
+        return pa.array([None if key is None else str(key).encode() for key in only.to_list()], pa.binary())
     keys = only if only.dtype == pl.Binary else only.cast(pl.String).cast(pl.Binary)
     return keys.to_arrow().cast(pa.binary())
 

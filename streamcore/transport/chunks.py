@@ -22,54 +22,20 @@ import asyncio
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import faust
 from faust.transport.consumer import Consumer
 from faust.types import TP, AppT, ConsumerMessage, EventT, Message
 from faust.types.tuples import ack_lock
+from mode import Seconds
 
 from streamcore.batch import Chunk, PartitionId
 from streamcore.errors import BadConfig
+from streamcore.transport.chunk_groups import GROUP_BYTES, HAND_OVER_SECONDS, ChunkGroup, is_little
 
-GROUP_BYTES = 1 << 20
-"""Chunks of one fetch are handed out together up to this size."""
-HAND_OVER_SECONDS = 0.05
-"""How long the next fetch waits for the work on a small one."""
-
-
-class ChunkGroup:
-    """Chunks of one fetch and topic, of one or more partitions, each partition's in order.
-
-    Who works on them calls :meth:`done` when nothing of them is left to do. When they are few, the next
-    fetch waits for that (but for a limited time): what arrives meanwhile makes it larger, and so
-    cheaper a row, and no row waits in a queue of the worker.
-    """
-
-    __slots__ = ("_done", "chunks", "nbytes")
-
-    def __init__(self) -> None:
-        self.chunks: list[Chunk] = []
-        self.nbytes = 0
-        self._done = asyncio.Event()
-
-    def add(self, chunk: Chunk) -> None:
-        """Add the next chunk of its partition."""
-        self.chunks.append(chunk)
-        self.nbytes += chunk.nbytes
-
-    def done(self) -> None:
-        """The work on all chunks has ended."""
-        self._done.set()
-
-    async def wait(self) -> None:
-        """Wait for :meth:`done`."""
-        await self._done.wait()
-
-
-async def _all_done(groups: Iterable[ChunkGroup]) -> None:
-    for group in groups:
-        await group.wait()
+TURNS = 3
+"""Turns of the event loop before the next fetch, so that what the sinks have appended goes out first."""
 
 
 class ChunkSchema(faust.Schema):  # type: ignore[misc]
@@ -123,6 +89,17 @@ class Positions(Protocol):
         and before the last commit: make durable what is not.
         """
         ...
+
+
+class Fetches(NamedTuple):
+    """How a broker is to answer fetches; the runtime sets it as ``app.streamcore_fetches``.
+
+    With *min_bytes* or more, *max_bytes* at most, and with what there is after *max_wait* seconds.
+    """
+
+    max_bytes: int = 8 << 20
+    min_bytes: int = 1
+    max_wait: float = 0.5
 
 
 class Fetched(dict[TP, list[object]]):
@@ -211,15 +188,19 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
             if self.should_stop or not self.flow_active or stale:
                 return  # the seek of the rebalance comes back to these records
             message.generation_id = fetched.generation  # streams skip messages of another one
-            if isinstance(message.value, ChunkGroup):
+            if isinstance(message.value, ChunkGroup) and message.value.awaited:
                 groups.append(message.value)
             yield tp, message
-        if groups and sum(group.nbytes for group in groups) < GROUP_BYTES:
-            await self.wait(_all_done(groups), timeout=HAND_OVER_SECONDS)
+        until = asyncio.get_running_loop().time() + HAND_OVER_SECONDS
+        for group in groups:
+            await group.wait(until)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
     def _messages(self, fetched: Fetched) -> Iterator[tuple[TP, ConsumerMessage]]:
         """What was fetched as messages, of grouped topics one for all chunks that are not too large."""
         open_: dict[str, tuple[TP, ConsumerMessage]] = {}
+        awaited = is_little(fetched)
         for tp in fetched:
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
         for tp, record in self.scheduler.iterate(fetched):
@@ -232,7 +213,7 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
             if tp.topic in open_ and open_[tp.topic][1].value.nbytes + record.nbytes > GROUP_BYTES:
                 yield open_.pop(tp.topic)
             if tp.topic not in open_:
-                message.value = ChunkGroup()
+                message.value = ChunkGroup(awaited=awaited)
                 open_[tp.topic] = (tp, message)
             open_[tp.topic][1].value.add(record)
         yield from open_.values()
@@ -273,6 +254,10 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
                 self._advance(other)
             self._handed_out[tp][record.end] = message
         return message
+
+    async def sleep(self, n: Seconds) -> None:
+        """As Faust's, whose way of giving way (0 seconds), once a fetch, makes a task."""
+        await (super().sleep(n) if n else asyncio.sleep(0))
 
     # ------------------------------------------------------------ committing
 

@@ -1,9 +1,10 @@
 """The Faust transport on Kafka, ``streamcore://host:9092``: topics with a ChunkSchema come in chunks.
 
 Faust runs aiokafka's consumer in a thread of its own, which fetches the next response while the
-agents work on the last one. Memory: a response holds at most the app's ``streamcore_fetch_bytes``
-(8 MiB), however many partitions there are; with many of them the broker fills it from a few at a
-time, aiokafka shuffles which, so that chunks stay large enough to be cheap.
+agents work on the last one; when that was little, only once the sinks have been given it. Memory: a
+response holds at most ``max_bytes`` of the app's ``streamcore_fetches``, however many partitions there
+are; with many of them the broker fills it from a few at a time, aiokafka shuffles which, so that chunks
+stay large enough to be cheap.
 
 A partition is read only from where it was sought in this assignment, and each of its chunks begins
 where the last one ended. aiokafka never resets a position by itself (``auto_offset_reset`` none):
@@ -26,17 +27,16 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from yarl import URL
 
-from streamcore.batch import Chunk, PartitionId
+from streamcore.batch import PartitionId
 from streamcore.crashpoints import crash_point
 from streamcore.errors import Permanent, TopicChanged, Transient
 from streamcore.systems.kafka import DEFAULT_PORT, KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import topic_ids
-from streamcore.transport.chunks import GROUP_BYTES, ChunkOffsets, Fetched
+from streamcore.transport.chunk_groups import is_little
+from streamcore.transport.chunks import ChunkOffsets, Fetched, Fetches
 from streamcore.transport.kafka_chunks import chunk_of_records, fetch_whole, kafka_chunks
 from streamcore.transport.whole_batches import WholeBatch
 
-FETCH_BYTES = 8 << 20
-"""A fetch response's size unless the app has ``streamcore_fetch_bytes``."""
 _LEAST_SHARE = 1 << 20
 _IDLE_CHECK_SECONDS = 1.0
 
@@ -67,7 +67,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._next: dict[TP, int] = {}  # where each sought partition's next chunk begins
         self._topic_ids: Mapping[str, str] = {}
         self._looked_for_holes = monotonic()
-        self._budget: int = getattr(self.app, "streamcore_fetch_bytes", FETCH_BYTES)
+        self._fetches: Fetches = getattr(self.app, "streamcore_fetches", Fetches())
         self._demand = asyncio.Event()
         await super().on_start()
         fetcher = getattr(self._consumer, "_fetcher", None)
@@ -88,9 +88,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            fetch_max_bytes=self._budget,
-            max_partition_fetch_bytes=self._budget,
-            fetch_max_wait_ms=500,
+            fetch_max_bytes=self._fetches.max_bytes,
+            max_partition_fetch_bytes=self._fetches.max_bytes,
+            fetch_min_bytes=self._fetches.min_bytes,
+            fetch_max_wait_ms=round(self._fetches.max_wait * 1000),
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             check_crcs=conf.broker_check_crcs,
@@ -112,10 +113,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """The second step: nothing is read before the seek that follows."""
         self._next.clear()
-        share = max(self._budget // max(1, len(assigned)), _LEAST_SHARE)
+        most = self._fetches.max_bytes
+        share = max(most // max(1, len(assigned)), _LEAST_SHARE)
         fetcher = self._ensure_consumer()._fetcher
         if hasattr(fetcher, "_max_partition_fetch_bytes"):
-            fetcher._max_partition_fetch_bytes = min(share, self._budget)
+            fetcher._max_partition_fetch_bytes = min(share, most)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TopicPartition, int]) -> None:
@@ -161,6 +163,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     # ------------------------------------------------------------ fetching
 
+    async def getmany(self, active_partitions: frozenset[TP], timeout: float) -> Fetched:
+        """What has come for *active_partitions*, within *timeout* seconds; called outside of the thread.
+
+        Not by Faust's queue of methods, whose tasks are felt where rows are few. As there, a fetch that
+        nobody waits for any more goes on: broken off, it could lose records that aiokafka has handed out.
+        """
+        fetching = self._fetch_records(self._ensure_consumer(), active_partitions, timeout)
+        fetched = asyncio.run_coroutine_threadsafe(fetching, self.thread_loop)
+        return await asyncio.shield(asyncio.wrap_future(fetched))
+
     async def _fetch_records(
         self,
         consumer: AIOKafkaConsumer,
@@ -189,7 +201,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             elif tp in self._next:  # others were fetched before their seek, which will come back to it
                 chunked = self.consumer.is_chunked(tp.topic)
                 ready[tp] = await self._chunks(consumer, tp, records) if chunked else records
-        if _is_little(ready):
+        if is_little(ready):
             self._demand.clear()
         if not ready or monotonic() - self._looked_for_holes > _IDLE_CHECK_SECONDS:
             await self._cover_holes(consumer, active_partitions, ready)
@@ -270,14 +282,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
         crash_point("commit.after")
         return True
-
-
-def _is_little(ready: Mapping[TP, list[object]]) -> bool:
-    """Whether *ready* is so small a fetch that the next one had better wait until it is asked for."""
-    sizes = [
-        record.nbytes if isinstance(record, Chunk) else GROUP_BYTES for r in ready.values() for record in r
-    ]
-    return 0 < sum(sizes) < GROUP_BYTES
 
 
 class Consumer(ChunkOffsets, driver.Consumer):  # type: ignore[misc]

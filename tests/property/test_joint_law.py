@@ -60,7 +60,7 @@ def said(outcome: Outcome) -> tuple[object, ...]:
         batch.chunk,
         batch.frame.rows(named=True),
         outcome.rejects.frame.rows(named=True),
-        outcome.decoded.rows(named=True),
+        outcome.decoded().rows(named=True),
     )
 
 

@@ -71,7 +71,7 @@ def mask_left_out() -> Iterator[Any]:
     def put(self: SinkRunner, batch: Batch) -> None:
         self._queue.append(batch)
         self._idle.clear()
-        self._wake.set()
+        self._rouse()
 
     yield mock.patch.object(SinkRunner, "put", put)
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from streamcore.systems.kafka import KafkaConnection
+from streamcore.transport.chunks import Fetches
 from streamcore.transport.kafka_log import KafkaLog
 from tests.integration.transport.kafka_apps import (
     KEEP,
@@ -129,3 +130,21 @@ async def test_a_killed_broker_that_comes_back_loses_and_repeats_nothing(own_kaf
         assert sorted(got.numbers()) == list(range(2_000))
         assert got.joins()
     await log.close()
+
+
+async def test_the_broker_waits_for_as_many_bytes_as_are_asked_for(kafka, log, tmp_path):
+    topic = fresh("waiting")
+    await log.create(topic, 1, KEEP)
+    app = new_app(kafka.url, tmp_path, fresh("group"))
+    app.streamcore_fetches = Fetches(min_bytes=10_000, max_wait=30.0)
+    got = collect(app, [topic])
+    async with running(app):
+        await until(lambda: app.consumer._chunked_assigned)
+        await (await log.append(topic, records(0, 1)))
+        await asyncio.sleep(1.0)
+        assert not got.chunks
+        await (await log.append(topic, records(1, 20_000)))
+        await until(lambda: sum(map(len, got.chunks)) > 20_000)
+    assert got.chunks[0].first == 0
+    assert len(got.chunks[0]) > 1
+    assert got.numbers() == list(range(20_001))

@@ -58,7 +58,7 @@ async def test_a_topic_with_another_partitioning_is_named_once(
     check = KeyCheck(topology(key).freeze(), EmbeddedLog(broker))
     with caplog.at_level(logging.WARNING):
         for partition in np.arange(4).tolist() * 2:
-            await check.look("rows", PartitionId(topic, partition, "id"), ROWS)
+            await check.look("rows", PartitionId(topic, partition, "id"), lambda: ROWS)
     broker.close()
     assert len(caplog.records) == said
     if said:

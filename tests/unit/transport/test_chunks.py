@@ -331,6 +331,6 @@ async def test_it_waits_for_a_limited_time(grouped, monkeypatch):
 
 async def test_it_does_not_wait_for_the_work_on_a_large_one(grouped, monkeypatch):
     monkeypatch.setattr("streamcore.transport.chunks.HAND_OVER_SECONDS", 3600)
-    monkeypatch.setattr("streamcore.transport.chunks.GROUP_BYTES", 1)
+    monkeypatch.setattr("streamcore.transport.chunk_groups.GROUP_BYTES", 1)
     grouped.fetches = [Fetched({T0: [chunk(0, 3)]}, 3)]
     assert len(await messages(grouped)) == 1
