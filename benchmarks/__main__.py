@@ -66,6 +66,7 @@ def main() -> int:
     parser.add_argument("--keys", action="append", type=int, help="keys in the state; may be repeated")
     parser.add_argument("--runs", type=int, default=5, help="of each in W1 and W2; the median is shown")
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--rate", type=int, default=RATE, help="messages a second for the latency")
     parser.add_argument("--uneven", action="store_true", help="W1, W2: two thirds in one partition")
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
     parser.add_argument("--events", type=int, default=1_000_000, help="events in Nexmark")
@@ -138,12 +139,12 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
     if (
         given.what == "latency"
     ):  # with "all" the broker is warm by now; a cold one doubles the first program's
-        await latency(bootstrap, names[0], RATE, 20, 8)
+        await latency(bootstrap, names[0], given.rate, 20, 8)
     if given.what in ("all", "latency"):
         for name in [n for n in names if n != "faust"]:
-            got = await latency(bootstrap, name, RATE, 20, 8)
+            got = await latency(bootstrap, name, given.rate, 20, 8)
             print(
-                f"latency at {RATE:,}/s, {name}: p50 {got['p50']:.1f} ms, p99 {got['p99']:.1f} ms, "
+                f"latency at {given.rate:,}/s, {name}: p50 {got['p50']:.1f} ms, p99 {got['p99']:.1f} ms, "
                 f"max {got['max']:.0f} ms, {got['arrived']:,} of {got['sent']:,} arrived, "
                 f"{got['cores']:.2f} cores"
             )

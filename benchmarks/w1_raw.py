@@ -30,7 +30,7 @@ from streamcore.batch import Chunk
 from streamcore.contracts import Records
 from streamcore.formats import FORMATS
 from streamcore.systems.kafka import KafkaConnection
-from streamcore.transport.chunks import ChunkSchema
+from streamcore.transport.chunks import ChunkSchema, Fetches
 from streamcore.transport.kafka import faust_options
 from streamcore.transport.kafka_log import KafkaLog
 
@@ -81,7 +81,7 @@ async def run(url: str, source: str, target: str, messages: int, fetch_mb: int, 
         stream_buffer_maxsize=4,
         datadir=mkdtemp(),
     )
-    app.streamcore_fetch_bytes = fetch_mb << 20
+    app.streamcore_fetches = Fetches(fetch_mb << 20)
     read = written = 0
     started = (0.0, 0.0)
     done, outcomes, profiler = asyncio.Event(), [], cProfile.Profile()

@@ -60,7 +60,11 @@ if __name__ == "__main__":
     broker = {"url": f"kafka://{os.environ['BROKER']}"}
     state = {"dir": os.environ["WORK"]}
     limits = {"memory_mb": int(os.environ.get("MEMORY_MB", "64"))}
+    fetches = {
+        "fetch_min_bytes": os.environ.get("FETCH_MIN_BYTES", "1"),
+        "fetch_max_wait_s": os.environ.get("FETCH_MAX_WAIT_S", "0.5"),
+    }
     settings = Settings.model_validate(
-        {"broker": broker, "state": state, "limits": limits, "http": {"port": 0}}
+        {"broker": broker, "state": state, "limits": limits, "kafka": fetches, "http": {"port": 0}}
     )
     run_until_told(settings, lambda stop: work(topology, settings, stop))

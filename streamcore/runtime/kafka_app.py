@@ -38,6 +38,8 @@ def kafka_app_options(
         instance_id=instance_id,
         commit_interval=settings.runtime.commit_interval_s,
         fetch_max_bytes=settings.limits.fetch_max_bytes,
+        fetch_min_bytes=settings.kafka.fetch_min_bytes,
+        fetch_max_wait=settings.kafka.fetch_max_wait_s,
         session_timeout=settings.kafka.session_timeout_s,
         url=url,
         standbys=settings.state.standbys,

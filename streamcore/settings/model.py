@@ -251,10 +251,19 @@ class Log(Section):
 
 
 class Kafka(Section):
-    """Membership in Kafka's consumer group; how to connect is in `broker.url`."""
+    """The consumer group and its fetches; how to connect is in `broker.url`."""
 
     session_timeout_s: Seconds = Field(
         45.0, description="Seconds without a heartbeat after which others get a worker's partitions."
+    )
+    fetch_min_bytes: int = Field(
+        1,
+        ge=1,
+        description="Bytes that the broker waits for before it answers a fetch: where few rows come, more "
+        "saves CPU and costs latency, at most `fetch_max_wait_s`.",
+    )
+    fetch_max_wait_s: Seconds = Field(
+        0.5, le=30.0, description="Seconds that the broker waits for `fetch_min_bytes`."
     )
 
 
