@@ -79,9 +79,9 @@ async def test_where_a_quiet_partition_stands_is_known_when_its_records_are_gone
     times = times_of(3_000)
     async with Working(clicks, clicks.topology()):
         await clicks.send_times([50_000], [3])
-        for start in range(0, 3_000, 500):
+        for start in range(0, 3_000, 250):
             before = len(clicks.windows())
-            some = times[start : start + 500]
+            some = times[start : start + 250]
             await clicks.send_times(some, [i % 3 for i in range(len(some))])
             await until(lambda before=before: len(clicks.windows()) > before, "windows close")
     assert all(first > 0 for first in await clicks.firsts())
