@@ -69,7 +69,9 @@ class Workers:
                 "STREAMCORE_CRASH_POINT": crash_point,
                 "STREAMCORE_STATE__SNAPSHOT_MB": "0",  # whenever it pays
                 "STREAMCORE_STATE__MEMORY_MB": "0",  # all of it on disk
-                "STREAMCORE_LIMITS__FETCH_MAX_BYTES": str(1 << 20),
+                "STREAMCORE_LIMITS__FETCH_MAX_BYTES": str(
+                    1 << 18
+                ),  # each chunk of a log is a step towards a cut
             },
             stderr=stderr,
         )
