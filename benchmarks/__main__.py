@@ -22,7 +22,7 @@ from benchmarks.measuring import Measured
 from benchmarks.nexmark import nexmark
 from benchmarks.replays import replays
 from benchmarks.takeovers import takeovers
-from benchmarks.workloads import MESSAGES, latency, throughput
+from benchmarks.workloads import MESSAGES, NOTHING, latency, throughput
 from tests.services import kafka
 
 RATE = 10_000
@@ -61,7 +61,7 @@ def show_queries(found: Mapping[str, Mapping[str, float]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("what", nargs="?", default="all", choices=["all", "w1", "w2", *OTHERS])
-    parser.add_argument("--only", action="append", choices=list(MESSAGES), help="this program only")
+    parser.add_argument("--only", action="append", choices=[*MESSAGES, NOTHING], help="this program only")
     parser.add_argument("--messages", type=int, help="messages in W1, W2 and behind the keys")
     parser.add_argument("--keys", action="append", type=int, help="keys in the state; may be repeated")
     parser.add_argument("--runs", type=int, default=5, help="of each in W1 and W2; the median is shown")
@@ -73,6 +73,8 @@ def main() -> int:
     parser.add_argument("--state", type=int, default=300, help="MB of state that is taken over")
     parser.add_argument("--json", type=Path, help="write the results here too")
     given = parser.parse_args()
+    if NOTHING in (given.only or []) and given.what != "latency":
+        parser.error(f"--only {NOTHING} is for the latency")
     results: dict[str, object] = {}
     if given.what not in ("replay", "chunks", "nexmark", *ONE_CORE, *CONNECTORS):
         server = kafka.from_environment() or kafka.start()

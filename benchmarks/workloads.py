@@ -31,6 +31,8 @@ PEERS_PYTHON = Path(__file__).parent.parent / ".venv-bench/bin/python"
 MESSAGES = {"streamcore": 1_000_000, "streamcore-exact": 1_000_000, "quix": 1_000_000, "faust": 50_000}
 """Messages a program gets: plain Faust needs a quarter of a millisecond for each, and more in W2."""
 KEEP = {"retention.ms": "-1"}
+NOTHING = "nothing"
+"""No program at all: what the load, the broker and the reader take by themselves of a latency."""
 
 
 def _guarantee(name: str) -> str:
@@ -38,6 +40,8 @@ def _guarantee(name: str) -> str:
 
 
 def _command(name: str, workload: str = "w1") -> list[str]:
+    if name == NOTHING:
+        return ["sleep", "3600"]
     python = str(PEERS_PYTHON) if name == "quix" else sys.executable
     return [python, str(PROGRAMS / f"{name.removesuffix('-exact')}_{workload}.py")]
 
@@ -118,7 +122,7 @@ async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: fl
             **os.environ,
             "BROKER": bootstrap,
             "IN": f"{run}-in",
-            "OUT": f"{run}-out",
+            "OUT": f"{run}-in" if name == NOTHING else f"{run}-out",
             "GROUP": run,
             "WORK": work,
             "GUARANTEE": _guarantee(name),

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
+from unittest import mock
 
 import cramjam
 import numpy as np
@@ -17,8 +18,10 @@ import pyarrow as pa
 
 from benchmarks.programs.streamcore_w1 import topology
 from streamcore.batch import Chunk, PartitionId, RecordChunk
+from streamcore.contracts import Records
 from streamcore.joint import on_chunks
 from streamcore.task import PartitionTask
+from streamcore.transport import record_batches
 
 SOURCE = PartitionId("users", 0, "id")
 CALLS = 200
@@ -79,9 +82,26 @@ def joint_calls(rows: int) -> list[Callable[[], object]]:
     return [partial(on_chunks, one) for one in work]
 
 
+def batch_calls(rows: int, few: int) -> list[Callable[[], object]]:
+    """Calls that make record batches of *rows* records with a header; up to *few* of them one by one."""
+    values = pa.array([message(number) for number in range(rows)], pa.binary())
+    keys = pa.array([b"%d" % (number % 10_000) for number in range(rows)], pa.binary())
+    header = ("sc-position", pa.array([bytes(20)] * rows, pa.binary()))
+    records = Records(values, np.full(rows, 1_700_000_000_000), keys, headers=(header,))
+
+    def call() -> object:
+        with mock.patch.object(record_batches, "FEW", few):
+            return list(record_batches.batches(records, 4, 0))
+
+    return [call] * CALLS
+
+
 def main() -> None:
     costs = {f"task, {rows} rows": milliseconds(task_calls(rows)) for rows in (15, 60, 250, 1_000, 5_000)}
     costs["tasks of 4 partitions together, 15 rows each"] = milliseconds(joint_calls(15))
+    for rows in (1, 100, 256, 400, 1_500):
+        for way, few in (("by columns", 0), ("one by one", rows)):
+            costs[f"batches of {rows} records, {way}"] = milliseconds(batch_calls(rows, few))
     plain = b"".join(message(number) for number in range(9_000))
     codec = pa.Codec("zstd", compression_level=1)
     packed = codec.compress(plain, asbytes=True)

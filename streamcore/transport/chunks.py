@@ -194,8 +194,8 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
         until = asyncio.get_running_loop().time() + HAND_OVER_SECONDS
         for group in groups:
             await group.wait(until)
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+        for _ in range(TURNS if groups else 0):
+            await asyncio.sleep(0)
 
     def _messages(self, fetched: Fetched) -> Iterator[tuple[TP, ConsumerMessage]]:
         """What was fetched as messages, of grouped topics one for all chunks that are not too large."""

@@ -33,8 +33,8 @@ BATCH_BYTES = 4_000_000
 """Uncompressed size at which a batch is cut. An idempotent producer has one batch a partition on its way."""
 MESSAGE_BYTES = 1_000_000
 """Compressed size above which a batch is cut again: below Kafka's default max.message.bytes of 1,048,588."""
-FEW = 512
-"""Up to so many records are put into batches one by one, in C: columns cost as much as 1,500 of them."""
+FEW = 256
+"""Up to so many records are put into batches one by one, in C: columns cost as much as some 350 of them."""
 _CODEC = pa.Codec("zstd", compression_level=1)
 _ZSTD = 4
 _TRANSACTIONAL = 0x10
