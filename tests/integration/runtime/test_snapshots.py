@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.integration.runtime.test_windows_on_kafka import (
 from tests.services.kafka import KafkaServer
 
 OFTEN = {"snapshot_mb": 0, "memory_mb": 0}
+PART = 250
 
 
 class SnapshotClicks(Clicks):
@@ -37,9 +39,36 @@ class SnapshotClicks(Clicks):
         return f"{self.name}.clicks-window.log"
 
     async def firsts(self) -> list[int]:
-        """Where the partitions of the window's log begin."""
+        """Where the partitions of the window's log begin; 0 before a worker made it."""
         bounds = await self.log.bounds(self.log_topic)
-        return [bounds[number].start for number in sorted(bounds)]
+        return [bounds[number].start if bounds else 0 for number in range(4)]
+
+    async def send_logged(self, times: list[int], partitions: list[int]) -> None:
+        """Sends clicks, and waits for a record of the window's log."""
+        records = await self._records()
+        await self.send_times(times, partitions)
+        for _ in range(1_500):
+            if await self._records() > records:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("no record of the log within 30 s")
+
+    async def _records(self) -> int:
+        return sum(bounds.end for bounds in (await self.log.bounds(self.log_topic)).values())
+
+    async def feed_until_cut(self, start: int, partitions: int) -> list[int]:
+        """Sends clicks from number *start* on until each partition of the log lost its front once more.
+
+        A snapshot, its copy and the cut take a record of the log each, and when one is ready is up to
+        the disk: so rows come in parts, as many as it takes.
+        """
+        before, sent = await self.firsts(), list[int]()
+        while any(now <= old for now, old in zip(await self.firsts(), before, strict=True)):
+            assert len(sent) < 100 * PART, f"logs that begin at {await self.firsts()} should have been cut"
+            times = times_of(PART, start + len(sent))
+            await self.send_logged(times, [i % partitions for i in range(PART)])
+            sent += times
+        return sent
 
 
 @pytest.fixture
@@ -52,19 +81,9 @@ async def clicks(kafka: KafkaServer, tmp_path: Path) -> AsyncIterator[SnapshotCl
 
 async def test_the_log_is_cut_and_each_window_comes_once_nevertheless(clicks: SnapshotClicks) -> None:
     sent: list[int] = []
-    firsts: list[list[int]] = []
-    for part in range(4):
-        times = times_of(3_000, start=3_000 * part)
-        sent += times
+    for _ in range(4):
         async with Working(clicks, clicks.topology()):
-            for start in range(0, 3_000, 250):  # a snapshot, a copy and a cut take a record of the log each
-                before = len(clicks.windows())
-                some = times[start : start + 250]
-                await clicks.send_times(some, [i % 4 for i in range(len(some))])
-                await until(lambda before=before: len(clicks.windows()) > before, "windows close")
-        firsts.append(await clicks.firsts())
-    assert all(first > 0 for first in firsts[-1])
-    assert all(a >= b for a, b in zip(firsts[-1], firsts[1], strict=True))
+            sent += await clicks.feed_until_cut(len(sent), 4)
     expected = counted(sent)
     async with Working(clicks, clicks.topology()), Working(clicks, clicks.topology()):
         await clicks.close_all()
@@ -76,21 +95,17 @@ async def test_where_a_quiet_partition_stands_is_known_when_its_records_are_gone
     clicks: SnapshotClicks,
 ) -> None:
     """A row that is late there is late after a restart, though windows of its time are open."""
-    times = times_of(3_000)
     async with Working(clicks, clicks.topology()):
-        await clicks.send_times([50_000], [3])
-        for start in range(0, 3_000, 250):
-            before = len(clicks.windows())
-            some = times[start : start + 250]
-            await clicks.send_times(some, [i % 3 for i in range(len(some))])
-            await until(lambda before=before: len(clicks.windows()) > before, "windows close")
-    assert all(first > 0 for first in await clicks.firsts())
+        await clicks.send_logged([500_000], [3])
+        sent = await clicks.feed_until_cut(0, 3)
     assert not await _entries_of(clicks, 3)
+    assert max(sent) < 300_000
     async with Working(clicks, clicks.topology()):
-        await clicks.send_times([30_000], [3])
+        await clicks.send_times([300_000], [3])
         await clicks.close_all()
-        await until(lambda: ("u0", 50_000, 1) in clicks.windows(), "all windows")
-    assert clicks.windows() == counted([*times, 50_000])
+        expected = counted([*sent, 500_000])
+        await until(lambda: len(clicks.windows()) >= len(expected), "all windows")
+    assert clicks.windows() == expected
 
 
 async def _entries_of(clicks: SnapshotClicks, partition: int) -> list[Entry]:
@@ -113,22 +128,21 @@ async def test_a_table_survives_in_snapshots_alone(clicks: SnapshotClicks) -> No
         table.changelog().to(MemorySink("out", clicks.target))
         return made
 
-    times = [int(t) for t in times_of(4_000)]
-    counts = {f"u{u}": sum(t % 50 == u for t in times) for u in range(50)}
+    sent: list[int] = []
 
     def found() -> dict[str, int]:
         frame = clicks.target.frame()
         return {} if "n" not in frame.columns else dict(frame.sort("number").select("user", "n").rows())
 
-    for start in range(0, 4_000, 1_000):
-        some = times[start : start + 1_000]
+    def all_count() -> bool:
+        return sum(found().values()) == len(sent)
+
+    for _ in range(4):
         async with Working(clicks, topology()):
-            for at in range(0, 1_000, 250):
-                await clicks.send_times(some[at : at + 250], [i % 4 for i in range(250)])
-                total = start + at + 250
-                await until(lambda total=total: sum(found().values()) == total, "all rows count")
+            sent += await clicks.feed_until_cut(len(sent), 4)
+            await until(all_count, "all rows count")
+    counts = {f"u{u}": sum(t % 50 == u for t in sent) for u in range(50)}
     assert found() == counts
-    assert all(first > 0 for first in await clicks.firsts())
     graph, told = topology().freeze(), list[tuple[int, int]]()
     kept = chosen(await kept_states(graph, clicks.log), graph, "clicks/window", None)
     table = await read_state(graph, kept, clicks.log, lambda done, total: told.append((done, total)))
