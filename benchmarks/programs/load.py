@@ -27,7 +27,7 @@ def message(number: int) -> tuple[bytes, bytes]:
         "age": 18 + number % 60 if number >= 0 else 50,
         "salary": random.random() * 1e5,
         "action": "login",
-        "ts": int(time.time() * 1000),
+        "ts": round(time.time() * 1000),
     }
     return str(user).encode(), json.dumps(body).encode()
 
@@ -52,8 +52,10 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.stopped:
-            for record in self.consumer.consume(1000, 0.002):
-                now = time.time() * 1000
+            first = self.consumer.poll(0.1)
+            now = time.time() * 1000
+            # Not consume(1000, some time) alone: it holds what has come until that time is over.
+            for record in [] if first is None else [first, *self.consumer.consume(1000, 0)]:
                 if record.error():
                     continue
                 row = json.loads(record.value())

@@ -30,7 +30,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from streamcore.batch import PartitionId
-from streamcore.errors import Fenced, Permanent
+from streamcore.errors import Fenced, Permanent, Transient
 from streamcore.sinks.storage import SEALS, Output, Staged, Storage
 
 
@@ -112,8 +112,10 @@ class SealChain:
     def _staged(self, seal: Seal, outputs: Sequence[Output]) -> list[Staged]:
         try:
             return self._shelf.stage(seal.name, outputs)
-        except Permanent:
-            if self._shelf.has(seal.name):  # an heir has taken away what was staged so far
+        except (Permanent, Transient):
+            # An heir has taken away what was staged so far. A server of objects may say so by closing the
+            # connection under a part's body, which looks like any other broken connection.
+            if self._shelf.has(seal.name):
                 raise self._fenced(seal) from None
             raise
 

@@ -235,6 +235,26 @@ def test_an_owner_whose_upload_an_heir_took_away_is_fenced(s3: S3Server) -> None
     assert target.uploads() == []
 
 
+@pytest.mark.parametrize(("heir_came", "told"), [(True, Fenced), (False, Transient)])
+def test_a_connection_that_breaks_while_parts_are_sent_may_mean_an_heir(
+    s3: S3Server, heir_came: bool, told: type[Exception]
+) -> None:
+    """The server closes it under the body of a part whose upload is gone."""
+    target = target_of(s3)
+    owner = chain(target, "one")
+    owner.take_over(0)
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"x" * PART_BYTES)
+        if heir_came:
+            chain(target, "heir").take_over(0)
+        raise Transient("no connection")
+
+    with pytest.raises(told):
+        owner.add(4, 1, [Output(owner.output_name(".txt"), write)], alive)
+    assert target.uploads() == []
+
+
 def test_a_seal_that_an_heir_makes_at_the_last_moment_wins(s3: S3Server) -> None:
     """After all that a late owner looks at: only the condition of its put keeps it from sealing."""
     target = target_of(s3)
