@@ -13,7 +13,7 @@ from streamcore.errors import BadConfig
 from streamcore.formats.json_decoder import JsonDecoder
 from streamcore.schema import StreamSchema
 
-_FEW = 64
+_FEW = 128
 """Up to so many rows cost less by way of orjson than a call of polars does."""
 _ALIKE = frozenset(
     {pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64}

@@ -30,7 +30,7 @@ from streamcore.batch import (
 from streamcore.contracts import Format, Records
 
 POSITION_HEADER = "sc-position"
-_FEW = 64
+_FEW = 128
 """Up to so many keys cost less one by one than the casts of a column do."""
 _SPELLED = frozenset({pl.Int64, pl.Int32, pl.UInt64, pl.UInt32, pl.String})
 """Types of which Python and polars write the same text."""

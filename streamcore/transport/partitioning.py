@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from aiokafka.partitioner import murmur2 as murmur2_of_one
 
 from streamcore.batch import Int64s
 from streamcore.contracts import Records
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-_FEW_KEYS, _FEW_BYTES = 48, 256
-"""So many keys of so many bytes are hashed faster one by one."""
+_FEW_KEYS, _KEPT_BYTES, _MOST_KEPT = 256, 64, 1 << 14
+"""Of so many keys of so many bytes each the hashes are kept, this many in all: keys come again."""
+_kept: dict[bytes | None, int] = {}  # a null has the hash of no bytes
 
 
 def indices(order: Int64s) -> pa.Int64Array:
@@ -71,20 +71,32 @@ def _murmur2_of_size(data: Bytes, starts: npt.NDArray[np.int32], size: int) -> n
     return h
 
 
-def _of_one(key: bytes) -> int:
-    return int(murmur2_of_one(key)) & 0x7FFFFFFF
-
-
 def partition_of(keys: pa.BinaryArray, partitions: int, keyless: int) -> npt.NDArray[np.int32]:
     """The partition of each key as Kafka's clients choose it; *keyless* for null keys."""
-    if 0 < len(keys) <= _FEW_KEYS and np.ptp(offsets_of(keys)) <= _FEW_BYTES:
-        each = keys.to_pylist()
-        return np.array([keyless if key is None else _of_one(key) % partitions for key in each], np.int32)
-    hashed = murmur2(keys) & np.uint32(0x7FFFFFFF)
-    chosen: npt.NDArray[np.int32] = (hashed % np.uint32(partitions)).astype(np.int32)
+    chosen: npt.NDArray[np.int32] = (_hashes(keys) % partitions).astype(np.int32)
     if keys.null_count:
         chosen[pc.is_null(keys).to_numpy(zero_copy_only=False)] = keyless
     return chosen
+
+
+def _hashes(keys: pa.BinaryArray) -> npt.NDArray[np.uint32]:
+    """The lower 31 bits of the hash of each key; those of few keys are looked up where all are kept."""
+    if len(keys) > _FEW_KEYS or np.ptp(offsets_of(keys)) > _KEPT_BYTES * len(keys):
+        return _hashed(keys)
+    each: list[bytes | None] = keys.to_pylist()
+    known = [_kept.get(key) for key in each]
+    if None not in known:
+        return np.array(known, np.uint32)
+    hashed = _hashed(keys)
+    if len(_kept) + len(each) > _MOST_KEPT:
+        _kept.clear()
+    _kept.update(zip(each, hashed.tolist(), strict=True))
+    return hashed
+
+
+def _hashed(keys: pa.BinaryArray) -> npt.NDArray[np.uint32]:
+    lower: npt.NDArray[np.uint32] = murmur2(keys) & np.uint32(0x7FFFFFFF)
+    return lower
 
 
 def by_partition(records: Records, partitions: int, keyless: int) -> Iterator[tuple[int, Records]]:

@@ -1,6 +1,7 @@
-"""Kafka record batches (v2) of columns, packed by zstd.
+"""Kafka record batches (v2) of columns, packed by zstd; those of few records by LZ4.
 
-Level 1: on JSON rows half the bytes of level -3, which packs a third faster.
+zstd at level 1: on JSON rows half the bytes of level -3, which packs a third faster. On 15 rows LZ4 makes
+a quarter more bytes than zstd, at an eighth of the time: a round of few rows would feel zstd's.
 
 Format: https://kafka.apache.org/documentation/#recordbatch
 """
@@ -35,8 +36,10 @@ MESSAGE_BYTES = 1_000_000
 """Compressed size above which a batch is cut again: below Kafka's default max.message.bytes of 1,048,588."""
 FEW = 256
 """Up to so many records are put into batches one by one, in C: columns cost as much as some 350 of them."""
-_CODEC = pa.Codec("zstd", compression_level=1)
-_ZSTD = 4
+_ZSTD, _LZ4 = 4, 3
+_CODECS = {_ZSTD: pa.Codec("zstd", compression_level=1), _LZ4: pa.Codec("lz4")}
+_LZ4_BYTES = 1 << 16
+"""Java's clients refuse blocks that depend on each other, which LZ4 makes of more bytes than these."""
 _TRANSACTIONAL = 0x10
 _BEFORE_CRC = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc
 _AFTER_CRC = struct.Struct(">hiqqqhii")  # attributes, last delta, times, producer id, epoch, sequence, count
@@ -46,15 +49,19 @@ _LENGTH_EXTRA = 9  # leader epoch, magic and crc are counted by the length field
 class PrebuiltBatch(BatchBuilder):  # type: ignore[misc]
     """A finished batch for ``AIOKafkaProducer.send_batch``: *count* records, whose uncompressed *body* is.
 
-    The producer sets its id and sequence when it takes the batch; only then the header is made.
+    ``few``: packed in less time, to more bytes. The producer sets its id and sequence when it takes the
+    batch; only then the header is made.
     ``transactional``: for a producer with a transactional id.
     """
 
     transactional = False
 
-    def __init__(self, body: memoryview, count: int, first_time: int, last_time: int) -> None:
+    def __init__(
+        self, body: memoryview, count: int, first_time: int, last_time: int, *, few: bool = False
+    ) -> None:
         self._count, self._first_time, self._last_time = count, first_time, last_time
-        self._compressed: bytes = _CODEC.compress(body, asbytes=True)
+        self._packing = _LZ4 if few and len(body) <= _LZ4_BYTES else _ZSTD
+        self._compressed: bytes = _CODECS[self._packing].compress(body, asbytes=True)
         self._producer = (-1, -1, -1)
         self._buffer: bytes | None = None
         self._closed = True
@@ -64,7 +71,7 @@ class PrebuiltBatch(BatchBuilder):  # type: ignore[misc]
 
     def _build(self) -> bytes:
         if self._buffer is None:
-            attributes = _ZSTD | (_TRANSACTIONAL if self.transactional else 0)
+            attributes = self._packing | (_TRANSACTIONAL if self.transactional else 0)
             after = _AFTER_CRC.pack(
                 attributes, self._count - 1, self._first_time, self._last_time, *self._producer, self._count
             )
@@ -141,7 +148,7 @@ class _Building:
 
     def finished(self) -> PrebuiltBatch:
         body = memoryview(self._builder.build())[_BEFORE_CRC.size + _AFTER_CRC.size :]
-        return PrebuiltBatch(body, len(self._times), self._times[0], max(self._times))
+        return PrebuiltBatch(body, len(self._times), self._times[0], max(self._times), few=True)
 
 
 def _groups(records: Records, pieces: list[Piece]) -> list[list[Piece]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamcore.batch import OFFSET, Batch, PartitionId, RecordChunk, Share, hide, rows_of
-from streamcore.formats import Json
+from streamcore.formats import Json, json_values
 from streamcore.formats import json as json_format
+from streamcore.formats.json_values import read_values
 from streamcore.sinks import topic_records
 from streamcore.sinks.topic_records import record_keys
 from streamcore.transforms import columns as steps
@@ -48,6 +49,27 @@ def test_json_is_the_same_text(frame: pl.DataFrame, array: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_format, "_FEW", -1)
         assert form.encode(frame).equals(few)
+
+
+PIECES = [
+    b'{"a":1}', b'{"a":[{}', b"{}]}", b"{},{}", b'{"}":[{}', b'{},"{"]}', b'{"a":"x', b'y"}', b"", b" {} ",
+    b'{"a":1,"a":2}', b'{"a":"{"}', b'{"a":"1:2","b":true}', b'{"a":2.5}', b'{"a":{"a":1}}', b"{", b"}",
+    b"[1]", b'{"a":1\n}', b'{"b":"x"}', b'{"\\u0061":1,"a":2}', b'{"b":"\\ud800"}',
+    b'{"a":9223372036854775808}',
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=3), min_size=1, max_size=6))
+@example([b'{"}":[{}', b'{},"{"]}', b"{},{}"])
+@example([b'{"z":[1', b"2]},{}"])
+def test_documents_read_together_are_those_read_one_by_one(texts: list[bytes]) -> None:
+    inputs = pl.Schema({"a": pl.Int64, "b": pl.String})
+    frame, doubt = read_values(texts, inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_values, "_all_right", lambda texts: None)
+        one_by_one, doubt_of_each = read_values(texts, inputs)
+    assert doubt.tolist() == doubt_of_each.tolist()
+    assert frame.equals(one_by_one)
 
 
 @given(FRAMES, st.sampled_from(CONDITIONS))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcore.contracts import Records
-from streamcore.transport import record_batches
+from streamcore.transport import partitioning, record_batches
 from streamcore.transport.partitioning import by_partition, murmur2, partition_of
 from streamcore.transport.record_batches import FEW, batches
 from streamcore.transport.record_bodies import bodies, most_bytes
@@ -114,6 +114,20 @@ def test_murmur2_is_kafkas(keys):
 
 
 @given(
+    st.lists(st.lists(st.none() | st.binary(max_size=3) | st.binary(min_size=300, max_size=301)), max_size=5)
+)
+def test_hashes_that_are_kept_are_those_of_their_keys(calls):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partitioning, "_MOST_KEPT", 8)
+        patch.setattr(partitioning, "_kept", {})
+        for keys in calls:
+            right = [99 if key is None else (reference_murmur2(key) & 0x7FFFFFFF) % 7 for key in keys]
+            assert partition_of(binary(keys), 7, 99).tolist() == right
+            assert partition_of(binary(keys), 7, 99).tolist() == right
+            assert len(partitioning._kept) <= max(8, len(keys))
+
+
+@given(
     st.lists(st.tuples(st.one_of(st.none(), st.binary(max_size=9)), st.binary(max_size=9))),
     st.integers(1, 300),
 )
@@ -195,3 +209,14 @@ def test_a_batch_says_whether_it_is_part_of_a_transaction(transactional):
     assert read_back.validate_crc()
     assert read_back.is_transactional is transactional
     assert (read_back.producer_id, read_back.producer_epoch) == (7, 3)
+
+
+@pytest.mark.parametrize("size", [1, 60_000, 120_000])
+def test_blocks_of_lz4_never_depend_on_each_other(size, ways):
+    """Java's clients refuse those."""
+    records = Records(pa.array([b"v" * size], pa.binary()), np.zeros(1, np.int64))
+    ((_, batch),) = batches(records, 1, 0)
+    packing, packed = batch._build()[22] & 7, batch._build()[61:]
+    if packing == 3:
+        assert packed[4] & 0x20
+    assert packing == (4 if record_batches.FEW == 0 or size > 1 << 16 else 3)
