@@ -1,6 +1,6 @@
 """Slow and chaos tests in shares: a run takes a sixteenth of them, another with another commit.
 
-``--share=auto`` (the default) takes every sixteenth of them, in an order that does not change; the commit says
+``--share=auto`` (the default) takes every sixteenth, in an order that does not change; the commit says
 where to begin, so that commits cover them all. ``--share=all`` and ``--share=none`` say what they do. A test
 that the command line names by its id always runs.
 """
