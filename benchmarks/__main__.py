@@ -77,7 +77,7 @@ def main() -> int:
         parser.error(f"--only {NOTHING} is for the latency")
     results: dict[str, object] = {}
     if given.what not in ("replay", "chunks", "nexmark", *ONE_CORE, *CONNECTORS):
-        server = kafka.from_environment() or kafka.start()
+        server = kafka.from_environment() or kafka.start(early=False)
         try:
             results = asyncio.run(_on_kafka(server.bootstrap, given))
         finally:
