@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -67,6 +68,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="of each in W1 and W2; the median is shown")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--rate", type=int, default=RATE, help="messages a second for the latency")
+    parser.add_argument("--turns", type=int, default=1, help="of all programs in the latency")
     parser.add_argument("--uneven", action="store_true", help="W1, W2: two thirds in one partition")
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
     parser.add_argument("--events", type=int, default=1_000_000, help="events in Nexmark")
@@ -143,14 +145,7 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
     ):  # with "all" the broker is warm by now; a cold one doubles the first program's
         await latency(bootstrap, names[0], given.rate, 20, 8)
     if given.what in ("all", "latency"):
-        for name in [n for n in names if n != "faust"]:
-            got = await latency(bootstrap, name, given.rate, 20, 8)
-            print(
-                f"latency at {given.rate:,}/s, {name}: p50 {got['p50']:.1f} ms, p99 {got['p99']:.1f} ms, "
-                f"max {got['max']:.0f} ms, {got['arrived']:,} of {got['sent']:,} arrived, "
-                f"{got['cores']:.2f} cores"
-            )
-            results[f"latency {name}"] = got
+        results |= await _latencies(bootstrap, [n for n in names if n != "faust"], given)
     if given.what in ("all", "takeover"):
         away = await takeovers(bootstrap, given.state)
         for one in away:
@@ -160,6 +155,30 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
             )
         results["takeover"] = [asdict(one) for one in away]
     return results
+
+
+async def _latencies(bootstrap: str, names: list[str], given: argparse.Namespace) -> dict[str, object]:
+    """By turns, since the machine's speed moves; the figures of each turn, and their medians."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(given.turns):
+        for name in names:
+            got = await latency(bootstrap, name, given.rate, 20, 8)
+            print(f"latency at {given.rate:,}/s, {name}: {_told(got)}", flush=True)
+            found[name].append(got)
+    medians = {
+        name: {key: median(got[key] for got in all_) for key in all_[0]} for name, all_ in found.items()
+    }
+    if given.turns > 1:
+        for name, got in medians.items():
+            print(f"median of {given.turns} turns, {name}: {_told(got)}")
+    return {f"latency {name}": got for name, got in medians.items()}
+
+
+def _told(got: dict[str, float]) -> str:
+    return (
+        f"p50 {got['p50']:.1f} ms, p99 {got['p99']:.1f} ms, max {got['max']:.0f} ms, "
+        f"{got['arrived']:,.0f} of {got['sent']:,.0f} arrived, {got['cores']:.2f} cores"
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 import orjson
 import psutil
 
+from benchmarks.cores import core_of_its_own
 from benchmarks.measuring import Measured, measure, records_of
 from benchmarks.seeding import Seeded, seed
 from streamcore.systems.kafka import KafkaConnection
@@ -110,14 +111,15 @@ async def _counted(log: KafkaLog, topic: str) -> int:
 async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: float) -> dict[str, float]:
     """Milliseconds from a message's ``ts`` to its result, at a steady *rate* messages a second.
 
-    Of *seconds* the first *warm* are not counted. ``cores`` is how many the program kept busy.
+    Of *seconds* the first *warm* are not counted. ``cores`` is how many the program kept busy, of the one
+    that it has for itself (see :mod:`benchmarks.cores`).
     """
     log = KafkaLog(KafkaConnection.parse(f"kafka://{bootstrap}"))
     run = f"latency-{name}-{uuid.uuid4().hex[:6]}"
     for topic in (f"{run}-in", f"{run}-out"):
         await log.create(topic, 4, KEEP)
     await log.close()
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, core_of_its_own() as put_there:
         environment = {
             **os.environ,
             "BROKER": bootstrap,
@@ -134,7 +136,12 @@ async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: fl
         }
         with Path(work, "log").open("wb") as stream:
             program = subprocess.Popen(
-                _command(name), env=environment, stdout=stream, stderr=stream, start_new_session=True
+                _command(name),
+                env=environment,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                preexec_fn=put_there,
             )
         try:
             command = [str(PEERS_PYTHON), str(PROGRAMS / "load.py")]

@@ -55,8 +55,12 @@ class Json:
         if frame.height == 0:
             return pa.array([], pa.binary())
         if frame.height <= _FEW and _ALIKE.issuperset(map(type, frame.dtypes)):
-            rows = frame.to_dicts()
-            return pa.array([orjson.dumps([row] if self.array else row) for row in rows], pa.binary())
+            names = frame.columns
+            rows = zip(
+                *(column.to_list() for column in frame.get_columns()), strict=True
+            )  # sooner than to_dicts
+            documents = [dict(zip(names, row, strict=True)) for row in rows]
+            return pa.array([orjson.dumps([d] if self.array else d) for d in documents], pa.binary())
         document = pl.struct(pl.all()).struct.json_encode()
         if self.array:
             document = pl.concat_str(pl.lit("["), document, pl.lit("]"))

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import faust
@@ -29,9 +29,11 @@ from faust.transport.consumer import Consumer
 from faust.types import TP, AppT, ConsumerMessage, EventT, Message
 from faust.types.tuples import ack_lock
 from mode import Seconds
+from mode.services import WaitResults
 
 from streamcore.batch import Chunk, PartitionId
 from streamcore.errors import BadConfig
+from streamcore.transport.begun import Begun
 from streamcore.transport.chunk_groups import GROUP_BYTES, HAND_OVER_SECONDS, ChunkGroup, is_little
 
 TURNS = 3
@@ -254,6 +256,19 @@ class ChunkOffsets(Consumer):  # type: ignore[misc]
                 self._advance(other)
             self._handed_out[tp][record.end] = message
         return message
+
+    async def wait_first(self, *waits: object, timeout: Seconds | None = None) -> WaitResults:
+        """As Faust's, which makes a task of each: to hand a message on seldom needs a wait."""
+        first, *others = waits
+        if timeout is None and isinstance(first, Coroutine):
+            first = Begun(first)
+            if first.ended:
+                for other in others:
+                    if isinstance(other, Coroutine):
+                        other.close()
+                stopped = self._stopped.is_set() or self._crashed.is_set()
+                return WaitResults([waits[0]], [first.result], stopped)
+        return await super().wait_first(first, *others, timeout=timeout)
 
     async def sleep(self, n: Seconds) -> None:
         """As Faust's, whose way of giving way (0 seconds), once a fetch, makes a task."""
