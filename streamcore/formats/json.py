@@ -55,11 +55,9 @@ class Json:
         if frame.height == 0:
             return pa.array([], pa.binary())
         if frame.height <= _FEW and _ALIKE.issuperset(map(type, frame.dtypes)):
-            names = frame.columns
-            rows = zip(
-                *(column.to_list() for column in frame.get_columns()), strict=True
-            )  # sooner than to_dicts
-            documents = [dict(zip(names, row, strict=True)) for row in rows]
+            # Sooner than to_dicts().
+            names, columns = frame.columns, [column.to_list() for column in frame.get_columns()]
+            documents = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             return pa.array([orjson.dumps([d] if self.array else d) for d in documents], pa.binary())
         document = pl.struct(pl.all()).struct.json_encode()
         if self.array:

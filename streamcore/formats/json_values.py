@@ -41,10 +41,11 @@ def read_values(texts: Sequence[bytes], inputs: pl.Schema) -> tuple[pl.DataFrame
 
     A row in doubt has nulls in place of what is wrong.
     """
-    if (right := _all_right(texts)) is not None and (frame := _exact(right, inputs)) is not None:
-        return frame, np.zeros(len(texts), bool)
-    documents = [_document(text) for text in texts]
+    together = _read_together(texts)
+    documents = [_document(text) for text in texts] if together is None else together
     known = [document or {} for document in documents]
+    if None not in documents and (frame := _exact(known, inputs)) is not None:
+        return frame, np.zeros(len(known), bool)
     doubt = np.fromiter([document is None for document in documents], np.bool_, len(documents))
     columns = []
     for name, dtype in inputs.items():
@@ -61,7 +62,7 @@ def read_values(texts: Sequence[bytes], inputs: pl.Schema) -> tuple[pl.DataFrame
     return pl.DataFrame(columns), doubt
 
 
-def _all_right(texts: Sequence[bytes]) -> list[dict[str, Any]] | None:
+def _read_together(texts: Sequence[bytes]) -> list[dict[str, Any]] | None:
     """The documents *texts*, read as one array, if each is an object of which nothing is in doubt; or None.
 
     Texts that are no documents by themselves could make other ones together. Not so where each has one
@@ -81,7 +82,7 @@ def _all_right(texts: Sequence[bytes]) -> list[dict[str, Any]] | None:
     return None if any(map(may_repeat, texts, values)) else values
 
 
-def _exact(documents: Sequence[dict[str, Any]], inputs: pl.Schema) -> pl.DataFrame | None:
+def _exact(documents: Sequence[Mapping[str, Any]], inputs: pl.Schema) -> pl.DataFrame | None:
     """The columns *inputs* of *documents* where every value is of exactly its column's type."""
     for name, dtype in inputs.items():
         if not _EXACT[type(dtype)].issuperset([type(document.get(name)) for document in documents]):

@@ -66,7 +66,7 @@ def test_documents_read_together_are_those_read_one_by_one(texts: list[bytes]) -
     inputs = pl.Schema({"a": pl.Int64, "b": pl.String})
     frame, doubt = read_values(texts, inputs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_values, "_all_right", lambda texts: None)
+        patch.setattr(json_values, "_read_together", lambda texts: None)
         one_by_one, doubt_of_each = read_values(texts, inputs)
     assert doubt.tolist() == doubt_of_each.tolist()
     assert frame.equals(one_by_one)
