@@ -12,6 +12,7 @@ from streamcore.batch import HIDDEN, Rejects
 from streamcore.contracts import StepResult
 from streamcore.errors import BadConfig
 from streamcore.expressions import check_columns, condition, result_type, sql
+from streamcore.few_rows import Values, values_of
 from streamcore.transforms.bisect import apply_or_reject
 
 FEW = 1024
@@ -36,9 +37,11 @@ class Filter:
     text: str
     columns: pl.Schema
     _expression: pl.Expr = field(init=False, repr=False, compare=False)
+    _true: Values = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_expression", condition(self.text, self.columns))
+        object.__setattr__(self, "_true", values_of(self._expression, self.columns))
 
     @property
     def name(self) -> str:
@@ -51,9 +54,7 @@ class Filter:
         return applied(frame, self._kept, stage)
 
     def _kept(self, frame: pl.DataFrame) -> pl.DataFrame:
-        true = frame.select(self._expression.alias("true"))["true"]
-        if len(true) != frame.height:  # a condition of no column
-            return frame.filter(self._expression)
+        true = self._true(frame)
         if true.all() and not true.has_nulls():
             return frame
         if frame.height > FEW:
@@ -69,10 +70,12 @@ class AddColumn:
     text: str
     columns: pl.Schema
     _expression: pl.Expr = field(init=False, repr=False, compare=False)
+    _values: Values = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_new_name(self.column)
-        object.__setattr__(self, "_expression", sql(self.text, self.columns).alias(self.column))
+        object.__setattr__(self, "_expression", sql(self.text, self.columns))
+        object.__setattr__(self, "_values", values_of(self._expression, self.columns))
 
     @property
     def name(self) -> str:
@@ -87,7 +90,13 @@ class AddColumn:
         return pl.Schema({**columns, self.column: result_type(self._expression, columns, self.text)})
 
     def apply(self, frame: pl.DataFrame, stage: str) -> StepResult:
-        return applied(frame, lambda f: f.with_columns(self._expression), stage)
+        return applied(frame, self._added, stage)
+
+    def _added(self, frame: pl.DataFrame) -> pl.DataFrame:
+        values = self._values(frame).alias(self.column)
+        if self.column not in frame.columns:
+            return frame.hstack([values])
+        return frame.clone().replace_column(frame.get_column_index(self.column), values)
 
 
 @dataclass(frozen=True)

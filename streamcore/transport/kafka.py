@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from time import monotonic
 
 from aiokafka import AIOKafkaConsumer
@@ -169,9 +170,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         Not by Faust's queue of methods, whose tasks are felt where rows are few. As there, a fetch that
         nobody waits for any more goes on: broken off, it could lose records that aiokafka has handed out.
         """
-        fetching = self._fetch_records(self._ensure_consumer(), active_partitions, timeout)
-        fetched = asyncio.run_coroutine_threadsafe(fetching, self.thread_loop)
-        return await asyncio.shield(asyncio.wrap_future(fetched))
+        loop = asyncio.get_running_loop()
+        fetched: asyncio.Future[Fetched] = loop.create_future()
+        fetching = partial(self._fetch_records, self._ensure_consumer(), active_partitions, timeout)
+        self.thread_loop.call_soon_threadsafe(self._begin, fetching, loop, fetched)
+        return await fetched
+
+    def _begin(
+        self,
+        fetching: Callable[[], Coroutine[object, object, Fetched]],
+        loop: asyncio.AbstractEventLoop,
+        fetched: asyncio.Future[Fetched],
+    ) -> None:
+        """Begin *fetching*, which settles *fetched* of *loop*."""
+        self._demand.set()
+        self._fetching = self.thread_loop.create_task(fetching())
+        self._fetching.add_done_callback(partial(_hand_back, loop, fetched))
 
     async def _fetch_records(
         self,
@@ -180,7 +194,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Fetched:
-        self._demand.set()
         try:
             if self.whole_batches:
                 found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
@@ -201,8 +214,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             elif tp in self._next:  # others were fetched before their seek, which will come back to it
                 chunked = self.consumer.is_chunked(tp.topic)
                 ready[tp] = await self._chunks(consumer, tp, records) if chunked else records
-        if is_little(ready):
-            self._demand.clear()
+        if not is_little(ready):
+            self._demand.set()
         if not ready or monotonic() - self._looked_for_holes > _IDLE_CHECK_SECONDS:
             await self._cover_holes(consumer, active_partitions, ready)
         return Fetched(ready, generation)
@@ -327,6 +340,25 @@ class Transport(driver.Transport):  # type: ignore[misc]
     Consumer = Consumer
     default_port = DEFAULT_PORT
     driver_version = f"streamcore on {driver.Transport.driver_version}"
+
+
+def _hand_back(
+    loop: asyncio.AbstractEventLoop, fetched: asyncio.Future[Fetched], task: asyncio.Task[Fetched]
+) -> None:
+    """The outcome of *task* to *fetched*, which is of another thread's *loop* and may have been given up."""
+
+    def settle() -> None:
+        if fetched.done():
+            return
+        if task.cancelled():
+            fetched.cancel()
+        elif (error := task.exception()) is not None:
+            fetched.set_exception(error)
+        else:
+            fetched.set_result(task.result())
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle)
 
 
 def _log_has_lost(tp: TopicPartition, position: int, starts: Mapping[TopicPartition, int]) -> TopicChanged:

@@ -199,21 +199,16 @@ class _Sends(Protocol):
 
 
 class _Client:
-    """The fetcher's client, which remembers the bytes of the fetch responses that pass.
+    """The fetcher's client, which remembers the bytes of the fetch responses that pass."""
 
-    A fetch is sent when *demand* is set: see :func:`fetch_whole`.
-    """
-
-    def __init__(self, client: _Sends, demand: asyncio.Event) -> None:
-        self._client, self._demand = client, demand
+    def __init__(self, client: _Sends) -> None:
+        self._client = client
         self.fetched: dict[TopicPartition, bytes] = {}
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._client, name)
 
     async def send(self, node_id: int, request: object, **options: object) -> object:
-        if isinstance(request, FetchRequest):
-            await self._demand.wait()
         response = await self._client.send(node_id, request, **options)
         if isinstance(request, FetchRequest):
             for topic, partitions in response.topics:
@@ -222,31 +217,41 @@ class _Client:
         return response
 
 
-FETCHER_NAMES = ("_client", "_proc_fetch_request", "_records")
+FETCHER_NAMES = (
+    "_client", "_fetch_waiters", "_notify", "_proc_fetch_request", "_records", "_wait_consume_future"
+)  # fmt: skip
 
 
 class _Fetcher(Protocol):
     """What we touch of aiokafka's fetcher."""
 
     _client: _Sends
+    _fetch_waiters: Collection[asyncio.Future[None]]
+    _notify: Callable[[asyncio.Future[None] | None], None]
     _proc_fetch_request: Callable[[object, int, FetchRequest], Awaitable[bool]]
     _records: Mapping[TopicPartition, object]
+    _wait_consume_future: asyncio.Future[None] | None
 
 
 def _is_fetcher(found: object) -> TypeGuard[_Fetcher]:
     return all(hasattr(found, name) for name in FETCHER_NAMES)
 
 
-def fetch_whole(fetcher: object, is_chunked: Callable[[str], bool], demand: asyncio.Event) -> bool:
+def fetch_whole(
+    fetcher: object, is_chunked: Callable[[str], bool], demand: asyncio.Event | None = None
+) -> bool:
     """Make aiokafka's *fetcher* hand out :class:`WholeBatch` for chunked topics.
 
-    It fetches ahead only while *demand* is set. Otherwise what it fetches ahead would be the few records
-    of the next moment, growing old in its buffer while the rest waits for the fetch after that.
+    With *demand* it fetches from a broker again only once that is set, and clears it with each response.
+    Otherwise what it fetches ahead would be the few records of the next moment, growing old in its buffer
+    while the rest waits for the fetch after that; and its thread would be at work on the next request just
+    when what has come is to be handed on.
     False, and nothing is changed, when this aiokafka does not have the private names.
     """
     if not _is_fetcher(fetcher):
         return False
-    process, client = fetcher._proc_fetch_request, _Client(fetcher._client, demand)
+    process, tell, client = fetcher._proc_fetch_request, fetcher._notify, _Client(fetcher._client)
+    held: set[int] = set()
 
     async def process_in_batches(assignment: object, node_id: int, request: FetchRequest) -> bool:
         found: bool = await process(assignment, node_id, request)
@@ -256,9 +261,25 @@ def fetch_whole(fetcher: object, is_chunked: Callable[[str], bool], demand: asyn
             result = fetcher._records.get(tp)
             if data and type(result) is FetchResult and is_chunked(tp.topic):
                 _use_batches(result, data)
+        if found and demand is not None:
+            await wait_for(demand, node_id)
         return found
 
-    fetcher._client = client
+    async def wait_for(demand: asyncio.Event, node_id: int) -> None:
+        demand.clear()
+        for waiter in fetcher._fetch_waiters:  # as its routine does when this returns
+            tell(waiter)
+        held.add(node_id)
+        try:
+            await demand.wait()
+        finally:
+            held.discard(node_id)
+
+    def notify(waiting: asyncio.Future[None] | None) -> None:
+        if not held or waiting is not fetcher._wait_consume_future:  # the routine goes on by itself then
+            tell(waiting)
+
+    fetcher._client, fetcher._notify = client, notify
     fetcher._proc_fetch_request = process_in_batches
     return True
 

@@ -138,9 +138,7 @@ class TopicReader:
             )
             self._consumer = consumer
             await asyncio.wait_for(consumer.start(), _ANSWER_SECONDS)
-            demand = asyncio.Event()
-            demand.set()
-            fetch_whole(consumer._fetcher, lambda topic: True, demand)
+            fetch_whole(consumer._fetcher, lambda topic: True)
         return self._consumer
 
     async def _describe(self) -> TopicDescription:

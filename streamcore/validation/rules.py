@@ -14,8 +14,11 @@ from __future__ import annotations
 import builtins
 import datetime as dt
 import inspect
+import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import polars as pl
@@ -24,6 +27,7 @@ from typing_extensions import Unpack
 from streamcore.durations import duration
 from streamcore.errors import BadConfig, did_you_mean
 from streamcore.expressions import check_columns, condition
+from streamcore.few_rows import FEW, values_of
 from streamcore.schema import type_named
 from streamcore.schema.cast import cast_column
 
@@ -46,6 +50,8 @@ EMAIL = (
 )
 """The pattern of HTML's e-mail input (WHATWG, "valid e-mail address") with a dot in the domain required,
 and a local part of at most 64 characters. It says nothing about whether the address exists."""
+_MOST_EMAIL = 254
+_is_email = re.compile(EMAIL.removesuffix("$")).fullmatch  # the same in Python: it has ASCII classes only
 
 
 class RuleOptions(TypedDict, total=False):
@@ -238,10 +244,6 @@ _KEYS = ("rule_id", "name", "rule_type", "column", "parameters", "severity", "on
 # ---------------------------------------------------------------- what they compile to
 
 
-def _by(failing: pl.Expr) -> Failing:
-    return lambda frame: frame.select(failing.alias("failing"))["failing"]
-
-
 def _compile_not_null(rule: Rule, columns: pl.Schema) -> Failing:
     return lambda frame: frame[str(rule.column)].is_null()
 
@@ -252,16 +254,25 @@ def _compile_range(rule: Rule, columns: pl.Schema) -> Failing:
     tests = [column < low] if low is not None else []
     tests += [column > high] if high is not None else []
     tests += [column.is_nan()] if dtype.is_float() else []
-    return _by(pl.any_horizontal(tests) if len(tests) > 1 else tests[0])
+    return values_of(reduce(operator.or_, tests), columns)
 
 
 def _compile_email(rule: Rule, columns: pl.Schema) -> Failing:
     column = _typed(rule, columns, pl.String)
-    return _by(~column.str.contains(EMAIL) | (column.str.len_bytes() > 254))
+    by_engine = values_of(~column.str.contains(EMAIL) | (column.str.len_bytes() > _MOST_EMAIL), columns)
+
+    def failing(frame: pl.DataFrame) -> pl.Series:
+        if frame.height > FEW:
+            return by_engine(frame)
+        texts = frame[str(rule.column)].to_list()
+        failed = [text is not None and (len(text) > _MOST_EMAIL or not _is_email(text)) for text in texts]
+        return pl.Series(failed, dtype=pl.Boolean)
+
+    return failing
 
 
 def _compile_regex(rule: Rule, columns: pl.Schema) -> Failing:
-    return _by(~_typed(rule, columns, pl.String).str.contains(rule.parameters["pattern"]))
+    return values_of(~_typed(rule, columns, pl.String).str.contains(rule.parameters["pattern"]), columns)
 
 
 def _compile_in_set(rule: Rule, columns: pl.Schema) -> Failing:
@@ -272,7 +283,7 @@ def _compile_in_set(rule: Rule, columns: pl.Schema) -> Failing:
         raise BadConfig(
             f"rule {rule.id!r}: the values are not all of the column's type", allowed=[dtype]
         ) from error
-    return _by(~pl.col(str(rule.column)).is_in(values.implode()))
+    return values_of(~pl.col(str(rule.column)).is_in(values.implode()), columns)
 
 
 def _compile_length(rule: Rule, columns: pl.Schema) -> Failing:
@@ -284,7 +295,7 @@ def _compile_length(rule: Rule, columns: pl.Schema) -> Failing:
     low, high = rule.parameters["min"], rule.parameters["max"]
     tests = [sizes() < low] if low is not None else []
     tests += [sizes() > high] if high is not None else []
-    return _by(pl.any_horizontal(tests))
+    return values_of(reduce(operator.or_, tests), columns)
 
 
 def _compile_type(rule: Rule, columns: pl.Schema) -> Failing:
@@ -299,7 +310,7 @@ def _compile_type(rule: Rule, columns: pl.Schema) -> Failing:
 
 
 def _compile_expression(rule: Rule, columns: pl.Schema) -> Failing:
-    return _by(~condition(rule.parameters["text"], columns))
+    return values_of(~condition(rule.parameters["text"], columns), columns)
 
 
 def _compile_unique(rule: Rule, columns: pl.Schema) -> Failing:

@@ -8,14 +8,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import streamcore as sc
+from streamcore import few_rows
 from streamcore.batch import OFFSET, Batch, PartitionId, RecordChunk, Share, hide, rows_of
+from streamcore.few_rows import values_of
 from streamcore.formats import Json, json_values
 from streamcore.formats import json as json_format
 from streamcore.formats.json_values import read_values
 from streamcore.sinks import topic_records
 from streamcore.sinks.topic_records import record_keys
 from streamcore.transforms import columns as steps
-from streamcore.transforms.columns import Filter
+from streamcore.transforms.columns import AddColumn, Filter
+from streamcore.validation import rules
 
 SCHEMA = pl.Schema(
     {"i": pl.Int64, "small": pl.Int8, "u": pl.UInt64, "f": pl.Float64, "b": pl.Boolean, 's "é"\n': pl.String}
@@ -80,6 +84,78 @@ def test_a_filter_keeps_the_same_rows(frame: pl.DataFrame, text: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(steps, "FEW", few)
             assert step.apply(frame, "filter").frame.equals(expected)
+
+
+SOME = pl.Schema(
+    {"a": pl.Int64, "b": pl.Int64, "x": pl.Float64, "s": pl.String, "t": pl.String, "p": pl.Boolean}
+    | {"q": pl.Boolean, "small": pl.Int8, "d": pl.Date}
+)
+NUMBERS = st.sampled_from([-1, 0, 1, 2, 1 << 60])
+FLOATS = st.sampled_from([-0.0, 0.0, 1.0, 1.5, float("nan"), float("inf")])
+WORDS, TRUTHS = st.sampled_from(["", "a", "b"]), st.booleans()
+DATES = st.dates()
+ROWS = st.tuples(
+    *(
+        st.none() | values
+        for values in (NUMBERS, NUMBERS, FLOATS, WORDS, WORDS, TRUTHS, TRUTHS, st.integers(-128, 127), DATES)
+    )
+)
+SOME_FRAMES = st.lists(ROWS, max_size=8).map(lambda rows: pl.DataFrame(rows, schema=SOME, orient="row"))
+BY_SERIES = [
+    "a >= 1", "1 < a", "a = b", "a <> b", "x > 0", "x <= 1e0", "x = x", "s = 'a'", "'a' <> s", "s < t", "p",
+    "p = q", "not p", "not (a > 1 or q)", "p and q", "p or x > 1 and not q", "a is null",
+    "s is not null or p", "a between 0 and 2", "case when a < 1 then 'x' when a < 2 then 'y' else 'z' end",
+    "case when p then s else t end", "case when p then 'k' else t end", "case when x > 1 then a else b end",
+    "case when p then q else a > 0 end", "case when p then s when q then 'z' else t end",
+]  # fmt: skip
+BY_ENGINE = [
+    "small > 3", "d is null", "x < 1.5", "a + 1 > b", "lower(s) = 'a'", "a in (1, 2)", "a > x", "1 = 2",
+    "'k'", "case when p then 1 else 2 end", "case when p then s end", "coalesce(s, t)",
+    "cast(a as double) > x",
+]  # fmt: skip
+
+
+def test_what_series_know_is_known_by_them() -> None:
+    """Or the law below would hold for nothing."""
+    known = [
+        text for text in BY_SERIES + BY_ENGINE if few_rows._by_series(pl.sql_expr(text), SOME) is not None
+    ]
+    assert known == BY_SERIES
+
+
+@given(SOME_FRAMES, st.sampled_from(BY_SERIES + BY_ENGINE))
+def test_expressions_have_the_same_values(frame: pl.DataFrame, text: str) -> None:
+    expression = pl.sql_expr(text)
+    expected = frame.with_columns(expression.alias("value"))["value"]
+    for few in (-1, few_rows.FEW):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(few_rows, "FEW", few)
+            found = values_of(expression, SOME)(frame)
+            added = AddColumn("value", text, SOME).apply(frame, "add").frame
+            again = AddColumn("s", text, SOME).apply(frame, "add").frame
+        assert found.dtype == expected.dtype
+        assert found.equals(expected, null_equal=True)
+        assert added.equals(frame.with_columns(expression.alias("value")))
+        assert again.equals(frame.with_columns(expression.alias("s")))
+
+
+EDGES = [
+    "a@b.c", "a@b.c\n", "a" * 64 + "@b.c", "a" * 65 + "@b.c",
+    "a@" + "b." * 125 + "cc", "a@" + "b." * 126 + "cc",
+    "a@" + "b" * 63 + ".c", "a@" + "b" * 64 + ".c", "a@b-.c", "a@b.c-", "a@b..c", "@b.c", "a@b", "ſ@b.c",
+]  # fmt: skip
+ADDRESSES = st.text(st.sampled_from("aZ9.@-_ \nü\u0660ſK"), max_size=12) | st.sampled_from(EDGES)
+
+
+@given(st.lists(st.none() | ADDRESSES, max_size=8))
+def test_addresses_are_judged_the_same(addresses: list[str | None]) -> None:
+    frame = pl.DataFrame({"e": addresses}, schema={"e": pl.String})
+    failing = sc.rules.email("e").compile(frame.schema)
+    few = failing(frame)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "FEW", -1)
+        many = sc.rules.email("e").compile(frame.schema)(frame)
+    assert few.fill_null(False).equals(many.fill_null(False))
 
 
 @given(FRAMES, st.sampled_from(SCHEMA.names()))

@@ -174,22 +174,54 @@ def test_a_cut_batch_is_one_dead_letter():
     assert (len(chunk), chunk.rejects.frame["code"].to_list()) == (0, ["corrupt"])
 
 
-async def test_nothing_is_fetched_ahead_without_demand():
-    """What is no fetch passes at once."""
-    sent: list[object] = []
+class FakeFetcher:
+    """Of aiokafka's fetcher what is touched; each fetch finds *found*."""
 
-    class Client:
-        async def send(self, node_id, request):
-            sent.append(request)
-            return SimpleNamespace(topics=[])
+    def __init__(self, found: bool) -> None:
+        loop = asyncio.get_running_loop()
+        self._client, self._records = SimpleNamespace(), {}
+        self._wait_consume_future, waiter = loop.create_future(), loop.create_future()
+        self._fetch_waiters = {waiter}
+        self.found, self.waiter = found, waiter
 
-    fetcher = SimpleNamespace(_client=Client(), _proc_fetch_request=None, _records={})
-    demand = asyncio.Event()
+    async def _proc_fetch_request(self, assignment, node_id, request):
+        return self.found
+
+    def _notify(self, waiting):
+        if not waiting.done():
+            waiting.set_result(None)
+
+
+async def test_a_broker_is_asked_again_only_on_demand():
+    fetcher, demand = FakeFetcher(found=True), asyncio.Event()
+    demand.set()  # who waits for this response has asked for it
     assert module.fetch_whole(fetcher, lambda topic: True, demand)
-    request = object.__new__(module.FetchRequest)
-    ahead = asyncio.ensure_future(fetcher._client.send(0, request))
-    await fetcher._client.send(0, "metadata")
-    assert sent == ["metadata"]
+    fetching = asyncio.ensure_future(fetcher._proc_fetch_request(None, 0, SimpleNamespace(topics=[])))
+    await asyncio.sleep(0)
+    assert fetcher.waiter.done()  # told at once
+    fetcher._notify(fetcher._wait_consume_future)
+    assert not fetcher._wait_consume_future.done()  # the routine has nothing to do before the demand
+    await asyncio.sleep(0)
+    assert not fetching.done()
     demand.set()
-    await ahead
-    assert sent == ["metadata", request]
+    assert await fetching
+    fetcher._notify(fetcher._wait_consume_future)
+    assert fetcher._wait_consume_future.done()
+
+
+async def test_a_fetch_that_found_nothing_goes_on():
+    fetcher, demand = FakeFetcher(found=False), asyncio.Event()
+    assert module.fetch_whole(fetcher, lambda topic: True, demand)
+    assert not await fetcher._proc_fetch_request(None, 0, SimpleNamespace(topics=[]))
+    assert not fetcher.waiter.done()
+
+
+async def test_a_fetch_that_is_broken_off_waits_for_no_demand():
+    fetcher, demand = FakeFetcher(found=True), asyncio.Event()
+    assert module.fetch_whole(fetcher, lambda topic: True, demand)
+    fetching = asyncio.ensure_future(fetcher._proc_fetch_request(None, 0, SimpleNamespace(topics=[])))
+    await asyncio.sleep(0)
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    fetcher._notify(fetcher._wait_consume_future)
+    assert fetcher._wait_consume_future.done()
