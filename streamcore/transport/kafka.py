@@ -33,9 +33,8 @@ from streamcore.crashpoints import crash_point
 from streamcore.errors import Permanent, TopicChanged, Transient
 from streamcore.systems.kafka import DEFAULT_PORT, KafkaConnection, translate
 from streamcore.systems.kafka_topic_ids import topic_ids
-from streamcore.transport.chunk_groups import is_little
 from streamcore.transport.chunks import ChunkOffsets, Fetched, Fetches
-from streamcore.transport.kafka_chunks import chunk_of_records, fetch_whole, kafka_chunks
+from streamcore.transport.kafka_chunks import arrival, chunk_of_records, fetch_whole, kafka_chunks
 from streamcore.transport.whole_batches import WholeBatch
 
 _LEAST_SHARE = 1 << 20
@@ -183,7 +182,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetched: asyncio.Future[Fetched],
     ) -> None:
         """Begin *fetching*, which settles *fetched* of *loop*."""
-        self._demand.set()
         self._fetching = self.thread_loop.create_task(fetching())
         self._fetching.add_done_callback(partial(_hand_back, loop, fetched))
 
@@ -196,7 +194,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     ) -> Fetched:
         try:
             if self.whole_batches:
-                found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+                found = await self._fetch_whole(consumer, active_partitions, timeout)
             else:
                 found = await self._fetch_public(consumer, active_partitions, timeout)
         except OffsetOutOfRangeError as error:
@@ -214,11 +212,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             elif tp in self._next:  # others were fetched before their seek, which will come back to it
                 chunked = self.consumer.is_chunked(tp.topic)
                 ready[tp] = await self._chunks(consumer, tp, records) if chunked else records
-        if not is_little(ready):
-            self._demand.set()
         if not ready or monotonic() - self._looked_for_holes > _IDLE_CHECK_SECONDS:
             await self._cover_holes(consumer, active_partitions, ready)
         return Fetched(ready, generation)
+
+    async def _fetch_whole(
+        self, consumer: AIOKafkaConsumer, active: frozenset[TP], timeout: float | None
+    ) -> Mapping[TopicPartition, list[object]]:
+        time = self.thread_loop.time
+        until = time() + (timeout or 0)
+        while True:
+            found: Mapping[TopicPartition, list[object]] = await super()._fetch_records(consumer, active, 0)
+            if found or not self.consumer.flow_active or time() >= until:
+                return found
+            self._demand.set()
+            await arrival(consumer._fetcher, until)
 
     async def _fetch_public(
         self, consumer: AIOKafkaConsumer, active: frozenset[TP], timeout: float | None
@@ -347,13 +355,15 @@ def _hand_back(
 ) -> None:
     """The outcome of *task* to *fetched*, which is of another thread's *loop* and may have been given up."""
 
+    failure = None if task.cancelled() else task.exception()
+
     def settle() -> None:
         if fetched.done():
             return
         if task.cancelled():
             fetched.cancel()
-        elif (error := task.exception()) is not None:
-            fetched.set_exception(error)
+        elif failure is not None:
+            fetched.set_exception(failure)
         else:
             fetched.set_result(task.result())
 

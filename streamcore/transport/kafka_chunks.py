@@ -21,6 +21,7 @@ from aiokafka.consumer.fetcher import FetchRequest, FetchResult
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from streamcore.batch import OFFSET, SUB, Chunk, Int64s, Original, PartitionId, RecordChunk, Rejects
+from streamcore.transport.chunk_groups import GROUP_BYTES
 from streamcore.transport.whole_batches import Unreadable, WholeBatch, split_batches
 
 CHUNK_BYTES = 4 << 20
@@ -218,7 +219,8 @@ class _Client:
 
 
 FETCHER_NAMES = (
-    "_client", "_fetch_waiters", "_notify", "_proc_fetch_request", "_records", "_wait_consume_future"
+    "_client", "_create_fetch_waiter", "_fetch_waiters", "_notify", "_proc_fetch_request", "_records",
+    "_wait_consume_future",
 )  # fmt: skip
 
 
@@ -226,6 +228,7 @@ class _Fetcher(Protocol):
     """What we touch of aiokafka's fetcher."""
 
     _client: _Sends
+    _create_fetch_waiter: Callable[[], asyncio.Future[None]]
     _fetch_waiters: Collection[asyncio.Future[None]]
     _notify: Callable[[asyncio.Future[None] | None], None]
     _proc_fetch_request: Callable[[object, int, FetchRequest], Awaitable[bool]]
@@ -242,10 +245,10 @@ def fetch_whole(
 ) -> bool:
     """Make aiokafka's *fetcher* hand out :class:`WholeBatch` for chunked topics.
 
-    With *demand* it fetches from a broker again only once that is set, and clears it with each response.
-    Otherwise what it fetches ahead would be the few records of the next moment, growing old in its buffer
-    while the rest waits for the fetch after that; and its thread would be at work on the next request just
-    when what has come is to be handed on.
+    With *demand*: after a little response of chunked topics the broker is asked again only once that is
+    set. What is fetched ahead would be the few records of the next moment, growing old in the buffer while
+    the rest waits for the fetch after that; and this thread would be at work on the next request just when
+    what has come is to be handed on.
     False, and nothing is changed, when this aiokafka does not have the private names.
     """
     if not _is_fetcher(fetcher):
@@ -256,24 +259,32 @@ def fetch_whole(
     async def process_in_batches(assignment: object, node_id: int, request: FetchRequest) -> bool:
         found: bool = await process(assignment, node_id, request)
         # Nothing has run since the response came in: what is in _records is this response's.
-        for tp in _partitions(request):
-            data = client.fetched.pop(tp, None)
-            result = fetcher._records.get(tp)
+        results = {tp: fetcher._records[tp] for tp in _partitions(request) if tp in fetcher._records}
+        size, other = 0, not results
+        for tp, result in results.items():
+            data = client.fetched.get(tp)
             if data and type(result) is FetchResult and is_chunked(tp.topic):
                 _use_batches(result, data)
-        if found and demand is not None:
-            await wait_for(demand, node_id)
-        return found
+                size += len(data)
+            else:
+                other = True
+        client.fetched.clear()
+        if demand is None or other or size >= GROUP_BYTES:
+            return found
+        return await hold(demand, node_id)
 
-    async def wait_for(demand: asyncio.Event, node_id: int) -> None:
+    async def hold(demand: asyncio.Event, node_id: int) -> bool:
         demand.clear()
         for waiter in fetcher._fetch_waiters:  # as its routine does when this returns
             tell(waiter)
         held.add(node_id)
         try:
             await demand.wait()
+        except asyncio.CancelledError:  # aiokafka awaits what it has cancelled
+            return False
         finally:
             held.discard(node_id)
+        return True
 
     def notify(waiting: asyncio.Future[None] | None) -> None:
         if not held or waiting is not fetcher._wait_consume_future:  # the routine goes on by itself then
@@ -282,6 +293,19 @@ def fetch_whole(
     fetcher._client, fetcher._notify = client, notify
     fetcher._proc_fetch_request = process_in_batches
     return True
+
+
+async def arrival(fetcher: _Fetcher, until: float) -> None:
+    """Return when *fetcher* has got something, or the loop's time is *until*; raises what ends its work.
+
+    In place of its own wait, whose turns of the loop are felt where rows are few.
+    """
+    arrived = fetcher._create_fetch_waiter()
+    timer = asyncio.get_running_loop().call_at(until, fetcher._notify, arrived)
+    try:
+        await arrived
+    finally:
+        timer.cancel()
 
 
 def _partitions(request: FetchRequest) -> Collection[TopicPartition]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import struct
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
+from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -175,53 +179,97 @@ def test_a_cut_batch_is_one_dead_letter():
 
 
 class FakeFetcher:
-    """Of aiokafka's fetcher what is touched; each fetch finds *found*."""
+    """Of aiokafka's fetcher what is touched; a fetch finds *data* in a partition, or *result* at once."""
 
-    def __init__(self, found: bool) -> None:
-        loop = asyncio.get_running_loop()
-        self._client, self._records = SimpleNamespace(), {}
-        self._wait_consume_future, waiter = loop.create_future(), loop.create_future()
-        self._fetch_waiters = {waiter}
-        self.found, self.waiter = found, waiter
+    def __init__(self, data: bytes = b"", result: object = None) -> None:
+        response = SimpleNamespace(topics=[("t", [(0, 0, 0, data)])])
+        self._client = SimpleNamespace(send=AsyncMock(return_value=response))
+        tp = TopicPartition("t", 0)
+        nothing = FetchResult(tp, assignment=None, partition_records=None, backoff=0)
+        self._result = nothing if data else result
+        self._records: dict[TopicPartition, object] = {}
+        self._wait_consume_future = asyncio.get_running_loop().create_future()
+        self._fetch_waiters: set[asyncio.Future[None]] = set()
+        self.request = module.FetchRequest(500, 1, 1, 0, [("t", [(0, 0, 0)])], rack_id="")
 
     async def _proc_fetch_request(self, assignment, node_id, request):
-        return self.found
+        await self._client.send(node_id, request)
+        if self._result is not None:
+            self._records[TopicPartition("t", 0)] = self._result
+        return True
+
+    def _create_fetch_waiter(self):
+        waiter = asyncio.get_running_loop().create_future()
+        self._fetch_waiters.add(waiter)
+        waiter.add_done_callback(self._fetch_waiters.remove)
+        return waiter
 
     def _notify(self, waiting):
         if not waiting.done():
             waiting.set_result(None)
 
+    def begin(self, demand: asyncio.Event | None, chunked: bool = True) -> asyncio.Task[bool]:
+        assert module.fetch_whole(self, lambda topic: chunked, demand)
+        return asyncio.ensure_future(self._proc_fetch_request(None, 0, self.request))
 
-async def test_a_broker_is_asked_again_only_on_demand():
-    fetcher, demand = FakeFetcher(found=True), asyncio.Event()
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_after_few_records_a_broker_is_asked_again_only_on_demand():
+    fetcher, demand = FakeFetcher(b"few"), asyncio.Event()
     demand.set()  # who waits for this response has asked for it
-    assert module.fetch_whole(fetcher, lambda topic: True, demand)
-    fetching = asyncio.ensure_future(fetcher._proc_fetch_request(None, 0, SimpleNamespace(topics=[])))
-    await asyncio.sleep(0)
-    assert fetcher.waiter.done()  # told at once
+    waiter = fetcher._create_fetch_waiter()
+    fetching = fetcher.begin(demand)
+    await turns()
+    assert waiter.done()  # told at once
+    assert not fetching.done()
     fetcher._notify(fetcher._wait_consume_future)
     assert not fetcher._wait_consume_future.done()  # the routine has nothing to do before the demand
-    await asyncio.sleep(0)
-    assert not fetching.done()
     demand.set()
     assert await fetching
     fetcher._notify(fetcher._wait_consume_future)
     assert fetcher._wait_consume_future.done()
 
 
-async def test_a_fetch_that_found_nothing_goes_on():
-    fetcher, demand = FakeFetcher(found=False), asyncio.Event()
-    assert module.fetch_whole(fetcher, lambda topic: True, demand)
-    assert not await fetcher._proc_fetch_request(None, 0, SimpleNamespace(topics=[]))
-    assert not fetcher.waiter.done()
+@pytest.mark.parametrize(
+    ("fetcher", "chunked", "demands"),
+    [
+        (lambda: FakeFetcher(bytes(1 << 20)), True, True),
+        (lambda: FakeFetcher(b"few"), False, True),
+        (lambda: FakeFetcher(result=object()), True, True),
+        (FakeFetcher, True, True),
+        (lambda: FakeFetcher(b"few"), True, False),
+    ],
+    ids=["many", "a topic of records", "an error", "nothing", "no demand"],
+)
+async def test_after_anything_else_it_is_asked_again_at_once(fetcher, chunked, demands):
+    fetching = fetcher().begin(asyncio.Event() if demands else None, chunked)
+    await turns()
+    assert await asyncio.wait_for(fetching, 0)
 
 
 async def test_a_fetch_that_is_broken_off_waits_for_no_demand():
-    fetcher, demand = FakeFetcher(found=True), asyncio.Event()
-    assert module.fetch_whole(fetcher, lambda topic: True, demand)
-    fetching = asyncio.ensure_future(fetcher._proc_fetch_request(None, 0, SimpleNamespace(topics=[])))
-    await asyncio.sleep(0)
+    """aiokafka awaits it then, and must not be broken off by that itself."""
+    fetcher = FakeFetcher(b"few")
+    fetching = fetcher.begin(asyncio.Event())
+    await turns()
     fetching.cancel()
-    await asyncio.wait([fetching])
+    assert not await fetching
     fetcher._notify(fetcher._wait_consume_future)
     assert fetcher._wait_consume_future.done()
+
+
+async def test_an_arrival_is_waited_for_until_a_time():
+    fetcher, time = FakeFetcher(), asyncio.get_running_loop().time
+    await module.arrival(fetcher, time())
+    waiting = asyncio.ensure_future(module.arrival(fetcher, time() + 60))
+    await turns()
+    assert not waiting.done()
+    (waiter,) = fetcher._fetch_waiters
+    waiter.set_exception(KafkaError("not allowed"))
+    with pytest.raises(KafkaError):
+        await waiting
+    assert not fetcher._fetch_waiters
