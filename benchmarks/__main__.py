@@ -140,9 +140,8 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
                 f"{' within a limit of 1 GB' if each.limited else ''}"
             )
         results["keys"] = [asdict(each) for each in kept]
-    if (
-        given.what == "latency"
-    ):  # with "all" the broker is warm by now; a cold one doubles the first program's
+    # With "all" the broker is warm by now; a cold one doubles the first program's.
+    if given.what == "latency":
         await latency(bootstrap, names[0], given.rate, 20, 8)
     if given.what in ("all", "latency"):
         results |= await _latencies(bootstrap, [n for n in names if n != "faust"], given)
@@ -177,7 +176,8 @@ async def _latencies(bootstrap: str, names: list[str], given: argparse.Namespace
 def _told(got: dict[str, float]) -> str:
     return (
         f"p50 {got['p50']:.1f} ms, p99 {got['p99']:.1f} ms, max {got['max']:.0f} ms, "
-        f"{got['arrived']:,.0f} of {got['sent']:,.0f} arrived, {got['cores']:.2f} cores"
+        f"{got['arrived']:,.0f} of {got['sent']:,.0f} arrived, {got['cores']:.2f} cores, "
+        f"machine's loop {got['pace']:.0f} ms"
     )
 
 

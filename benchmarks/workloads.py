@@ -21,7 +21,7 @@ from pathlib import Path
 import orjson
 import psutil
 
-from benchmarks.cores import core_of_its_own
+from benchmarks.cores import core_of_its_own, pace
 from benchmarks.measuring import Measured, measure, records_of
 from benchmarks.seeding import Seeded, seed
 from streamcore.systems.kafka import KafkaConnection
@@ -112,8 +112,9 @@ async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: fl
     """Milliseconds from a message's ``ts`` to its result, at a steady *rate* messages a second.
 
     Of *seconds* the first *warm* are not counted. ``cores`` is how many the program kept busy, of the one
-    that it has for itself (see :mod:`benchmarks.cores`).
+    that it has for itself (see :mod:`benchmarks.cores`), and ``pace`` that of the machine before and after.
     """
+    before = pace()
     log = KafkaLog(KafkaConnection.parse(f"kafka://{bootstrap}"))
     run = f"latency-{name}-{uuid.uuid4().hex[:6]}"
     for topic in (f"{run}-in", f"{run}-out"):
@@ -153,7 +154,7 @@ async def latency(bootstrap: str, name: str, rate: int, seconds: float, warm: fl
             os.killpg(program.pid, signal.SIGTERM)
             program.wait(15)
         result: dict[str, float] = json.loads(load.stdout)
-        return {**result, "cores": cores}
+        return {**result, "cores": cores, "pace": (before + pace()) / 2}
 
 
 async def _cores(pid: int, after: float, seconds: float) -> float:
