@@ -16,6 +16,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.beside import beside
 from benchmarks.chunks import chunks
 from benchmarks.keys import COUNTS, by_keys
 from benchmarks.keys import MESSAGES as KEYED_MESSAGES
@@ -69,6 +70,8 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--rate", type=int, default=RATE, help="messages a second for the latency")
     parser.add_argument("--turns", type=int, default=1, help="of all programs in the latency")
+    parser.add_argument("--beside", type=Path, help="latency: by turns with W1 of this other checkout")
+    parser.add_argument("--by", default=sys.executable, help="the python that runs the other checkout's")
     parser.add_argument("--uneven", action="store_true", help="W1, W2: two thirds in one partition")
     parser.add_argument("--repeat", type=int, default=15, help="times 200,000 flights in the replay")
     parser.add_argument("--events", type=int, default=1_000_000, help="events in Nexmark")
@@ -77,6 +80,8 @@ def main() -> int:
     given = parser.parse_args()
     if NOTHING in (given.only or []) and given.what != "latency":
         parser.error(f"--only {NOTHING} is for the latency")
+    if given.beside and (given.what != "latency" or given.turns < 2):
+        parser.error("--beside is for the latency, with two --turns or more")
     results: dict[str, object] = {}
     if given.what not in ("replay", "chunks", "nexmark", *ONE_CORE, *CONNECTORS):
         server = kafka.from_environment() or kafka.start(early=False)
@@ -140,6 +145,13 @@ async def _on_kafka(bootstrap: str, given: argparse.Namespace) -> dict[str, obje
                 f"{' within a limit of 1 GB' if each.limited else ''}"
             )
         results["keys"] = [asdict(each) for each in kept]
+    if given.beside:
+        compared = await beside(bootstrap, given.beside.resolve(), given.by, given.rate, given.turns)
+        print(
+            f"medians of {given.turns} turns: p50 {compared.this:.2f} ms, that of {given.beside} "
+            f"{compared.other:.2f}; ratio by turns {compared.ratio:.3f} +- {compared.error:.3f}"
+        )
+        return {"beside": asdict(compared)}
     # With "all" the broker is warm by now; a cold one doubles the first program's.
     if given.what == "latency":
         await latency(bootstrap, names[0], given.rate, 20, 8)

@@ -15,7 +15,7 @@ import time
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 E = os.environ
-RATE, SECONDS, WARM = int(E["RATE"]), float(E["SECONDS"]), float(E["WARM"])
+PARTITIONS = int(E.get("PARTITIONS", "4"))
 
 
 def message(number: int) -> tuple[bytes, bytes]:
@@ -33,9 +33,9 @@ def message(number: int) -> tuple[bytes, bytes]:
 
 
 class Reader(threading.Thread):
-    """Collects (sent, latency) of every message that arrives, in milliseconds."""
+    """Collects (sent, latency) of every message that arrives in *topic*, in milliseconds."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, topic: str) -> None:
         super().__init__(daemon=True)
         config = {
             "bootstrap.servers": E["BROKER"],
@@ -45,7 +45,7 @@ class Reader(threading.Thread):
             "fetch.wait.max.ms": 5,
         }
         self.consumer = Consumer(config)
-        self.consumer.assign([TopicPartition(E["OUT"], p, 0) for p in range(partitions)])
+        self.consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
         self.seen: list[tuple[int, float]] = []
         self.probes = 0
         self.stopped = False
@@ -65,38 +65,56 @@ class Reader(threading.Thread):
                     self.probes += 1
 
 
+class Load:
+    """Sends users to *topic*, whose results *reader* reads."""
+
+    def __init__(self, topic: str, reader: Reader) -> None:
+        self.topic, self.reader, self.sent = topic, reader, 0
+        self.producer = Producer({"bootstrap.servers": E["BROKER"], "linger.ms": 1})
+
+    def begin(self) -> None:
+        """Send until the program answers."""
+        deadline = time.time() + 60
+        while not self.reader.probes and time.time() < deadline:
+            for p in range(PARTITIONS):
+                key, value = message(-1)
+                self.producer.produce(self.topic, value, key=key, partition=p)
+            self.producer.flush()
+            time.sleep(0.5)
+
+    def send(self, rate: int, seconds: float) -> float:
+        """Send *rate* messages a second; when the first one was sent."""
+        began, before = time.time(), self.sent
+        while (elapsed := time.time() - began) < seconds:
+            while self.sent - before < elapsed * rate:
+                key, value = message(self.sent)
+                self.producer.produce(self.topic, value, key=key)
+                self.sent += 1
+            self.producer.poll(0)
+            time.sleep(0.002)
+        self.producer.flush()
+        return began
+
+
+def quantiles(latencies: list[float], *which: float) -> list[float]:
+    counted = sorted(latencies)
+    return [counted[int(q * (len(counted) - 1))] if counted else float("nan") for q in which]
+
+
 def main() -> None:
-    partitions = int(E.get("PARTITIONS", "4"))
-    reader = Reader(partitions)
+    reader = Reader(E["OUT"])
     reader.start()
-    producer = Producer({"bootstrap.servers": E["BROKER"], "linger.ms": 1})
-    deadline = time.time() + 60
-    while not reader.probes and time.time() < deadline:  # until the program answers
-        for p in range(partitions):
-            key, value = message(-1)
-            producer.produce(E["IN"], value, key=key, partition=p)
-        producer.flush()
-        time.sleep(0.5)
+    load = Load(E["IN"], reader)
+    load.begin()
     time.sleep(2)
-    began, sent = time.time(), 0
-    while (elapsed := time.time() - began) < SECONDS:
-        while sent < elapsed * RATE:
-            key, value = message(sent)
-            producer.produce(E["IN"], value, key=key)
-            sent += 1
-        producer.poll(0)
-        time.sleep(0.002)
-    producer.flush()
+    began = load.send(int(E["RATE"]), float(E["SECONDS"]))
     time.sleep(3)
     reader.stopped = True
     reader.join()
-    counted = sorted(latency for at, latency in reader.seen if at > (began + WARM) * 1000)
-
-    def quantile(q: float) -> float:
-        return counted[int(q * (len(counted) - 1))] if counted else float("nan")
-
-    result = {"sent": sent, "arrived": len(reader.seen), "p50": quantile(0.5), "p99": quantile(0.99)}
-    print(json.dumps({**result, "max": quantile(1.0)}))
+    first = (began + float(E["WARM"])) * 1000
+    p50, p99, most = quantiles([latency for at, latency in reader.seen if at > first], 0.5, 0.99, 1.0)
+    print(json.dumps({"sent": load.sent, "arrived": len(reader.seen), "p50": p50, "p99": p99, "max": most}))
 
 
-main()
+if __name__ == "__main__":
+    main()
