@@ -1,6 +1,6 @@
-"""Slow and chaos tests in shares: a run takes a sixteenth of them, another with another commit.
+"""Slow and chaos tests in shares: a run takes a twentieth of them, another with another commit.
 
-``--share=auto`` (the default) takes every sixteenth, in an order that does not change; the commit says
+``--share=auto`` (the default) takes every twentieth, in an order that does not change; the commit says
 where to begin, so that commits cover them all. ``--share=all`` and ``--share=none`` say what they do. A test
 that the command line names by its id always runs.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 MARKS = ("slow", "chaos")
-SHARES = 16
+SHARES = 20
 _line = pytest.StashKey[str]()
 
 
@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--share",
         choices=("auto", "all", "none"),
         default="auto",
-        help="which of the slow and chaos tests run: a sixteenth that turns with the commit, all, or none",
+        help="which of the slow and chaos tests run: a twentieth that turns with the commit, all, or none",
     )
 
 
