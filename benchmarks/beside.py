@@ -52,16 +52,10 @@ async def beside(bootstrap: str, other: Path, python: str, rate: int, turns: int
         for name, folder, by in checkouts:
             work = stack.enter_context(tempfile.TemporaryDirectory())
             topics = {"IN": f"{run}-{name}-in", "OUT": f"{run}-{name}-out", "GROUP": f"{run}-{name}"}
-            environment = {
-                **os.environ,
-                "BROKER": bootstrap,
-                "WORK": work,
-                "PYTHONPATH": str(folder),
-                **topics,
-            }
+            given = {"BROKER": bootstrap, "WORK": work, "PYTHONPATH": str(folder), **topics}
             command = [by, str(folder / "benchmarks/programs/streamcore_w1.py")]
             program = subprocess.Popen(
-                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+                command, env={**os.environ, **given}, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
                 start_new_session=True, preexec_fn=put_there,
             )  # fmt: skip
             stack.callback(_end, program)
@@ -75,15 +69,9 @@ async def beside(bootstrap: str, other: Path, python: str, rate: int, turns: int
 
 
 def _load(bootstrap: str, pairs: str, rate: int, turns: int) -> Sequence[tuple[float, float]]:
-    given: dict[str, object] = {
-        "BROKER": bootstrap,
-        "TOPICS": pairs,
-        "RATE": rate,
-        "SECONDS": _SECONDS,
-        "TURNS": turns,
-    }
-    given["PYTHONPATH"] = PROGRAMS.parent.parent
-    environment = {**os.environ, **{name: str(value) for name, value in given.items()}}
+    root = PROGRAMS.parent.parent
+    given = {"BROKER": bootstrap, "TOPICS": pairs, "RATE": rate, "SECONDS": _SECONDS, "TURNS": turns}
+    environment = {**os.environ, "PYTHONPATH": str(root), **{name: str(v) for name, v in given.items()}}
     command = [str(PEERS_PYTHON), str(PROGRAMS / "load_by_turns.py")]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     medians: list[tuple[float, float]] = json.loads(done.stdout)
